@@ -1,0 +1,1 @@
+"""Files to clips: decoding, resampling, walking folders, reading tags."""

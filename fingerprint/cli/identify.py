@@ -1,0 +1,210 @@
+"""`fingerprint identify`: name the recordings that snippets were taken from."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from fingerprint.audio.files import display_name
+from fingerprint.cli.opening import open_library
+from fingerprint.cli.options import device_option, json_option, library_option, model_option
+from fingerprint.cli.text import clock, json_line, percent, reason, track_name
+from fingerprint.errors import AudioError, FingerprintError
+
+if TYPE_CHECKING:
+    from fingerprint.library.library import Library
+    from fingerprint.types import Clip, Match
+
+STDIN = "-"
+STATUS = {"match": 0, "no-match": 1, "error": 2}  # the worst of all queries is the exit status
+RATE_SHOWN_FROM = 0.002  # playback speeds closer to 1 than this go without saying
+
+
+class DefaultConfidence:
+    """The search configuration's threshold, read when it is needed: pydantic is slow to import."""
+
+    def __call__(self) -> float:
+        from fingerprint.config import SearchConfig
+
+        return SearchConfig().min_confidence
+
+    def __str__(self) -> str:
+        return str(self())
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of one query.
+
+    `matches` are the confident ones, `best` the highest confidence of any candidate and
+    `seconds` the processing time.
+    """
+
+    query: str
+    seconds: float
+    matches: tuple["Match", ...] = ()
+    best: float = 0.0
+    error: str | None = None
+
+    @property
+    def status(self) -> Literal["match", "no-match", "error"]:
+        if self.error is not None:
+            return "error"
+        return "match" if self.matches else "no-match"
+
+
+@click.command("identify")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@library_option
+@model_option
+@device_option
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=5,
+    show_default=True,
+    help="List at most this many matches a query.",
+)
+@click.option(
+    "--min-confidence",
+    type=click.FloatRange(0, 1),
+    metavar="P",
+    default=DefaultConfidence(),
+    show_default=True,
+    help="Below this probability a candidate is no match; 0 lists the best candidates anyhow.",
+)
+@json_option
+@click.pass_context
+def identify_command(
+    ctx: click.Context,
+    files: tuple[str, ...],
+    library: Path,
+    model: Path | None,
+    device: str,
+    top: int,
+    min_confidence: float,
+    as_json: bool,
+) -> None:
+    """Name the recording that a snippet is from.
+
+    FILE is an audio or video file, or - for standard input. Several are answered one by one.
+
+    Exit status: 0 every query matched, 1 some had no match, 2 some could not be read.
+    """
+    worst = 0
+    show = _show_json if as_json else _show_table
+    for answer in _answers(files, library, model, device, top, min_confidence, as_json=as_json):
+        show(answer)
+        worst = max(worst, STATUS[answer.status])
+    ctx.exit(worst)
+
+
+def _answers(
+    files: tuple[str, ...],
+    folder: Path,
+    model: Path | None,
+    device: str,
+    top: int,
+    min_confidence: float,
+    *,
+    as_json: bool,
+) -> Iterator[Answer]:
+    try:
+        library = open_library(folder, model, device)
+    except FingerprintError as error:
+        if not as_json:
+            raise
+        # A program that reads the output gets an object for every query, come what may.
+        yield from (Answer(query, 0.0, error=reason(error)) for query in files)
+        return
+    for query in files:
+        yield answer(library, query, top=top, min_confidence=min_confidence)
+
+
+def answer(library: "Library", query: str, *, top: int, min_confidence: float) -> Answer:
+    """Identify one file; an unreadable one is an answer too, so that the others get theirs."""
+    begin = perf_counter()
+    try:
+        candidates = library.identify(_load(query, library.model.sample_rate), top=top)
+        if not candidates:
+            raise AudioError(
+                f"there is nothing to recognise in {_spoken(query)}: it is silent, or too short"
+            )
+    except (FingerprintError, OSError) as error:
+        return Answer(query, perf_counter() - begin, error=reason(error))
+    return Answer(
+        query,
+        perf_counter() - begin,
+        tuple(match for match in candidates if match.confidence >= min_confidence),
+        max(match.confidence for match in candidates),
+    )
+
+
+def _load(query: str, sample_rate: int) -> "Clip":
+    from fingerprint.audio.decode import load_clip
+
+    if query != STDIN:
+        if Path(query).is_dir():
+            raise AudioError(f"{display_name(query)} is a folder; name the files in it")
+        return load_clip(Path(query), sample_rate)
+    if sys.stdin.isatty():
+        raise AudioError("standard input is a terminal; send audio into it, as in: ... < FILE")
+    return load_clip(sys.stdin.buffer, sample_rate, name=_spoken(query))
+
+
+def _spoken(query: str) -> str:
+    return "standard input" if query == STDIN else display_name(query)
+
+
+def as_record(answer: Answer) -> dict[str, object]:
+    """Return the JSON object of an answer: documented, stable, plain types only."""
+    return {
+        "query": answer.query,
+        "status": answer.status,
+        "seconds": round(answer.seconds, 4),
+        "matches": [
+            {
+                "path": str(match.track.path),
+                "title": match.track.tags.title,
+                "artist": match.track.tags.artist,
+                "offset": round(float(match.offset), 3),
+                "rate": round(float(match.rate), 4),
+                "confidence": round(float(match.confidence), 4),
+                "score": round(float(match.score), 4),
+            }
+            for match in answer.matches
+        ],
+        "error": answer.error,
+    }
+
+
+def _show_json(answer: Answer) -> None:
+    click.echo(json_line(as_record(answer)).encode("utf-8"))  # whatever the terminal's encoding
+
+
+def _show_table(answer: Answer) -> None:
+    if answer.error is not None:
+        click.echo(f"Error: {answer.error}", err=True)
+        return
+    click.echo(display_name(answer.query))
+    if not answer.matches:
+        click.echo(f"  not in the library (best candidate: {percent(answer.best)} sure)")
+        return
+    for line in _table(answer.matches):
+        click.echo(line)
+
+
+def _table(matches: tuple["Match", ...]) -> list[str]:
+    """Aligned columns; names come last, for they may be long, or wider than their letters count."""
+    with_rate = any(abs(match.rate - 1) >= RATE_SHOWN_FROM for match in matches)
+    lines = [f"  confidence    offset  {'  rate  ' if with_rate else ''}track"]
+    for match in matches:
+        rate = f"{match.rate:6.3f}  " if with_rate else ""
+        sure, place = percent(match.confidence), clock(match.offset)
+        lines.append(f"  {sure:>10}  {place:>8}  {rate}{track_name(match.track)}")
+    return lines

@@ -1,0 +1,115 @@
+"""`fingerprint index`: learn the recordings of files and folders."""
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import click
+
+from fingerprint.audio.files import display_name, find_audio
+from fingerprint.cli.opening import open_model
+from fingerprint.cli.options import device_option, jobs_option, library_option, model_option
+from fingerprint.cli.progress import ProgressLine
+from fingerprint.cli.text import counted, length, one_line, reason
+from fingerprint.errors import AudioError
+
+if TYPE_CHECKING:
+    from fingerprint.library.indexing import Progress, Report
+
+
+@click.command("index")
+@click.argument("paths", nargs=-1, metavar="PATH...", type=click.Path(path_type=Path))
+@library_option
+@model_option
+@jobs_option
+@device_option
+@click.option(
+    "--files-from",
+    type=click.Path(path_type=Path, allow_dash=True),
+    metavar="FILE",
+    help="Also index the paths that FILE lists, one a line; - reads them from standard input.",
+)
+@click.pass_context
+def index_command(
+    ctx: click.Context,
+    paths: tuple[Path, ...],
+    library: Path,
+    model: Path | None,
+    jobs: int,
+    device: str,
+    files_from: Path | None,
+) -> None:
+    """Learn the recordings in files and folders.
+
+    PATH is an audio or video file, or a folder, which is walked.
+
+    Files that have not changed since the last run are skipped. A file that cannot be read is
+    reported at the end, the rest is indexed, and the exit status is 1.
+    """
+    if not paths and files_from is None:
+        raise click.UsageError("Name files or folders to index, or --files-from FILE.")
+    files, reasons = _found([*paths, *_listed(files_from)])
+    if not files and not reasons:
+        where = display_name(paths[0]) if len(paths) == 1 else "what was named"
+        raise AudioError(f"there are no audio files in {where}")
+    if files:
+        begin = perf_counter()
+        report = _index(files, library, model, jobs, device)
+        reasons += [one_line(why) for _, why in report.failed]
+        click.echo(_summary(report, len(reasons), library, perf_counter() - begin))
+    for why in reasons:
+        click.echo(f"failed: {why}", err=True)
+    ctx.exit(1 if reasons else 0)
+
+
+def _index(files: list[Path], folder: Path, model: Path | None, jobs: int, device: str) -> "Report":
+    from fingerprint.library.indexing import index_files
+    from fingerprint.library.library import Library
+
+    with (
+        Library.create_or_open(folder, open_model(model, device)) as library,
+        ProgressLine() as line,
+    ):
+        return index_files(
+            library, files, jobs=jobs, on_progress=lambda progress: _show(line, progress)
+        )
+
+
+def _listed(file: Path | None) -> list[Path]:
+    """The paths in a list; names need not be text, so bytes are read."""
+    if file is None:
+        return []
+    lines = (sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()).splitlines()
+    return [Path(os.fsdecode(line)) for line in lines if line.strip()]
+
+
+def _found(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
+    """Every recording in the paths, each once, and why some paths lead nowhere."""
+    files: dict[Path, None] = {}
+    reasons: list[str] = []
+    for path in paths:
+        try:
+            for file in find_audio([path]):
+                files[file] = None
+        except (AudioError, OSError) as error:
+            reasons.append(reason(error))
+    return list(files), reasons
+
+
+def _show(line: ProgressLine, now: "Progress") -> None:
+    audio, speed = length(now.seconds_of_audio), now.seconds_of_audio / max(now.elapsed, 0.001)
+    text = f"{now.done:,}/{now.total:,} tracks  {audio} of audio  {speed:,.0f} x real time"
+    failed = f"  {now.failed:,} failed" if now.failed else ""
+    line.show(now.done, now.total, text + failed)
+
+
+def _summary(report: "Report", failed: int, library: Path, elapsed: float) -> str:
+    done = f"Indexed {counted(report.added, 'track')}"
+    if report.added:
+        audio, speed = length(report.seconds_of_audio), report.seconds_of_audio / elapsed
+        done += f" ({audio} of audio in {elapsed:.0f} s, {speed:,.0f} x real time)"
+    rest = f"{report.skipped:,} unchanged, {failed:,} failed"
+    return f"{done}, {rest}. Library: {display_name(library)}"

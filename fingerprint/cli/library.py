@@ -1,0 +1,80 @@
+"""`fingerprint list` and `fingerprint info`: what is in a library, and what made it."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from fingerprint.cli.opening import open_model, require_library
+from fingerprint.cli.options import json_option, library_option, model_option
+from fingerprint.cli.text import clock, json_line, printable, track_name
+
+
+@click.command("list")
+@library_option
+@json_option
+def list_command(library: Path, as_json: bool) -> None:
+    """List the tracks of the library.
+
+    They come in the order of their paths, each with its length.
+    """
+    require_library(library)
+    from fingerprint.library.store import Catalog
+
+    tracks = Catalog(library).tracks()  # no model needed
+    if as_json:
+        for track in tracks:
+            record = {"path": str(track.path), "duration": track.duration, **asdict(track.tags)}
+            click.echo(json_line(record).encode("utf-8"))
+        return
+    for track in tracks:
+        click.echo(f"{clock(track.duration):>8}  {track_name(track)}")
+    if not tracks:
+        click.echo("The library is empty.", err=True)
+
+
+@click.command("info")
+@click.argument("what", type=click.Choice(["library", "model"]), default="library")
+@library_option
+@model_option
+@json_option
+def info_command(what: str, library: Path, model: Path | None, as_json: bool) -> None:
+    """Describe the library or the model.
+
+    Of the library: tracks, hours, bytes, the model it is made with, format. Of the model: its card.
+    """
+    record = _model_record(model) if what == "model" else _library_record(library)
+    if as_json:
+        click.echo(json_line(record).encode("utf-8"))
+        return
+    card = record.pop("card", None)
+    width = max(map(len, record))
+    for name, value in record.items():
+        click.echo(f"{name.replace('_', ' '):<{width}}  {printable(_shown(value))}")
+    if card:
+        click.echo()
+        click.echo("\n".join(map(printable, str(card).splitlines())))
+
+
+def _library_record(folder: Path) -> dict[str, object]:
+    require_library(folder)
+    from fingerprint.library.library import library_info
+
+    info = asdict(library_info(folder))
+    return {"path": str(folder), **info, "hours": round(info["hours"], 4)}
+
+
+def _model_record(file: Path | None) -> dict[str, object]:
+    model = open_model(file, "cpu")
+    return {
+        "model_id": model.id,
+        "sample_rate": model.sample_rate,
+        "dim": model.dim,
+        "window": model.window,
+        "hop": model.hop,
+        "card": model.card,
+    }
+
+
+def _shown(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int | float) else str(value)

@@ -1,0 +1,47 @@
+"""Open the model and the library that the options name."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fingerprint.audio.files import display_name
+from fingerprint.errors import LibraryError
+
+if TYPE_CHECKING:
+    from fingerprint.library.library import Library
+    from fingerprint.model.fingerprinter import Fingerprinter
+
+REMEDY = "learn some music with: fingerprint index FOLDER"
+
+
+def open_model(file: Path | None, device: str) -> "Fingerprinter":
+    """Load a checkpoint, or the shipped one where no file is named."""
+    from fingerprint.model.fingerprinter import Fingerprinter
+
+    return Fingerprinter.default(device) if file is None else Fingerprinter.load(file, device)
+
+
+def open_library(folder: Path, model: Path | None, device: str) -> "Library":
+    """Open a library that is to be searched, together with its model.
+
+    Raises:
+        LibraryError: there is none, it is empty, or it cannot be used with this model.
+        ModelError: the checkpoint cannot be loaded.
+    """
+    require_library(folder)  # before the seconds that loading the model takes
+    from fingerprint.library.library import Library
+
+    library = Library.open(folder, open_model(model, device))
+    if not library.info().tracks:
+        library.close()
+        raise LibraryError(f"the library {display_name(folder)} is empty; {REMEDY}")
+    return library
+
+
+def require_library(folder: Path) -> None:
+    """Check that there is a library at all.
+
+    Raises:
+        LibraryError: the folder does not exist; says how to make a library.
+    """
+    if not folder.exists():
+        raise LibraryError(f"there is no library at {display_name(folder)}; {REMEDY}")

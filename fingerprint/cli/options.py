@@ -1,0 +1,67 @@
+"""Options that several commands share, each with one name, one default and one help text."""
+
+import os
+from pathlib import Path
+
+import click
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def default_library() -> Path:
+    """The user's own library, where no other one is named."""
+    import platformdirs
+
+    return platformdirs.user_data_path("fingerprint") / "library"
+
+
+def available_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+library_option = click.option(
+    "--library",
+    type=FOLDER,
+    metavar="DIR",
+    envvar="FINGERPRINT_LIBRARY",
+    default=default_library,
+    show_default="in the user's data folder",
+    show_envvar=True,
+    help="Folder of the library.",
+)
+model_option = click.option(
+    "--model",
+    type=FILE,
+    envvar="FINGERPRINT_MODEL",
+    show_default="the one that ships with the package",
+    show_envvar=True,
+    help="Checkpoint of the model that makes the fingerprints.",
+)
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where the model runs; auto takes a GPU when there is one.",
+)
+jobs_option = click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=available_cores,
+    show_default="all cores",
+    help="Worker processes.",
+)
+corpus_option = click.option(
+    "--corpus",
+    type=FOLDER,
+    metavar="DIR",
+    default=Path("data/corpus"),
+    show_default=True,
+    help="Folder of the assembled corpus.",
+)
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object a line instead of a table."
+)

@@ -1,0 +1,63 @@
+"""Progress on stderr: a live line on a terminal, now and then a plain line elsewhere."""
+
+import sys
+from time import monotonic
+from typing import TYPE_CHECKING, Self
+
+import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+PLAIN_EVERY = 30.0  # s between lines where nothing can be redrawn
+
+
+class ProgressLine:
+    """A bar with a text that changes, what is done and what time is left.
+
+    Use as a context manager; what it leaves on the terminal is gone when it closes.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._live: Progress | None = None
+        self._task: TaskID | None = None
+        self._last_plain = monotonic()
+
+    def __enter__(self) -> Self:
+        if not self._quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._live = Progress(
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[text]}", markup=False),
+                TimeRemainingColumn(compact=True),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._live.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, done: float, total: float, text: str, *, keep: bool = False) -> None:
+        """Show `text` beside a bar at `done` of `total`; `keep` leaves it as a line of its own."""
+        if self._quiet:
+            return
+        if self._live is None:
+            self._plain(text, keep=keep)
+            return
+        if self._task is None:
+            self._task = self._live.add_task("", total=total, text=text)
+        self._live.update(self._task, completed=done, total=total, text=text)
+        if keep:
+            self._live.console.print(text, markup=False, highlight=False)
+
+    def _plain(self, text: str, *, keep: bool) -> None:
+        now = monotonic()
+        if keep or now - self._last_plain >= PLAIN_EVERY:
+            self._last_plain = now
+            click.echo(text, err=True)

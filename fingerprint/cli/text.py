@@ -1,0 +1,77 @@
+"""What may reach a terminal or a pipe: printable text, strict JSON, times people read."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from fingerprint.audio.files import display_name, is_control
+from fingerprint.errors import FingerprintError
+
+if TYPE_CHECKING:
+    from fingerprint.types import Track
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+def printable(text: str) -> str:
+    """Replace each character that is not to be shown: control codes, undecodable bytes."""
+    return "".join(REPLACEMENT if is_control(letter) else letter for letter in text)
+
+
+def one_line(text: str) -> str:
+    """Printable text without line breaks, for an error message."""
+    return printable(" ".join(text.split()))
+
+
+def reason(error: FingerprintError | OSError) -> str:
+    """What went wrong and with which file, on one printable line."""
+    if isinstance(error, FingerprintError):
+        return one_line(str(error))
+    where = f"{display_name(error.filename)}: " if error.filename else ""
+    return one_line(f"{where}{error.strerror or error}")
+
+
+def track_name(track: "Track") -> str:
+    """Artist and title; where the tags give no title, the path."""
+    if not track.tags.title:
+        return display_name(track.path)
+    return printable(" - ".join(filter(None, (track.tags.artist, track.tags.title))))
+
+
+def json_line(record: Mapping[str, object]) -> str:
+    """One object on one line of strict JSON: no NaN, no lone surrogates, no raw control codes.
+
+    Control codes are escaped, so a reader gets them back; an undecodable byte of a file name is
+    replaced, for there is no way to write it.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    return "".join(_escaped(letter) if is_control(letter) else letter for letter in text)
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, `m:ss.s`; negative where a query begins before the track does."""
+    tenths = round(abs(seconds) * 10)
+    sign = "-" if seconds < 0 and tenths else ""
+    return f"{sign}{tenths // 600}:{tenths // 10 % 60:02d}.{tenths % 10}"
+
+
+def length(seconds: float) -> str:
+    """How much audio: hours, or minutes where hours say little."""
+    return f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
+
+
+def percent(probability: float) -> str:
+    """Percent with one decimal; never 100 %, for no estimate is certain."""
+    return f"{min(100 * probability, 99.9):.1f} %"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 track`, `2 tracks`, `1,234 tracks`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _escaped(letter: str) -> str:
+    return REPLACEMENT if "\ud800" <= letter <= "\udfff" else json.dumps(letter)[1:-1]

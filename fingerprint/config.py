@@ -1,0 +1,161 @@
+"""Every knob with its unit on one page, and the strict YAML loader.
+
+A configuration is a tree of frozen records. An unknown key, a wrong type or an impossible value
+is a `ConfigError` that names the file and the key. This module imports nothing heavy.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fingerprint.errors import ConfigError
+
+Positive = Annotated[float, Field(gt=0)]
+PositiveInt = Annotated[int, Field(gt=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+def _ascending(span: tuple[float, float]) -> tuple[float, float]:
+    if span[0] > span[1]:
+        raise ValueError(f"the low end {span[0]} is above the high end {span[1]}")
+    return span
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ascending)]  # low, high
+
+
+class Record(BaseModel):
+    """Frozen, strict and closed: the base of every configuration section."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class FrontendConfig(Record):
+    """Waveform to level-invariant spectrogram."""
+
+    kind: Literal["log_mel", "pcen", "cqt", "stft"] = "log_mel"
+    sample_rate: PositiveInt = 8_000  # Hz
+    n_fft: PositiveInt = 1_024  # samples
+    hop: PositiveInt = 256  # samples between frames
+    n_bands: PositiveInt = 128
+    f_min: float = Field(default=250.0, ge=0)  # Hz
+    f_max: Positive = 3_900.0  # Hz
+    floor_db: float = Field(default=-50.0, lt=0)  # dB relative to the local mean power
+    context: Positive = 2.0  # s over which level and contrast are normalised
+
+    @model_validator(mode="after")
+    def _bands_fit(self) -> Self:
+        if not self.f_min < self.f_max <= self.sample_rate / 2:
+            raise ValueError(
+                f"need f_min < f_max <= {self.sample_rate / 2}, got {self.f_min} and {self.f_max}"
+            )
+        return self
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return self.sample_rate / self.hop
+
+
+class EmbedderConfig(Record):
+    """Spectrogram to unit vectors: a stem, one stage a width, and a linear head."""
+
+    stem: PositiveInt = 32  # channels
+    widths: tuple[PositiveInt, ...] = (96, 192, 384)  # channels of each stage
+    depth: PositiveInt = 2  # residual blocks a stage
+    dim: PositiveInt = 128
+    head_frames: PositiveInt = 3  # trunk outputs that make one embedding; sets the window's length
+
+
+class ModelConfig(Record):
+    """What decides an embedding; its digest with the weights' is the model's id."""
+
+    frontend: FrontendConfig = FrontendConfig()
+    embedder: EmbedderConfig = EmbedderConfig()
+
+
+class SearchConfig(Record):
+    """Query windows to ranked candidates. Lives with the library's code, not with the model."""
+
+    trees: PositiveInt = 20  # Annoy trees a segment
+    search_k: PositiveInt = 10_000  # Annoy nodes inspected per query window
+    neighbours: PositiveInt = 20  # per query window
+    candidates: PositiveInt = 50  # (track, offset) pairs rescored
+    rates: Range = (0.9, 1.1)  # playback speeds tried when the best candidates are refined
+    min_confidence: Probability = 0.9  # below it the answer is "not in the library"
+
+
+class DegradeConfig(Record):
+    """How a clean clip becomes what a phone in a room hears. Probabilities are per clip."""
+
+    past: Positive = 1.0  # s of context before the clip, so that reverberation has a past
+    time_offset: Positive = 0.25  # s, uniform within +- this
+    device: Probability = 0.2  # a loudspeaker cabinet
+    room: Probability = 0.7
+    noise: Probability = 0.95
+    snr_db: Range = (-6.0, 12.0)
+    microphone: Probability = 0.8
+    low_cut: Range = (50.0, 500.0)  # Hz
+    high_cut: Range = (2_000.0, 4_000.0)  # Hz
+    eq_db: float = Field(default=8.0, ge=0)  # standard deviation of the smooth random response
+    clip: Probability = 0.3
+    clip_drive_db: Range = (0.0, 18.0)
+    speed: Probability = 0.4
+    speed_range: Range = (0.95, 1.05)
+    band_cut: Probability = 0.5  # spectrogram cutout: a band of frequencies
+    time_cut: Probability = 0.3  # spectrogram cutout: a stretch of time
+    short: Probability = 0.1  # the positive is only part of a window, as for 1 s queries
+
+
+class MiningConfig(Record):
+    """Which triplets of a batch count."""
+
+    kind: Literal["batch_hard", "semi_hard", "all_active"] = "batch_hard"
+    margin: Positive = 0.4  # squared Euclidean distance between unit vectors, 0..4
+    warm_up: Range = (0.15, 0.45)  # share of the run: semi-hard before the first, pure after
+
+
+class TrainConfig(Record):
+    """One training run. `model`, `degrade` and `mining` are sections of the same file."""
+
+    model: ModelConfig = ModelConfig()
+    degrade: DegradeConfig = DegradeConfig()
+    mining: MiningConfig = MiningConfig()
+    steps: PositiveInt = 5_000
+    batch: Annotated[int, Field(ge=2)] = 192  # tracks, one anchor and one positive each
+    learning_rate: Positive = 1e-3
+    weight_decay: float = Field(default=1e-2, ge=0)
+    learning_rate_warm_up: PositiveInt = 200  # steps
+    average_decay: Probability = 0.999  # of the moving average of the weights
+    seed: int = 0
+    workers: Annotated[int, Field(ge=0)] = 1  # processes that make batches
+    checkpoint_minutes: Positive = 3.0
+    validate_every: PositiveInt = 500  # steps
+
+
+T = TypeVar("T", bound=Record)
+
+
+def load_config(path: Path, kind: type[T]) -> T:
+    """Read a YAML file into a record.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or a key or value is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        # Through JSON, so that strict mode takes a list for a tuple but not a string for a number.
+        return kind.model_validate_json(json.dumps(yaml.safe_load(text) or {}))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
+        raise ConfigError(f"cannot read the configuration {path}: {_one_line(error)}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "file"
+        raise ConfigError(f"{path}: {key}: {first['msg']}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

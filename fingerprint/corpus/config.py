@@ -1,0 +1,92 @@
+"""What the corpus is made of: `configs/corpus.yaml` as frozen records."""
+
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from fingerprint.config import Positive, PositiveInt, Range, Record
+
+MusicRole = Literal["train", "validation", "test", "test-unknown"]
+Split = Literal["train", "test"]
+Role = Literal[
+    "train",
+    "validation",
+    "test",
+    "test-unknown",
+    "sounds-train",
+    "sounds-test",
+    "responses-train",
+    "responses-test",
+]
+Kind = Literal["music", "speech", "effect", "room", "device"]
+SOUND_ROLES: dict[Split, Role] = {"train": "sounds-train", "test": "sounds-test"}
+RESPONSE_ROLES: dict[Split, Role] = {"train": "responses-train", "test": "responses-test"}
+
+
+class ResponseSource(Record):
+    """Files of a package (a shell pattern) that hold measured impulse responses."""
+
+    package: str
+    files: str
+    kind: Literal["room", "device"]
+
+
+class RoomsConfig(Record):
+    """Shoebox rooms to simulate, drawn uniformly from ranges."""
+
+    count: PositiveInt
+    seed: int
+    length: Range  # m
+    width: Range  # m
+    height: Range  # m
+    reverberation: Range  # s, RT60
+    distance: Range  # m between the source and the microphone
+
+
+class CorpusConfig(Record):
+    """Packages by what they are for. A package may give both long music and short sounds."""
+
+    shortest_music: Positive = 20.0  # s
+    music: dict[MusicRole, tuple[str, ...]]
+    sounds: dict[Split, dict[Literal["speech", "effect"], tuple[str, ...]]]
+    responses: dict[Split, tuple[ResponseSource, ...]]
+    rooms: dict[Split, RoomsConfig]
+
+    @model_validator(mode="after")
+    def _splits_are_disjoint(self) -> Self:
+        owner: dict[str, str] = {}
+        for role, packages in self.music.items():
+            for package in packages:
+                if owner.setdefault(package, role) != role:
+                    raise ValueError(f"{package} is both {owner[package]} and {role} music")
+        for split, kinds in self.sounds.items():
+            for package in (name for names in kinds.values() for name in names):
+                if owner.setdefault(package, split) != split:
+                    raise ValueError(f"{package} is both {owner[package]} and {split} sounds")
+        return self
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Every package once, in the order of the file."""
+        names = [name for packages in self.music.values() for name in packages]
+        names += [
+            n for kinds in self.sounds.values() for packages in kinds.values() for n in packages
+        ]
+        names += [source.package for sources in self.responses.values() for source in sources]
+        return tuple(dict.fromkeys(names))
+
+    def purpose(self, package: str, path: str, seconds: float) -> tuple[Role, Kind] | None:
+        """What a file is for, or None where it serves nothing."""
+        return next(self._purposes(package, path, seconds), None)
+
+    def _purposes(self, package: str, path: str, seconds: float) -> Iterator[tuple[Role, Kind]]:
+        if seconds >= self.shortest_music:
+            yield from ((role, "music") for role, names in self.music.items() if package in names)
+        for split, kinds in self.sounds.items():
+            yield from ((SOUND_ROLES[split], k) for k, names in kinds.items() if package in names)
+        for split, sources in self.responses.items():
+            for source in sources:
+                if package == source.package and fnmatch(path, source.files):
+                    yield RESPONSE_ROLES[split], source.kind

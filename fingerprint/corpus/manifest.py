@@ -1,0 +1,111 @@
+"""The manifest: one JSON line a file of the corpus, after a line that says how rooms are made."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self, get_args
+
+from fingerprint.corpus.atomic import whole
+from fingerprint.corpus.config import (
+    SOUND_ROLES,
+    Kind,
+    MusicRole,
+    Role,
+    RoomsConfig,
+    Split,
+)
+from fingerprint.errors import CorpusError
+
+FORMAT = 1
+MANIFEST = "manifest.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusFile:
+    """One audio file and what it is for. `path` is absolute; the manifest keeps it relative."""
+
+    path: Path
+    package: str
+    role: Role
+    kind: Kind
+    seconds: float
+    sample_rate: int  # Hz
+    sha256: str  # of the file
+    digest: str  # of the decoded sound
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """An assembled corpus on disk."""
+
+    root: Path
+    files: tuple[CorpusFile, ...]
+    rooms: Mapping[Split, RoomsConfig]
+
+    @classmethod
+    def open(cls, root: Path) -> Self:
+        """Read the manifest under `root`.
+
+        Raises:
+            CorpusError: it is missing, damaged or of another format version.
+        """
+        path = root / MANIFEST
+        remedy = f"run: python scripts/corpus.py --root {root}"
+        try:
+            header, *lines = path.read_text(encoding="utf-8").splitlines()
+            described = json.loads(header)
+            if described["format"] != FORMAT:
+                raise CorpusError(
+                    f"{path} has format {described['format']}, not {FORMAT}; delete it and {remedy}"
+                )
+            rooms = {
+                s: RoomsConfig.model_validate_json(json.dumps(r))
+                for s, r in described["rooms"].items()
+            }
+            files = tuple(_from_json(json.loads(line), root.resolve()) for line in lines)
+        except FileNotFoundError:
+            raise CorpusError(f"there is no corpus at {root}; {remedy}") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CorpusError(f"cannot read {path}; delete it and {remedy}") from error
+        return cls(root.resolve(), files, rooms)
+
+    def role(self, role: Role) -> tuple[CorpusFile, ...]:
+        """Every file of a role, in the order of the manifest."""
+        if role not in get_args(Role):
+            raise CorpusError(f"no such role: {role}; there are {', '.join(get_args(Role))}")
+        return tuple(file for file in self.files if file.role == role)
+
+    def music(self, role: MusicRole) -> tuple[CorpusFile, ...]:
+        """The music of a role."""
+        return self.role(role)
+
+    def sounds(self, split: Split) -> tuple[CorpusFile, ...]:
+        """Speech and effects of a split; split test serves validation and test."""
+        return self.role(SOUND_ROLES[split])
+
+
+def write_manifest(corpus: Corpus) -> Path:
+    """Write the manifest of a corpus, whole or not at all."""
+    rooms = {split: json.loads(rooms.model_dump_json()) for split, rooms in corpus.rooms.items()}
+    records = [{"format": FORMAT, "rooms": rooms}]
+    records += [_to_json(file, corpus.root) for file in corpus.files]
+    return write_lines(corpus.root / MANIFEST, records)
+
+
+def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> Path:
+    """Write JSON lines, whole or not at all; a file that says the same already is left alone."""
+    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as draft:
+            draft.write_text(text, encoding="utf-8")
+    return path
+
+
+def _to_json(file: CorpusFile, root: Path) -> dict[str, Any]:
+    return asdict(file) | {"path": file.path.relative_to(root).as_posix()}
+
+
+def _from_json(record: dict[str, Any], root: Path) -> CorpusFile:
+    return CorpusFile(**record | {"path": root / record["path"]})

@@ -1,0 +1,103 @@
+"""All recordings of a role, decoded once and mapped into memory from then on."""
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fingerprint.corpus.atomic import locked, whole
+from fingerprint.corpus.config import Role
+from fingerprint.corpus.manifest import Corpus, CorpusFile
+from fingerprint.corpus.probe import to_int16
+from fingerprint.errors import CorpusError
+from fingerprint.types import Ints
+
+VERSION = 1  # of what a cache holds; a new number makes old caches unused
+
+
+@dataclass(frozen=True, eq=False)
+class Recordings:
+    """n recordings end to end: recording i is `samples[starts[i]:starts[i + 1]]`.
+
+    `samples` (T,) is 16-bit mono, mapped read-only from disk; `starts` is (n + 1,).
+    """
+
+    samples: NDArray[np.int16]
+    starts: Ints
+    files: tuple[CorpusFile, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def recording(self, i: int) -> NDArray[np.int16]:
+        """A view of recording i."""
+        return self.samples[self.starts[i] : self.starts[i + 1]]
+
+
+def load_recordings(corpus: Corpus, role: Role, sample_rate: int, *, jobs: int = 2) -> Recordings:
+    """The recordings of a role, mono at `sample_rate` (Hz); samples beyond full scale are clipped.
+
+    The first call decodes them on `jobs` threads into the corpus's cache; later ones take none.
+
+    Raises:
+        CorpusError: the role has no files.
+        AudioError: a file is gone or damaged since the corpus was assembled.
+    """
+    files = corpus.role(role)
+    if not files:
+        raise CorpusError(
+            f"the corpus at {corpus.root} has no files for {role}; assemble all of it"
+        )
+    key = content_key([file.digest for file in files])
+    folder = cache_folder(corpus.root, sample_rate)
+    sound, index = folder / f"{role}.{key}.pcm", folder / f"{role}.{key}.npy"
+    with locked(folder):
+        if not index.exists():
+            remove_stale(folder, role)
+            starts = _decode_all(files, sample_rate, sound, jobs)
+            save_array(index, starts)  # last: with it the cache counts as whole
+    starts = np.load(index)
+    return Recordings(np.memmap(sound, np.int16, mode="r", shape=(int(starts[-1]),)), starts, files)
+
+
+def _decode_all(files: Sequence[CorpusFile], sample_rate: int, sound: Path, jobs: int) -> Ints:
+    """Write the files end to end, and tell where each starts, (n + 1,)."""
+    from fingerprint.audio.decode import load_clip
+
+    def decode(file: CorpusFile) -> NDArray[np.int16]:
+        return to_int16(load_clip(file.path, sample_rate).samples)
+
+    lengths = [0]
+    # Threads do: decoders and resampler work outside the interpreter's lock.
+    with whole(sound) as draft, draft.open("wb") as out, ThreadPoolExecutor(jobs) as pool:
+        for samples in pool.map(decode, files):
+            samples.tofile(out)
+            lengths.append(len(samples))
+    return np.cumsum(lengths, dtype=np.int64)
+
+
+def content_key(parts: Sequence[str]) -> str:
+    """A short digest that names a cache by what it is made from."""
+    text = "\n".join([str(VERSION), *parts])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def cache_folder(root: Path, sample_rate: int) -> Path:
+    """Where what was made at `sample_rate` (Hz) is kept."""
+    return root / "cache" / str(sample_rate)
+
+
+def remove_stale(folder: Path, name: str) -> None:
+    """Remove what was made under a name from other files."""
+    for stale in folder.glob(f"{name}.*"):
+        stale.unlink()
+
+
+def save_array(path: Path, array: NDArray[np.generic]) -> None:
+    """Write an array as .npy, whole or not at all."""
+    with whole(path) as draft, draft.open("wb") as out:
+        np.save(out, array)

@@ -1,0 +1,1 @@
+"""How well recordings are recognised: query conditions, running them, the figures, the report."""

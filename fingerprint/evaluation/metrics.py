@@ -1,0 +1,153 @@
+"""From single answers to figures. Pure: records in, records out."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import nan, sqrt
+
+import numpy as np
+
+PLACE_TOLERANCE = 0.5  # s, between the offset given and the true one
+CALIBRATION_BINS = 15  # of equal width
+Z_95 = 1.959964  # standard normal quantile at 0.975
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was asked, what was answered, and whether it was right.
+
+    `truth_path` is the track the query was cut from, in the library or not. Without an answer
+    `path` is empty, `confidence` 0, and the numbers are NaN. `place_right` asks for the right
+    track too: the right offset within `PLACE_TOLERANCE`, or a repeat of the very same sound.
+    """
+
+    condition: str
+    number: int
+    snr_db: float  # NaN without noise
+    truth_path: str
+    truth_offset: float  # s
+    truth_rate: float
+    path: str
+    offset: float  # s
+    rate: float
+    confidence: float
+    score: float
+    right: bool
+    place_right: bool
+    seconds: float  # processing time of the identification
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """`hits` of `total`, with its 95 % Wilson interval; NaN for none of none."""
+
+    hits: int
+    total: int
+
+    @property
+    def value(self) -> float:
+        return self.hits / self.total if self.total else nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson (1927): where the true share lies, in 0..1 even at 0 or all hits."""
+        if not self.total:
+            return nan, nan
+        n, p = self.total, self.hits / self.total
+        centre = p + Z_95**2 / (2 * n)
+        spread = Z_95 * sqrt(p * (1 - p) / n + Z_95**2 / (4 * n**2))
+        scale = 1 + Z_95**2 / n
+        return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The figures of one condition. For unknown tracks nothing is right; `accepted_wrong` counts.
+
+    Offset errors are those of answers at the right place (repeats left out), rate errors those of
+    right answers; NaN where there is none.
+    """
+
+    condition: str
+    top1: Share
+    place: Share
+    accepted_right: Share
+    accepted_wrong: Share  # on unknown tracks: the false accepts
+    offset_error_median: float  # s
+    offset_error_95: float  # s, 95th percentile
+    rate_error_median: float  # share of the true rate
+    seconds_median: float  # processing time a query
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Answers of similar confidence: how sure they were, and how often they were right."""
+
+    low: float
+    high: float
+    confidence: float  # mean; NaN if empty
+    accuracy: Share
+
+
+def summarise(condition: str, outcomes: Sequence[Outcome], min_confidence: float) -> Summary:
+    """The figures of one condition's outcomes, accepting answers of at least `min_confidence`."""
+    n = len(outcomes)
+    accepted = [o for o in outcomes if o.path and o.confidence >= min_confidence]
+    errors = [abs(o.offset - o.truth_offset) for o in outcomes if o.place_right]
+    near = [error for error in errors if error <= PLACE_TOLERANCE]
+    return Summary(
+        condition=condition,
+        top1=Share(sum(o.right for o in outcomes), n),
+        place=Share(sum(o.place_right for o in outcomes), n),
+        accepted_right=Share(sum(o.right for o in accepted), n),
+        accepted_wrong=Share(sum(not o.right for o in accepted), n),
+        offset_error_median=_quantile(near, 0.5),
+        offset_error_95=_quantile(near, 0.95),
+        rate_error_median=_quantile(
+            [abs(o.rate / o.truth_rate - 1) for o in outcomes if o.right], 0.5
+        ),
+        seconds_median=_quantile([o.seconds for o in outcomes], 0.5),
+    )
+
+
+def reliability(outcomes: Iterable[Outcome], bins: int = CALIBRATION_BINS) -> list[Bin]:
+    """Answers in bins of equal width by confidence; a query without an answer is left out."""
+    answers = [o for o in outcomes if o.path]
+    slots: list[list[Outcome]] = [[] for _ in range(bins)]
+    for outcome in answers:
+        slots[min(int(outcome.confidence * bins), bins - 1)].append(outcome)
+    return [
+        Bin(
+            low=i / bins,
+            high=(i + 1) / bins,
+            confidence=float(np.mean([o.confidence for o in slot])) if slot else nan,
+            accuracy=Share(sum(o.right for o in slot), len(slot)),
+        )
+        for i, slot in enumerate(slots)
+    ]
+
+
+def calibration_error(bins: Sequence[Bin]) -> float:
+    """Expected calibration error: mean distance of confidence from accuracy, over all answers."""
+    filled = [b for b in bins if b.accuracy.total]
+    total = sum(b.accuracy.total for b in filled)
+    return (
+        sum(abs(b.confidence - b.accuracy.value) * b.accuracy.total for b in filled) / total
+        if total
+        else nan
+    )
+
+
+def threshold_at(unknown: Iterable[Outcome], false_accepts: float) -> float:
+    """The least confidence at which at most this share of unknown queries is accepted.
+
+    A threshold is just above the first answer that has to be refused; 0 if none has to be.
+    """
+    confidences = sorted((o.confidence for o in unknown), reverse=True)
+    allowed = int(false_accepts * len(confidences))
+    if allowed >= len(confidences):
+        return 0.0
+    return float(np.nextafter(confidences[allowed], 2.0))
+
+
+def _quantile(values: Sequence[float], q: float) -> float:
+    return float(np.quantile(values, q)) if values else nan

@@ -1,0 +1,1 @@
+"""The folder that remembers music: catalog, immutable segments, indexing, identifying."""

@@ -1,0 +1,111 @@
+"""A library as it is at one moment: its open segments laid end to end in one space of rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fingerprint.errors import LibraryError
+from fingerprint.library.segments import Segment, open_segment
+from fingerprint.library.store import Catalog, Extent, SegmentInfo
+from fingerprint.types import Floats, Hits, Ints, Rows
+
+REMOVED = -1  # owner of rows whose track has been removed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """The segments in order; span i of `rows` belongs to the track with the id `owners[i]`.
+
+    Spans of removed tracks, whose embeddings still lie there, have the owner `REMOVED`.
+    """
+
+    segments: tuple[Segment, ...]
+    rows: Rows
+    owners: Ints
+
+    def search(self, vectors: Floats, *, neighbours: int, search_k: int) -> Hits:
+        """The nearest rows of living tracks, at most `neighbours` for each row of `vectors`."""
+        found = [
+            _shifted(segment.index.query(vectors, neighbours, search_k), first)
+            for segment, first in zip(self.segments, self._first_rows(), strict=False)
+        ]
+        hits = _joined(found)
+        owner = self.owners[np.searchsorted(self.rows.starts, hits.row, side="right") - 1]
+        return best_per_query(_where(hits, owner != REMOVED), neighbours)
+
+    def vectors(self, rows: Ints) -> Floats:
+        """The stored embeddings (K, dim) of the rows (K,)."""
+        first = self._first_rows()
+        place = np.searchsorted(first, rows, side="right") - 1
+        found = np.empty((len(rows), self.segments[0].vectors.shape[1]), dtype=np.float32)
+        for number in np.unique(place):
+            here = place == number
+            found[here] = self.segments[number].vectors[rows[here] - first[number]]
+        return found
+
+    def _first_rows(self) -> Ints:
+        lengths = [segment.info.rows for segment in self.segments]
+        return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def take_snapshot(catalog: Catalog, previous: Snapshot | None = None) -> Snapshot:
+    """Open what the catalog says; segments that are open in `previous` are taken over.
+
+    Raises:
+        LibraryError: a segment's file is missing or damaged.
+    """
+    opened = {segment.info.id: segment for segment in previous.segments} if previous else {}
+    infos, extents = catalog.layout()
+    while True:
+        try:
+            segments = tuple(
+                opened.get(info.id) or open_segment(catalog.folder, info, catalog.meta.dim)
+                for info in infos
+            )
+            return Snapshot(segments, *place_rows(infos, extents))
+        except LibraryError:
+            # Perhaps merged away since the catalog was read; if so, it now says something else.
+            known, (infos, extents) = infos, catalog.layout()
+            if infos == known:
+                raise
+
+
+def place_rows(segments: Sequence[SegmentInfo], extents: Sequence[Extent]) -> tuple[Rows, Ints]:
+    """Lay all segments end to end and cut them where tracks begin and end.
+
+    Returns the spans between the cuts, n of them, and the owner (n,) of each.
+    """
+    ends = np.cumsum([segment.rows for segment in segments], dtype=np.int64)
+    base = {s.id: int(end) - s.rows for s, end in zip(segments, ends, strict=True)}
+    first = np.array([base[e.segment] + e.first_row for e in extents], dtype=np.int64)
+    length = np.array([e.rows for e in extents], dtype=np.int64)
+    starts = np.unique(np.concatenate([np.zeros(1, np.int64), ends[-1:], first, first + length]))
+    owners = np.full(len(starts) - 1, REMOVED, dtype=np.int64)
+    owners[np.searchsorted(starts, first)] = [extent.track_id for extent in extents]
+    return Rows(starts), owners
+
+
+def best_per_query(hits: Hits, most: int) -> Hits:
+    """The `most` most similar hits of every query row."""
+    order = np.lexsort((hits.row, -hits.similarity, hits.query))
+    query = hits.query[order]
+    rank = np.arange(len(query)) - np.searchsorted(query, query)
+    return _where(hits, order[rank < most])
+
+
+def _shifted(hits: Hits, by: int) -> Hits:
+    return Hits(hits.query, hits.row + by, hits.similarity)
+
+
+def _joined(parts: Sequence[Hits]) -> Hits:
+    return Hits(
+        np.concatenate([np.empty(0, np.int64), *(part.query for part in parts)]),
+        np.concatenate([np.empty(0, np.int64), *(part.row for part in parts)]),
+        np.concatenate([np.empty(0, np.float32), *(part.similarity for part in parts)]),
+    )
+
+
+def _where(hits: Hits, which: Ints | NDArray[np.bool_]) -> Hits:
+    return Hits(hits.query[which], hits.row[which], hits.similarity[which])

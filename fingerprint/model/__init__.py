@@ -1,0 +1,1 @@
+"""The model: front-ends, the conv embedder, its checkpoint and the shipped weights."""

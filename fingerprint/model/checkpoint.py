@@ -1,0 +1,95 @@
+"""The checkpoint file: format version, configuration, weights, calibration; read without pickle.
+
+Weights are stored in half precision, which halves the file and changes no embedding by more than
+a cosine of 1e-5. A model's id is a digest of its configuration and its stored weights, so what is
+read has the id of what was written.
+"""
+
+import hashlib
+import os
+import pickle
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from fingerprint.config import ModelConfig
+from fingerprint.errors import ModelError
+from fingerprint.search.confidence import Calibration
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """What a model file holds. `weights` are float16 tensors by name."""
+
+    config: ModelConfig
+    weights: dict[str, Tensor]
+    calibration: Calibration
+
+    @property
+    def id(self) -> str:
+        """Hex SHA-256 of configuration and weights; the calibration is not part of it."""
+        digest = hashlib.sha256(self.config.model_dump_json().encode())
+        for name, tensor in sorted(self.weights.items()):
+            digest.update(f"{name} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def half(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dictionary as it is stored: float16, on the CPU, without counters."""
+    return {
+        name: tensor.detach().to("cpu", torch.float16)
+        for name, tensor in weights.items()
+        if tensor.is_floating_point()
+    }
+
+
+def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a model file, whole or not at all."""
+    part = path.with_name(path.name + f".part{os.getpid()}")
+    document = {
+        "format": FORMAT,
+        "config": checkpoint.config.model_dump_json(),
+        "weights": checkpoint.weights,
+        "calibration": checkpoint.calibration.model_dump_json(),
+    }
+    try:
+        torch.save(document, part)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise ModelError(f"cannot write the model {path}: {error.strerror or error}") from error
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a model file.
+
+    Raises:
+        ModelError: missing, damaged, not a model, or of another format version.
+    """
+    try:
+        document = torch.load(BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ModelError(f"cannot read the model {path}: {error.strerror or error}") from error
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        raise ModelError(f"{path} is damaged or not a fingerprint model") from error
+    if not isinstance(document, dict) or "format" not in document:
+        raise ModelError(f"{path} is not a fingerprint model")
+    if document["format"] != FORMAT:
+        raise ModelError(
+            f"{path} has model format {document['format']}; this version reads format {FORMAT}"
+        )
+    try:
+        return Checkpoint(
+            ModelConfig.model_validate_json(document["config"]),
+            document["weights"],
+            Calibration.model_validate_json(document["calibration"]),
+        )
+    except (KeyError, ValidationError) as error:
+        raise ModelError(f"{path} is damaged: {type(error).__name__} in its header") from error

@@ -1,0 +1,107 @@
+"""The conv embedder: spectrogram (B, bands, F) to unit vectors (B, N, dim).
+
+The trunk is convolutional in time without padding, so a long spectrogram gives the embeddings of
+all its overlapping windows in one pass, each the same as from its window alone. A window is
+`window_frames` long; windows begin every `stride` frames.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fingerprint.config import EmbedderConfig, ModelConfig
+
+STEM_KERNEL = (4, 4)  # bands, frames
+STEM_STRIDE = (4, 2)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions around a shortcut (He et al., CVPR 2016), unpadded in time.
+
+    With `halve_time` both convolutions span 3 frames and the first steps by 2:
+    (B, C, bands, F) -> (B, C', bands', (F - 3) // 2 - 1). Without it both span 1 frame and F stays.
+    """
+
+    def __init__(self, channels: int, width: int, *, halve_bands: bool, halve_time: bool) -> None:
+        super().__init__()
+        span = 3 if halve_time else 1
+        step = (2 if halve_bands else 1, 2 if halve_time else 1)
+        self.first = nn.Conv2d(channels, width, (3, span), step, padding=(1, 0), bias=False)
+        self.first_norm = nn.BatchNorm2d(width)
+        self.second = nn.Conv2d(width, width, (3, span), padding=(1, 0), bias=False)
+        self.second_norm = nn.BatchNorm2d(width)
+        self.pool = nn.AvgPool2d(step)
+        self.project = nn.Conv2d(channels, width, 1, bias=False)
+        self.trim = 1 if halve_time else 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.first_norm(self.first(x)))
+        y = self.second_norm(self.second(y))  # (B, width, bands', F')
+        shortcut = self.project(self.pool(x))
+        # The shortcut keeps the frames at the centre of what the convolutions saw.
+        shortcut = shortcut[..., self.trim : self.trim + y.shape[-1]]
+        return F.relu(y + shortcut)
+
+
+class ConvEmbedder(nn.Module):
+    """Stem, stages, linear head over `head_frames` trunk outputs, L2 normalisation.
+
+    Args:
+        config: sizes.
+        n_bands: bands of the spectrogram.
+    """
+
+    def __init__(self, config: EmbedderConfig, n_bands: int) -> None:
+        super().__init__()
+        self.config = config
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, config.stem, STEM_KERNEL, STEM_STRIDE, bias=False),
+            nn.BatchNorm2d(config.stem),
+            nn.ReLU(),
+        )
+        self.stages = nn.Sequential(*_blocks(config))
+        bands = _bands_left(config, n_bands)
+        self.head = nn.Conv1d(config.widths[-1] * bands, config.dim, config.head_frames)
+        self.stride, self.window_frames = _geometry(config)
+
+    def forward(self, spectrogram: Tensor) -> Tensor:
+        x = self.stages(self.stem(spectrogram.unsqueeze(1)))  # (B, C, bands', N + head_frames - 1)
+        x = self.head(x.flatten(1, 2))  # (B, dim, N)
+        return F.normalize(x.float(), dim=1).transpose(1, 2)  # (B, N, dim)
+
+
+def create_embedder(config: ModelConfig, seed: int) -> ConvEmbedder:
+    """An untrained embedder, the same for the same seed, leaving torch's own random state alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ConvEmbedder(config.embedder, config.frontend.n_bands)
+
+
+def _blocks(config: EmbedderConfig) -> list[ResidualBlock]:
+    """The first block of a stage halves bands, and time in the first two stages."""
+    blocks = []
+    channels = config.stem
+    for stage, width in enumerate(config.widths):
+        for block in range(config.depth):
+            first = block == 0
+            blocks.append(
+                ResidualBlock(channels, width, halve_bands=first, halve_time=first and stage < 2)
+            )
+            channels = width
+    return blocks
+
+
+def _bands_left(config: EmbedderConfig, n_bands: int) -> int:
+    bands = (n_bands - STEM_KERNEL[0]) // STEM_STRIDE[0] + 1
+    for _ in config.widths:
+        bands = (bands + 1) // 2
+    return bands
+
+
+def _geometry(config: EmbedderConfig) -> tuple[int, int]:
+    """Frames from one window to the next, and frames in a window, back from the head."""
+    stride, window = 1, config.head_frames
+    for stage in reversed(range(len(config.widths))):
+        if stage < 2:
+            stride, window = 2 * stride, 2 * (window + 2) + 1
+    return stride * STEM_STRIDE[1], (window - 1) * STEM_STRIDE[1] + STEM_KERNEL[1]

@@ -1,0 +1,174 @@
+"""Vectors to nearest neighbours on disk. The only module that knows Annoy.
+
+Annoy's file has no header: it stores neither the dimension nor the metric, and one cut short
+between two nodes loads without a word. A sidecar, written last, holds what Annoy forgets and is
+checked before Annoy sees the file (it also writes its own errors to stderr). An index is complete
+and unchanging, or it does not exist.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+from annoy import AnnoyIndex
+from pydantic import ValidationError
+
+from fingerprint.config import PositiveInt, Record
+from fingerprint.errors import LibraryError
+from fingerprint.types import Floats, Hits, Ints
+
+METRIC: Literal["angular"] = "angular"  # sqrt(2 - 2 cos)
+
+
+class Sidecar(Record):
+    """What must be true of an index file."""
+
+    metric: Literal["angular"]
+    dim: PositiveInt
+    rows: int  # vectors given, silent ones too
+    items: int  # of Annoy: one more than the last row that is not silent
+    trees: int
+    bytes: int
+    sha256: str
+
+
+class VectorIndex:
+    """Approximate nearest neighbours by cosine among the rows of an array.
+
+    It lives in `<path>.ann` and `<path>.json` and is mapped into memory, shared by processes.
+    """
+
+    def __init__(self, forest: AnnoyIndex | None, sidecar: Sidecar) -> None:
+        self._forest = forest  # None: nothing but silence
+        self._sidecar = sidecar
+
+    def __len__(self) -> int:
+        """The number of rows it was built from."""
+        return self._sidecar.rows
+
+    @classmethod
+    def build(cls, vectors: Floats, path: Path, *, trees: int, seed: int = 0) -> Self:
+        """Index the rows of `vectors` (N, D) float32, each of unit length or zero (silence).
+
+        The same vectors and seed make the same bytes. The files appear complete or not at all.
+
+        Raises:
+            LibraryError: the files cannot be written.
+        """
+        ann, partial = _file(path, "ann"), _file(path, "ann.tmp")
+        try:
+            partial.touch()  # Fail before the work, and without Annoy's words on stderr.
+            items, planted = _plant(vectors, partial, trees=trees, seed=seed)
+            sidecar = Sidecar(
+                metric=METRIC,
+                dim=vectors.shape[1],
+                rows=len(vectors),
+                items=items,
+                trees=planted,
+                bytes=partial.stat().st_size,
+                sha256=_digest(partial),
+            )
+            partial.replace(ann)
+            partial = _file(path, "json.tmp")
+            partial.write_text(sidecar.model_dump_json() + "\n", encoding="utf-8")
+            partial.replace(_file(path, "json"))
+        except OSError as error:
+            reason = error.strerror or error
+            raise LibraryError(
+                f"cannot write the index {ann}: {reason}; free space or choose another folder"
+            ) from error
+        finally:
+            partial.unlink(missing_ok=True)
+        return cls.open(path, vectors.shape[1])
+
+    @classmethod
+    def open(cls, path: Path, dim: int, *, verify: bool = False) -> Self:
+        """Map an index of vectors of size `dim` into memory, in a moment however large it is.
+
+        With `verify` the whole file is read and compared with its digest.
+
+        Raises:
+            LibraryError: a file is missing, cut short, altered, or of another dimension.
+        """
+        ann = _file(path, "ann")
+        sidecar = _read_sidecar(_file(path, "json"))
+        if sidecar.dim != dim:
+            raise LibraryError(f"{ann} holds vectors of size {sidecar.dim}, the model's are {dim}")
+        try:
+            if ann.stat().st_size != sidecar.bytes:
+                raise _damaged(ann, f"{ann.stat().st_size} bytes instead of {sidecar.bytes}")
+            if verify and _digest(ann) != sidecar.sha256:
+                raise _damaged(ann, "its content has changed")
+            forest = AnnoyIndex(dim, METRIC) if sidecar.items else None
+            if forest is not None:
+                forest.load(str(ann))
+        except OSError as error:
+            raise _damaged(ann, str(error.strerror or error)) from error
+        found = (forest.get_n_items(), forest.get_n_trees()) if forest is not None else (0, 0)
+        if found != (sidecar.items, sidecar.trees) or sidecar.items > sidecar.rows:
+            raise _damaged(ann, "it does not hold the items that its sidecar lists")
+        return cls(forest, sidecar)
+
+    def query(self, vectors: Floats, k: int, search_k: int) -> Hits:
+        """The about `k` nearest rows of each of `vectors` (M, D); silent ones have none.
+
+        `search_k` is how many nodes are inspected a vector. Annoy's own default, trees times k,
+        loses a third of the neighbours and more, so there is none here.
+        """
+        if self._forest is None:
+            return Hits(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+        query: list[Ints] = [np.empty(0, np.int64)]
+        rows: list[int] = []
+        distances: list[float] = []
+        for number in np.flatnonzero(vectors.any(axis=1)):
+            near, far = self._forest.get_nns_by_vector(
+                vectors[number].tolist(), k, search_k, include_distances=True
+            )
+            query.append(np.full(len(near), number))
+            rows += near
+            distances += far
+        cosine = 1 - np.square(distances, dtype=np.float64) / 2
+        return Hits(
+            np.concatenate(query), np.array(rows, np.int64), cosine.astype(np.float32, copy=False)
+        )
+
+
+def _plant(vectors: Floats, path: Path, *, trees: int, seed: int) -> tuple[int, int]:
+    """Write a forest and count its items and trees. One thread and a seed: the same bytes.
+
+    An item's number is its row's. Silent rows are never added: Annoy leaves such holes out of its
+    trees, so they cost a little space and are never found.
+    """
+    audible = np.flatnonzero(vectors.any(axis=1))
+    if not len(audible):
+        return 0, 0
+    forest = AnnoyIndex(vectors.shape[1], METRIC)
+    forest.set_seed(seed)
+    for row in audible:
+        forest.add_item(int(row), vectors[row].tolist())
+    forest.build(trees, n_jobs=1)
+    forest.save(str(path))
+    return forest.get_n_items(), forest.get_n_trees()
+
+
+def _read_sidecar(path: Path) -> Sidecar:
+    try:
+        return Sidecar.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise _damaged(path, str(error.strerror or error)) from error
+    except ValidationError as error:
+        raise _damaged(path, error.errors()[0]["msg"]) from error
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _file(path: Path, suffix: str) -> Path:
+    return path.with_name(f"{path.name}.{suffix}")
+
+
+def _damaged(path: Path, why: str) -> LibraryError:
+    return LibraryError(f"the index file {path} is damaged: {why}; index the music again")

@@ -1,0 +1,1 @@
+"""Training: clean and noisy pairs, mining, the loop. Needs the extra `fingerprint[train]`."""

@@ -1,0 +1,226 @@
+"""Degradations: what a loudspeaker, a room, noise and a cheap microphone do to music.
+
+Pure functions on batches of waveforms (B, T), on whatever device they live, and `degrade`, which
+draws their parameters and chains them. Randomness is an argument: a `torch.Generator` on the same
+device. Filters work in the frequency domain, where a batch is one product.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from fingerprint.config import DegradeConfig, Range
+
+EQ_POINTS = 8  # of the smooth random response, evenly in log frequency
+SINC_TAPS = 8  # of the interpolation filter that changes speed
+HARMONICS = (1, 2, 3, 4, 5, 7)  # of mains hum
+TINY = 1e-12
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scene:
+    """Clean clips and what will be done to them; B rows each."""
+
+    clean: Tensor  # (B, T)
+    noise: Tensor  # (B, T) recorded noise of any level; rows of zeros: none at hand
+    rooms: Tensor  # (B, L) room impulse responses
+    devices: Tensor  # (B, L') loudspeaker or microphone impulse responses
+
+    def to(self, device: torch.device) -> "Scene":
+        """The same scene on a device, copied asynchronously from pinned memory."""
+        parts = (self.clean, self.noise, self.rooms, self.devices)
+        return Scene(*(part.to(device, non_blocking=True) for part in parts))
+
+
+def degrade(scene: Scene, config: DegradeConfig, sample_rate: int, rng: Generator) -> Tensor:
+    """Speed, device, room, noise, microphone, clipping, in the order sound meets them: (B, T)."""
+    x = scene.clean.clone()
+
+    def noise(rows: Tensor) -> Tensor:
+        made = _blend_noise(scene.noise[rows], sample_rate, rng)
+        return mix_at_snr(x[rows], made, _uniform(len(rows), config.snr_db, rng))
+
+    def microphone(rows: Tensor) -> Tensor:
+        n = len(rows)
+        return band_shape(
+            x[rows],
+            sample_rate,
+            low_cut=_log_uniform(n, config.low_cut, rng),
+            high_cut=_log_uniform(n, config.high_cut, rng),
+            eq_db=config.eq_db * torch.randn(n, EQ_POINTS, generator=rng, device=rng.device),
+        )
+
+    def clip(rows: Tensor) -> Tensor:
+        drive_db = _uniform(len(rows), config.clip_drive_db, rng)
+        return overdrive(x[rows], drive_db, hard=_chance(len(rows), 0.5, rng))
+
+    steps: list[tuple[float, Callable[[Tensor], Tensor]]] = [
+        (
+            config.speed,
+            lambda rows: change_speed(x[rows], _uniform(len(rows), config.speed_range, rng)),
+        ),
+        (config.device, lambda rows: convolve(x[rows], scene.devices[rows])),
+        (config.room, lambda rows: convolve(x[rows], scene.rooms[rows])),
+        (config.noise, noise),
+        (config.microphone, microphone),
+        (config.clip, clip),
+    ]
+    for chance, change in steps:
+        (rows,) = torch.nonzero(_chance(len(x), chance, rng), as_tuple=True)
+        if len(rows):
+            x[rows] = change(rows)
+    return x
+
+
+def mix_at_snr(signal: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
+    """Add noise so that the power ratio over the clip is `snr_db` (B,): (B, T)."""
+    power = signal.square().mean(dim=1)
+    noise_power = noise.square().mean(dim=1).clamp(min=TINY)
+    gain = (power / noise_power / 10 ** (snr_db / 10)).sqrt()
+    return signal + gain[:, None] * noise
+
+
+def convolve(signal: Tensor, response: Tensor) -> Tensor:
+    """Causal linear convolution cut to the signal's length: (B, T), (B, L) -> (B, T)."""
+    length = signal.shape[1]
+    size = _fast_length(length + response.shape[1] - 1)
+    spectrum = torch.fft.rfft(signal, size) * torch.fft.rfft(response, size)
+    result: Tensor = torch.fft.irfft(spectrum, size)[:, :length]
+    return result
+
+
+def change_speed(signal: Tensor, rate: Tensor) -> Tensor:
+    """Play `rate` (B,) times as fast around the clip's middle, zeros beyond its ends: (B, T).
+
+    Output sample t is input time `middle + (t - middle) * rate`, interpolated by a sinc of
+    `SINC_TAPS` taps under a (1 - x^2)^2 window. For small changes; nothing guards against
+    aliasing.
+    """
+    length = signal.shape[1]
+    middle = (length - 1) / 2
+    time = torch.arange(length, device=signal.device) - middle
+    place = middle + time * rate[:, None]  # (B, T) in input samples
+    base = place.floor()
+    fraction = place - base
+    half = SINC_TAPS // 2
+    padded = torch.nn.functional.pad(signal, (SINC_TAPS, SINC_TAPS))
+    index = (base.long() + SINC_TAPS).clamp(half, padded.shape[1] - half - 1)
+    sine = torch.sin(math.pi * fraction) / math.pi  # sin(pi (fraction - k)) but for the sign
+    total = torch.zeros_like(place)
+    for tap in range(1 - half, half + 1):
+        distance = fraction - tap
+        window = (1 - (distance / half).square()).square()
+        sinc = torch.where(distance.abs() < 1e-4, 1.0, sine * (-1) ** tap / distance)
+        total += sinc * window * padded.gather(1, index + tap)
+    return total
+
+
+def band_shape(
+    signal: Tensor, sample_rate: int, *, low_cut: Tensor, high_cut: Tensor, eq_db: Tensor
+) -> Tensor:
+    """Random band edges (second and fourth order) and a smooth response, zero phase: (B, T).
+
+    `low_cut` and `high_cut` (B,) in Hz are the -3 dB points; `eq_db` (B, K) is the response at K
+    points evenly spaced in log frequency from 50 Hz to half the sample rate.
+    """
+    length = signal.shape[1]
+    size = _fast_length(length)
+    frequency = torch.fft.rfftfreq(size, 1 / sample_rate, device=signal.device).clamp(min=1.0)
+    high_pass = (1 + (low_cut[:, None] / frequency) ** 4).rsqrt()
+    low_pass = (1 + (frequency / high_cut[:, None]) ** 8).rsqrt()
+    top = math.log(sample_rate / 2 / 50.0)
+    place = ((frequency / 50.0).log() / top).clamp(0, 1) * (eq_db.shape[1] - 1)  # (F,)
+    below = place.floor().long().clamp(max=eq_db.shape[1] - 2)
+    fraction = place - below
+    eq = eq_db[:, below] * (1 - fraction) + eq_db[:, below + 1] * fraction  # (B, F) dB
+    gain = high_pass * low_pass * 10 ** (eq / 20)
+    result: Tensor = torch.fft.irfft(torch.fft.rfft(signal, size) * gain, size)[:, :length]
+    return result
+
+
+def overdrive(signal: Tensor, drive_db: Tensor, *, hard: Tensor) -> Tensor:
+    """Clip at `drive_db` (B,) under the peak, hard (clamped) or soft (tanh) by row: (B, T)."""
+    peak = signal.abs().amax(dim=1).clamp(min=TINY)
+    driven = signal * (10 ** (drive_db / 20) / peak)[:, None]
+    return torch.where(hard[:, None], driven.clamp(-1, 1), driven.tanh())
+
+
+def formula_noise(n: int, length: int, sample_rate: int, rng: Generator) -> Tensor:
+    """Noise by formula, unit RMS: (n, length).
+
+    Gaussian noise of a random spectral slope between brown and blue-ish white, on a third of the
+    rows gusting slowly as wind does, on a third with mains hum and its harmonics.
+    """
+    device = rng.device
+    size = _fast_length(length)
+    frequency = torch.fft.rfftfreq(size, 1 / sample_rate, device=device).clamp(min=20.0)
+    slope = _uniform(n, (-2.2, 0.3), rng)  # of power, in powers of frequency
+    white = torch.randn(n, size, generator=rng, device=device)
+    shape = frequency[None] ** (slope[:, None] / 2)
+    noise = _unit(torch.fft.irfft(torch.fft.rfft(white) * shape, size)[:, :length])
+    time = torch.arange(length, device=device) / sample_rate
+    (windy,) = torch.nonzero(_chance(n, 1 / 3, rng), as_tuple=True)
+    gust_rate = _uniform(len(windy), (0.2, 3.0), rng)[:, None]
+    phase = _uniform(len(windy), (0.0, 2 * math.pi), rng)[:, None]
+    noise[windy] *= (1.05 + torch.sin(2 * math.pi * gust_rate * time + phase)).square()
+    (humming,) = torch.nonzero(_chance(n, 1 / 3, rng), as_tuple=True)
+    mains = torch.where(_chance(len(humming), 0.5, rng), 50.0, 60.0)[:, None]
+    phase = _uniform(len(humming), (0.0, 2 * math.pi), rng)[:, None]
+    level = _log_uniform(len(humming), (0.1, 2.0), rng)[:, None]
+    for k in HARMONICS:
+        noise[humming] += level / k * torch.sin(k * (2 * math.pi * mains * time + phase))
+    return _unit(noise)
+
+
+def cut_out(spectrogram: Tensor, config: DegradeConfig, rng: Generator) -> Tensor:
+    """Blank a band of frequencies on some rows and a stretch of time on some: (B, bands, F).
+
+    Each is a tenth to a third of its axis wide (Park et al., SpecAugment, 2019; in place of its
+    mean, zero, which is the front-end's mean).
+    """
+    n, bands, frames = spectrogram.shape
+    band = _stretch(n, bands, _chance(n, config.band_cut, rng), rng)  # (B, bands)
+    time = _stretch(n, frames, _chance(n, config.time_cut, rng), rng)  # (B, F)
+    return spectrogram.masked_fill(band[:, :, None] | time[:, None, :], 0.0)
+
+
+def _stretch(n: int, size: int, chosen: Tensor, rng: Generator) -> Tensor:
+    width = _uniform(n, (0.1, 0.33), rng) * size
+    first = _uniform(n, (0.0, 1.0), rng) * (size - width)
+    place = torch.arange(size, device=rng.device)
+    inside = (place >= first[:, None]) & (place < (first + width)[:, None])
+    return inside & chosen[:, None]
+
+
+def _blend_noise(recorded: Tensor, sample_rate: int, rng: Generator) -> Tensor:
+    """Recorded noise, formula noise or both, a third of the rows each; formula where none is."""
+    choice = _uniform(len(recorded), (0.0, 3.0), rng)[:, None]
+    formula = formula_noise(len(recorded), recorded.shape[1], sample_rate, rng)
+    none = recorded.abs().amax(dim=1, keepdim=True) < TINY
+    return _unit(recorded) * (choice < 2) + formula * ((choice > 1) | none)
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Scale rows to unit RMS; silence stays silence."""
+    return x / x.square().mean(dim=1, keepdim=True).sqrt().clamp(min=TINY)
+
+
+def _chance(n: int, probability: float, rng: Generator) -> Tensor:
+    return torch.rand(n, generator=rng, device=rng.device) < probability
+
+
+def _uniform(n: int, span: Range, rng: Generator) -> Tensor:
+    low, high = span
+    return low + (high - low) * torch.rand(n, generator=rng, device=rng.device)
+
+
+def _log_uniform(n: int, span: Range, rng: Generator) -> Tensor:
+    return _uniform(n, (math.log(span[0]), math.log(span[1])), rng).exp()
+
+
+def _fast_length(length: int) -> int:
+    """The next length that an FFT likes: a power of two times 1, 3 or 5."""
+    return min(factor << max(0, math.ceil(math.log2(length / factor))) for factor in (1, 3, 5))

@@ -1,0 +1,100 @@
+"""Triplet loss with mining inside the batch.
+
+Every embedding of the batch is an anchor. Its positives are the other embeddings of its track
+(there is one segment a track in a batch, so they are the same place), its negatives are all
+embeddings of other tracks. Distances are squared Euclidean between unit vectors, 0 to 4. The
+loss is the mean over the *active* triplets, those that violate the margin: satisfied ones would
+only dilute it (Hermans et al., "In defense of the triplet loss", 2017).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fingerprint.config import MiningConfig
+
+FAR = 5.0  # beyond every distance
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loss:
+    """What one batch says.
+
+    `value` () is what to minimise; `active` the share of mined triplets in violation; `spread` the
+    embeddings' standard deviation against that of evenly spread unit vectors: 0 is a collapse.
+    """
+
+    value: Tensor
+    active: float
+    spread: float
+
+
+def batch_hard(distance: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
+    """Hinge of hardest positive against hardest negative (Hermans et al. 2017): (N,)."""
+    near = distance.masked_fill(~negative, FAR).amin(dim=1)
+    return torch.relu(_hardest_positive(distance, positive) - near + margin)
+
+
+def semi_hard(distance: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
+    """Hinge of hardest positive against the nearest negative beyond it: (N,).
+
+    Schroff et al., "FaceNet", 2015. Where no negative lies beyond the positive, the hardest.
+    """
+    far = _hardest_positive(distance, positive)
+    beyond = negative & (distance > far[:, None])
+    nearest_beyond = distance.masked_fill(~beyond, FAR).amin(dim=1)
+    nearest = distance.masked_fill(~negative, FAR).amin(dim=1)
+    return torch.relu(far - torch.where(beyond.any(dim=1), nearest_beyond, nearest) + margin)
+
+
+def all_active(distance: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
+    """Hinges of all triplets, positive by negative by anchor: (N, N, N) flattened."""
+    hinge = torch.relu(distance[:, :, None] - distance[:, None, :] + margin)
+    return hinge[positive[:, :, None] & negative[:, None, :]]
+
+
+MINERS: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
+    "batch_hard": batch_hard,
+    "semi_hard": semi_hard,
+    "all_active": all_active,
+}
+
+
+def triplet_loss(embeddings: Tensor, tracks: Tensor, config: MiningConfig, progress: float) -> Loss:
+    """Mine the batch and average the active triplets.
+
+    Args:
+        embeddings: unit vectors (N, D).
+        tracks: (N,) the track each comes from.
+        config: which miner, what margin; batch-hard starts as semi-hard, because the hardest
+            negatives of an untrained network drive it to a single point (FaceNet, section 3.2).
+        progress: 0..1, how far the run has come.
+    """
+    distance = (2 - 2 * embeddings @ embeddings.T).clamp(min=0)
+    same = tracks[:, None] == tracks[None, :]
+    positive = same & ~torch.eye(len(tracks), dtype=torch.bool, device=same.device)
+    hardness = _hardness(config, progress)
+    value = embeddings.new_zeros(())
+    active = 0.0
+    for kind, weight in ((config.kind, hardness), ("semi_hard", 1 - hardness)):
+        if weight > 0:
+            hinge = MINERS[kind](distance, positive, ~same, config.margin)
+            violated = hinge > 0
+            value = value + weight * hinge.sum() / violated.sum().clamp(min=1)
+            active += weight * float(violated.float().mean()) if len(hinge) else 0.0
+    spread = embeddings.detach().var(dim=0, unbiased=False).sum().sqrt()
+    return Loss(value, active, float(spread))
+
+
+def _hardest_positive(distance: Tensor, positive: Tensor) -> Tensor:
+    return distance.masked_fill(~positive, 0.0).amax(dim=1)
+
+
+def _hardness(config: MiningConfig, progress: float) -> float:
+    """Weight of the configured miner against semi-hard: 0 before the warm-up, 1 after."""
+    if config.kind != "batch_hard":
+        return 1.0
+    begin, end = config.warm_up
+    return min(1.0, max(0.0, (progress - begin) / max(end - begin, 1e-9)))

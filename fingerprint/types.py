@@ -1,0 +1,113 @@
+"""The nouns of the package: small frozen records that pass between modules. NumPy only.
+
+Times are in seconds and frequencies in Hz in every record; frames and rows stay inside modules.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clip:
+    """Mono audio: samples (T,) float32 in [-1, 1], all finite."""
+
+    samples: Floats
+    sample_rate: int  # Hz
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+        return len(self.samples) / self.sample_rate
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fingerprint:
+    """Embeddings of a recording's overlapping windows (segments).
+
+    Row i of `vectors` (N, D) float32 describes the window that begins `start + i * hop` seconds
+    into the recording. Rows have unit length, but for rows of zeros, which stand for silence and
+    match nothing. `start` is negative for a query shorter than a window, which is padded.
+    """
+
+    vectors: Floats
+    hop: float  # s
+    start: float = 0.0  # s
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """What a file says about its recording; empty where it says nothing."""
+
+    title: str = ""
+    artist: str = ""
+    album: str = ""
+    isrc: str = ""
+    musicbrainz_recording: str = ""
+    musicbrainz_release: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """A recording in the library."""
+
+    path: Path
+    duration: float  # s
+    tags: Tags = field(default_factory=Tags)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hits:
+    """Nearest neighbours of query windows in long form, M of them, in no particular order.
+
+    `query` (M,) is the query's row, `row` (M,) the library's row, `similarity` (M,) their cosine.
+    """
+
+    query: Ints
+    row: Ints
+    similarity: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Whose library rows are whose: track i owns `starts[i]:starts[i + 1]`, (n + 1,)."""
+
+    starts: Ints
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One track's best alignment with the query, before it has a name and a confidence.
+
+    `track` is the track's number in `Rows`; `offset` (s into the track at which the query's start
+    falls); `rate` (playback speed against the track); `score` mean aligned cosine, at most 1.
+    """
+
+    track: int
+    offset: float  # s
+    rate: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The answer: a track, the place in it, and how sure we are.
+
+    `offset` is in seconds into the track at which the query's start falls; `rate` is the playback
+    speed against the track (1.02: played 2 % faster); `confidence` is the estimated probability
+    in 0..1 that this is the right track; `score` is the mean aligned cosine similarity.
+    """
+
+    track: Track
+    offset: float  # s
+    rate: float
+    confidence: float
+    score: float

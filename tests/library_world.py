@@ -1,0 +1,126 @@
+"""Songs, a small honest embedder and library helpers for the tests of the library.
+
+The embedder's vectors are a fixed random projection of patches of a log-spectrogram: no network,
+no torch, and yet an excerpt looks like the place it is from.
+"""
+
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from fingerprint.library import indexing
+from fingerprint.library.library import Library
+from fingerprint.library.store import Stamp
+from fingerprint.library.writer import Entry
+from fingerprint.search.confidence import Calibration
+from fingerprint.types import Clip, Fingerprint, Floats, Track
+
+RATE = 8_000
+HOP = 512  # samples between frames
+SIZE = 1_024  # samples in a frame
+FRAMES = 16  # in a window
+BANDS = 32
+STRIDE = 4  # frames between library rows
+
+
+@dataclass(frozen=True)
+class Toy:
+    """Meets `Embedder`. `delay` (s) makes a run slow enough to be interrupted."""
+
+    id: str = "toy-1"
+    dim: int = 48
+    delay: float = 0.0
+    sample_rate: int = RATE
+    hop: float = STRIDE * HOP / RATE
+    query_hop: float = HOP / RATE
+    window: float = (SIZE + (FRAMES - 1) * HOP) / RATE
+
+    @property
+    def calibration(self) -> Calibration:
+        return Calibration()
+
+    def embed(self, clip: Clip) -> Fingerprint:
+        time.sleep(self.delay)
+        return Fingerprint(self._vectors(clip.samples, STRIDE), self.hop)
+
+    def embed_blocks(self, blocks: Iterable[Clip]) -> Fingerprint:
+        return self.embed(Clip(np.concatenate([block.samples for block in blocks]), RATE))
+
+    def embed_query(self, clip: Clip) -> Fingerprint:
+        return Fingerprint(self._vectors(clip.samples, 1), self.query_hop)
+
+    def _vectors(self, samples: Floats, step: int) -> Floats:
+        whole = SIZE + (FRAMES - 1) * HOP
+        samples = np.pad(samples, (0, max(0, whole - len(samples))))
+        frames = np.lib.stride_tricks.sliding_window_view(samples, SIZE)[::HOP]
+        power = np.abs(np.fft.rfft(frames * np.hanning(SIZE), axis=1)) ** 2  # (F, bins)
+        edges = np.geomspace(32, SIZE // 2, BANDS + 1).astype(int)
+        bands = np.add.reduceat(power, edges[:-1], axis=1)  # (F, BANDS)
+        level = np.log(bands + 1e-2 * bands.mean() + 1e-12)
+        patches = np.lib.stride_tricks.sliding_window_view(level, FRAMES, axis=0)[::step]
+        flat = patches.reshape(len(patches), -1)
+        flat = flat - flat.mean(axis=1, keepdims=True)
+        projection = np.random.default_rng(1).standard_normal((flat.shape[1], self.dim))
+        vectors = flat @ projection
+        length = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.where(length > 1e-6, vectors / np.maximum(length, 1e-6), 0).astype(np.float32)
+
+
+def song(seed: int, seconds: float = 20.0) -> Floats:
+    """Half-second chords of three tones."""
+    random = np.random.default_rng(seed)
+    time_of = np.arange(round(seconds * RATE)) / RATE
+    chords = random.uniform(300, 3_500, (int(seconds * 2) + 1, 3))
+    tones = chords[(time_of * 2).astype(int)]
+    return (0.2 * np.sin(2 * np.pi * tones * time_of[:, None]).sum(axis=1)).astype(np.float32)
+
+
+def excerpt(samples: Floats, start: float, seconds: float, *, snr_db: float = 60.0) -> Clip:
+    """A noisy cut."""
+    cut = samples[round(start * RATE) : round((start + seconds) * RATE)]
+    noise = np.random.default_rng(7).standard_normal(len(cut))
+    level = np.sqrt(np.mean(cut**2)) * 10 ** (-snr_db / 20)
+    return Clip((cut + level * noise).astype(np.float32), RATE)
+
+
+def write_song(path: Path, seed: int, seconds: float = 20.0) -> Path:
+    soundfile.write(path, song(seed, seconds), RATE, subtype="PCM_16")
+    return path
+
+
+def entry(seed: int, *, model: Toy | None = None, seconds: float = 20.0) -> Entry:
+    """A song that needs no file."""
+    vectors = (model or Toy()).embed(Clip(song(seed, seconds), RATE)).vectors
+    return Entry(Track(Path(f"/music/{seed:04d}.wav"), seconds), Stamp(seed, seed), vectors)
+
+
+def add(library: Library, *seeds: int) -> None:
+    with library.writing() as writer:
+        writer.add([entry(seed) for seed in seeds])
+
+
+def place_of(library: Library, seed: int, start: float = 7.3) -> tuple[str, float]:
+    """Name and offset of the best match for an excerpt of a song."""
+    best = library.identify(excerpt(song(seed), start, 4.0, snr_db=10), top=1)[0]
+    return best.track.path.name, best.offset
+
+
+def slow_run(folder: str, music: str, jobs: str) -> None:
+    """Index slowly with many commits, telling each; for tests that kill it."""
+    indexing.BATCH_ROWS = 100
+    library = Library.create_or_open(Path(folder), Toy(delay=0.1))
+    indexing.index_files(
+        library,
+        sorted(Path(music).iterdir()),
+        jobs=int(jobs),
+        on_progress=lambda now: print(now.done, flush=True),  # noqa: T201
+    )
+
+
+if __name__ == "__main__":
+    slow_run(*sys.argv[1:])

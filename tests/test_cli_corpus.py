@@ -1,0 +1,130 @@
+"""`fingerprint train` and `fingerprint evaluate` on a corpus small enough to run in seconds."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from fingerprint.cli import main
+from fingerprint.corpus.config import RoomsConfig
+from fingerprint.corpus.manifest import Corpus, CorpusFile, write_manifest
+from fingerprint.model.fingerprinter import Fingerprinter
+
+MUSIC = ["train"] * 4 + ["validation"] * 5 + ["test", "test-unknown"]
+SOUNDS = [("sounds-train", "speech"), ("sounds-train", "effect")]
+SOUNDS += [("sounds-test", "speech"), ("sounds-test", "effect")]
+RESPONSES = [(f"responses-{s}", k) for s in ("train", "test") for k in ("room", "device")]
+RATE = 8_000  # Hz
+CONFIG = """
+steps: 2
+batch: 4
+workers: 0
+validate_every: 1
+learning_rate_warm_up: 1
+model: {embedder: {stem: 8, widths: [8, 16, 16]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def corpus(song, write_audio, tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("corpus")
+    impulse = np.zeros(800, np.float32)
+    impulse[5] = 0.9
+    sounds = [(role, "music", song(seed, 13, RATE)) for seed, role in enumerate(MUSIC)]
+    sounds += [(r, k, song(100 + seed, 4, RATE)) for seed, (r, k) in enumerate(SOUNDS)]
+    sounds += [(role, kind, impulse) for role, kind in RESPONSES]
+    files = []
+    for number, (role, kind, samples) in enumerate(sounds):
+        path = write_audio(root / f"{number}.wav", samples, RATE)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        seconds = len(samples) / RATE
+        files.append(CorpusFile(path, "made", role, kind, seconds, RATE, digest, digest))
+    room = RoomsConfig(
+        count=1, seed=0, length=(4.0, 4.1), width=(3.0, 3.1), height=(2.5, 2.6),
+        reverberation=(0.3, 0.31), distance=(1.0, 1.1),
+    )  # fmt: skip
+    write_manifest(Corpus(root, tuple(files), {"train": room, "test": room}))
+    return root
+
+
+@pytest.fixture(scope="module")
+def run_folder(corpus, tmp_path_factory) -> Path:
+    """A training run of two steps, made by the command."""
+    folder = tmp_path_factory.mktemp("training")
+    (folder / "tiny.yaml").write_text(CONFIG)
+    result = run(train_arguments(folder, corpus))
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"Trained model: {folder / 'run' / 'best.pt'}\n"
+    shown = result.stderr.splitlines()
+    assert [line.split("  ")[0] for line in shown] == ["step 1/2", "step 2/2"]
+    assert all("loss" in line and "validation" in line for line in shown)
+    return folder
+
+
+def run(arguments: list[str]):
+    return CliRunner().invoke(main, arguments, catch_exceptions=False)
+
+
+def train_arguments(folder: Path, corpus: Path) -> list[str]:
+    return [
+        "train", str(folder / "tiny.yaml"), "--corpus", str(corpus),
+        "--output", str(folder / "run"), "--device", "cpu",
+    ]  # fmt: skip
+
+
+def test_train_leaves_a_model_that_loads(run_folder):
+    assert Fingerprinter.load(run_folder / "run" / "best.pt", "cpu").dim == 128
+
+
+def test_a_finished_run_is_not_trained_again(run_folder, corpus):
+    before = (run_folder / "run" / "best.pt").read_bytes()
+    result = run(train_arguments(run_folder, corpus))
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert (run_folder / "run" / "best.pt").read_bytes() == before
+
+
+def test_training_without_a_corpus_is_one_line_and_makes_no_run(run_folder, tmp_path):
+    result = run(
+        ["train", str(run_folder / "tiny.yaml"), "--corpus", str(tmp_path / "none"),
+         "--output", str(tmp_path / "run")],
+    )  # fmt: skip
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_prints_and_saves_a_table_of_every_condition(run_folder, corpus, tmp_path):
+    arguments = [
+        "evaluate", "--corpus", str(corpus), "--model", str(run_folder / "run" / "best.pt"),
+        "--output", str(tmp_path / "out"), "--queries", "1", "--jobs", "1", "--seed", "3",
+    ]  # fmt: skip
+    result = run(arguments)
+    assert result.exit_code == 0, result.output
+    for condition in ("clean 5 s", "noise 10 s", "phone 5 s", "unknown phone 10 s"):
+        assert f"| {condition} |" in result.stdout
+    assert result.stdout.endswith(f"Report: {tmp_path / 'out' / 'report.html'}\n")
+    assert (tmp_path / "out" / "report.html").exists()
+    saved = json.loads((tmp_path / "out" / "results.json").read_text())
+    again = run([*arguments, "--json"])
+    printed = json.loads(again.stdout)
+    assert printed["seed"] == 3
+    assert {c["condition"]: c["top1"] for c in printed["conditions"]} == {
+        c["condition"]: c["top1"] for c in saved["conditions"]
+    }
+
+
+def test_other_processes_of_torchrun_print_nothing(run_folder, corpus):
+    done = subprocess.run(
+        [sys.executable, "-m", "fingerprint", *train_arguments(run_folder, corpus)],
+        env={**os.environ, "RANK": "1"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("", "")

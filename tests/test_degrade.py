@@ -1,0 +1,158 @@
+"""Degradations do what their units say: measured back, not compared with snapshots."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from fingerprint.config import DegradeConfig
+from fingerprint.training.degrade import (
+    Scene,
+    band_shape,
+    change_speed,
+    convolve,
+    cut_out,
+    degrade,
+    formula_noise,
+    mix_at_snr,
+    overdrive,
+)
+
+RATE = 8_000
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def tone(frequency: float, seconds: float = 1.0) -> Tensor:
+    time = torch.arange(round(seconds * RATE)) / RATE
+    return torch.sin(2 * math.pi * frequency * time)
+
+
+def rms(x: Tensor) -> Tensor:
+    return x.square().mean(dim=-1).sqrt()
+
+
+def test_noise_is_mixed_at_the_asked_snr() -> None:
+    signal, noise = torch.randn(3, RATE, generator=rng()), torch.randn(3, RATE, generator=rng(1))
+    asked = torch.tensor([-6.0, 0.0, 12.0])
+    added = mix_at_snr(signal, 0.01 * noise, asked) - signal
+    assert torch.allclose(20 * torch.log10(rms(signal) / rms(added)), asked, atol=0.01)
+
+
+def test_silent_noise_adds_nothing() -> None:
+    signal = torch.randn(1, RATE, generator=rng())
+    assert torch.equal(mix_at_snr(signal, torch.zeros(1, RATE), torch.zeros(1)), signal)
+
+
+def test_convolution_equals_its_definition_and_keeps_the_direct_path_in_place() -> None:
+    signal, response = torch.randn(2, 50, generator=rng()), torch.randn(2, 9, generator=rng(1))
+    expected = torch.zeros(2, 50)
+    for t in range(50):
+        for k in range(min(9, t + 1)):
+            expected[:, t] += response[:, k] * signal[:, t - k]
+    assert torch.allclose(convolve(signal, response), expected, atol=1e-5)
+    impulse = torch.zeros(2, 9)
+    impulse[:, 0] = 1
+    assert torch.allclose(convolve(signal, impulse), signal, atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [0.95, 1.05])
+def test_a_tone_played_faster_is_higher_by_the_rate(rate: float) -> None:
+    changed = change_speed(tone(1_000.0)[None], torch.tensor([rate]))[0, 1_000:-1_000]
+    expected = tone(1_000.0 * rate)[: len(changed)]
+    quadrature = torch.cos(2 * math.pi * 1_000 * rate * torch.arange(len(changed)) / RATE)
+    part = (changed @ expected) ** 2 + (changed @ quadrature) ** 2
+    assert part / (changed.square().sum() * len(changed) / 2) > 0.999
+
+
+def test_speed_turns_about_the_middle_of_the_clip() -> None:
+    click = torch.zeros(1, 4_001)
+    click[0, 2_000] = 1
+    for rate in (0.95, 1.0, 1.05):
+        assert int(change_speed(click, torch.tensor([rate])).argmax()) == 2_000
+
+
+def test_band_edges_are_at_minus_three_decibels() -> None:
+    flat = torch.zeros(1, 8)
+    edges = {"low_cut": torch.tensor([400.0]), "high_cut": torch.tensor([2_000.0])}
+
+    def gain_db(frequency: float) -> float:
+        x = tone(frequency, 2.0)[None]
+        inside = slice(4_000, 12_000)
+        return float(
+            20 * torch.log10(rms(band_shape(x, RATE, **edges, eq_db=flat)[:, inside]) / rms(x))
+        )
+
+    assert gain_db(400.0) == pytest.approx(-3.0, abs=0.2)
+    assert gain_db(2_000.0) == pytest.approx(-3.0, abs=0.2)
+    assert gain_db(900.0) == pytest.approx(0.0, abs=0.4)
+    assert gain_db(60.0) < -20
+    assert gain_db(3_900.0) < -15
+
+
+def test_the_smooth_response_raises_what_it_is_told_to() -> None:
+    eq = torch.full((1, 8), 6.0)
+    wide = {"low_cut": torch.tensor([1.0]), "high_cut": torch.tensor([40_000.0])}
+    x = tone(1_000.0)[None]
+    assert rms(band_shape(x, RATE, **wide, eq_db=eq)) / rms(x) == pytest.approx(1.995, rel=0.01)
+
+
+def test_overdrive_clips_at_the_drive_under_the_peak() -> None:
+    x = 0.3 * tone(100.0)[None].repeat(2, 1)
+    hard, soft = overdrive(x, torch.tensor([6.0, 6.0]), hard=torch.tensor([True, False]))
+    assert float(hard.max()) == 1.0
+    assert float((hard == 1.0).float().mean()) == pytest.approx(1 / 3, abs=0.01)  # asin(1/2)
+    assert 0.9 < float(soft.max()) < 1.0
+
+
+def test_formula_noise_has_unit_power_and_is_drawn_from_the_generator() -> None:
+    noise = formula_noise(16, RATE, RATE, rng(5))
+    assert torch.allclose(rms(noise), torch.ones(16), atol=1e-3)
+    assert torch.equal(noise, formula_noise(16, RATE, RATE, rng(5)))
+    assert not torch.equal(noise, formula_noise(16, RATE, RATE, rng(6)))
+
+
+def test_cut_out_blanks_whole_bands_and_whole_frames_of_the_asked_share() -> None:
+    config = DegradeConfig(band_cut=1.0, time_cut=1.0)
+    cut = cut_out(torch.ones(64, 100, 90), config, rng()) == 0
+    bands, frames = cut.all(dim=2).sum(dim=1), cut.all(dim=1).sum(dim=1)
+    assert torch.all((bands >= 9) & (bands <= 34))
+    assert torch.all((frames >= 8) & (frames <= 31))
+    untouched = cut_out(torch.ones(4, 9, 9), DegradeConfig(band_cut=0.0, time_cut=0.0), rng())
+    assert torch.all(untouched == 1)
+
+
+def scene(n: int = 8) -> Scene:
+    music = torch.randn(n, RATE, generator=rng(1))
+    impulse = torch.zeros(n, 64)
+    impulse[:, 0] = 1
+    return Scene(music, torch.randn(n, RATE, generator=rng(2)), impulse, impulse)
+
+
+def test_the_same_generator_degrades_the_same_way() -> None:
+    config = DegradeConfig()
+    first = degrade(scene(), config, RATE, rng(3))
+    assert torch.equal(first, degrade(scene(), config, RATE, rng(3)))
+    assert not torch.equal(first, degrade(scene(), config, RATE, rng(4)))
+    assert torch.isfinite(first).all()
+
+
+def test_degrading_leaves_the_clean_clip_alone() -> None:
+    clean = scene()
+    degrade(clean, DegradeConfig(), RATE, rng())
+    assert torch.equal(clean.clean, scene().clean)
+
+
+def test_with_every_chance_at_zero_nothing_changes() -> None:
+    off = DegradeConfig(device=0, room=0, noise=0, microphone=0, clip=0, speed=0)
+    assert torch.equal(degrade(scene(), off, RATE, rng()), scene().clean)
+
+
+def test_silence_stays_finite() -> None:
+    silent = Scene(
+        *(torch.zeros_like(part) for part in (scene().clean,) * 2 + (scene().rooms,) * 2)
+    )
+    assert torch.isfinite(degrade(silent, DegradeConfig(), RATE, rng())).all()

@@ -1,0 +1,218 @@
+"""The whole evaluation, on a corpus of a few synthetic songs and an untrained model."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from fingerprint.config import EmbedderConfig, ModelConfig
+from fingerprint.corpus import Corpus, CorpusFile, Recordings, Responses
+from fingerprint.corpus.config import RoomsConfig
+from fingerprint.corpus.manifest import write_manifest
+from fingerprint.errors import ConfigError, LibraryError
+from fingerprint.evaluation.conditions import Condition, select
+from fingerprint.evaluation.material import WORKING_RATE, Material
+from fingerprint.evaluation.queries import Query, Truth
+from fingerprint.evaluation.results import Results
+from fingerprint.evaluation.run import Progress, evaluate, judge
+from fingerprint.library.indexing import index_files
+from fingerprint.library.library import Library
+from fingerprint.model.fingerprinter import Fingerprinter
+from fingerprint.types import Clip, Floats, Match, Track
+
+SONGS = {"train": 3, "validation": 2, "test": 3, "test-unknown": 2}
+CONDITIONS = select(["clean 5 s", "unknown clean"])
+QUERIES = 6
+
+
+def song(seed: int, seconds: float = 24.0) -> Floats:
+    """Chords of three tones that change at odd times."""
+    rng = np.random.default_rng(seed)
+    pieces = []
+    while sum(map(len, pieces)) < seconds * WORKING_RATE:
+        time = np.arange(rng.integers(3_000, 12_000)) / WORKING_RATE
+        tones = np.sin(2 * np.pi * rng.uniform(300, 3_500, (3, 1)) * time)
+        pieces.append(tones.sum(axis=0) * np.exp(-2 * time))
+    samples = np.concatenate(pieces)[: round(seconds * WORKING_RATE)]
+    return (0.25 * samples).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    root = tmp_path_factory.mktemp("corpus")
+    sounds = {
+        f"{role}-{i}": (role, "music", song(10 * number + i))
+        for number, role in enumerate(SONGS)
+        for i in range(SONGS[role])
+    }
+    sounds |= {
+        f"{kind}-{i}": ("sounds-test", kind, song(100 + i, 1.0))
+        for i, kind in enumerate(("speech", "speech", "effect"))
+    }
+    files = []
+    for name, (role, kind, samples) in sounds.items():
+        path = root / f"{name}.wav"
+        soundfile.write(path, samples, WORKING_RATE)
+        seconds = len(samples) / WORKING_RATE
+        files.append(
+            CorpusFile(path, "made", role, kind, seconds, WORKING_RATE, name, name)  # type: ignore[arg-type]
+        )
+    rooms = RoomsConfig(
+        count=1,
+        seed=1,
+        length=(4.0, 4.1),
+        width=(3.0, 3.1),
+        height=(2.5, 2.6),
+        reverberation=(0.2, 0.3),
+        distance=(1.0, 1.1),
+    )
+    made = Corpus(root, tuple(files), {"train": rooms, "test": rooms})
+    write_manifest(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def model() -> Fingerprinter:
+    small = EmbedderConfig(stem=8, widths=(16, 16, 32), dim=32)
+    return Fingerprinter.create(ModelConfig(embedder=small))
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("library") / "library"
+
+
+@pytest.fixture(scope="module")
+def results(corpus: Corpus, model: Fingerprinter, library: Path) -> Results:
+    return evaluate(corpus, model, library=library, queries=QUERIES, jobs=1, conditions=CONDITIONS)
+
+
+def answers(results: Results) -> list[tuple[object, ...]]:
+    """All of the outcomes that does not depend on the clock."""
+    return [
+        (o.condition, o.number, o.truth_path, o.truth_offset, o.path, o.right, o.place_right)
+        for o in results.outcomes
+    ]
+
+
+def test_clean_queries_are_all_recognised_at_their_place(results: Results) -> None:
+    clean = results.summaries[0]
+    assert clean.top1.value == 1.0
+    assert clean.place.value == 1.0
+    assert clean.offset_error_95 < 0.1
+
+
+def test_the_library_holds_every_track_but_the_unknown(results: Results, corpus: Corpus) -> None:
+    assert results.tracks == 8
+    assert results.hours == pytest.approx(8 * 24 / 3_600, rel=1e-3)
+    assert len(results.outcomes) == QUERIES * len(CONDITIONS)
+
+
+def test_an_answer_for_an_unknown_track_is_never_right(results: Results) -> None:
+    assert len(results.unknown) == 2 * QUERIES
+    assert all("test-unknown" in o.truth_path for o in results.unknown)
+    assert not any(o.right or o.place_right for o in results.unknown)
+    everything = replace(results, min_confidence=0.0)
+    assert everything.false_accepts.hits == sum(bool(o.path) for o in results.unknown) > 0
+    nothing = replace(results, min_confidence=1.1)
+    assert nothing.false_accepts.hits == 0
+
+
+def test_processes_give_the_same_answers_and_index_nothing_again(
+    results: Results, corpus: Corpus, model: Fingerprinter, library: Path
+) -> None:
+    steps: list[Progress] = []
+    again = evaluate(
+        corpus,
+        model,
+        library=library,
+        queries=QUERIES,
+        jobs=2,
+        conditions=CONDITIONS,
+        on_progress=steps.append,
+    )
+    assert answers(again) == answers(results)
+    index = [step for step in steps if step.stage == "index"]
+    assert index[0].done == index[-1].total == 8  # all of it was there from the start
+    assert steps[-1] == Progress("queries", len(results.outcomes), len(results.outcomes))
+
+
+def test_another_split_asks_for_its_own_tracks(
+    corpus: Corpus, model: Fingerprinter, library: Path, results: Results
+) -> None:
+    validation = evaluate(
+        corpus,
+        model,
+        library=library,
+        split="validation",
+        queries=2,
+        jobs=1,
+        conditions=select(["clean 5 s"]),
+    )
+    assert all("validation-" in o.truth_path and o.right for o in validation.outcomes)
+
+
+def test_an_unknown_split_or_no_condition_is_refused(
+    corpus: Corpus, model: Fingerprinter, library: Path
+) -> None:
+    with pytest.raises(ConfigError, match="validation, test"):
+        evaluate(corpus, model, library=library, split="train")
+    with pytest.raises(ConfigError, match="at least one condition"):
+        evaluate(corpus, model, library=library, conditions=[])
+
+
+def test_a_library_with_tracks_that_are_unknown_to_be_is_refused(
+    corpus: Corpus, model: Fingerprinter, tmp_path: Path
+) -> None:
+    with Library.create_or_open(tmp_path / "library", model) as spoilt:
+        index_files(spoilt, [corpus.music("test-unknown")[0].path])
+    with pytest.raises(LibraryError, match=r"test-unknown-0\.wav, which is not to be in it"):
+        evaluate(corpus, model, library=tmp_path / "library", conditions=CONDITIONS)
+
+
+def looped() -> tuple[Material, Path]:
+    """A track whose first four seconds come again at 8 s, and something else in between."""
+    loop, other = song(1, 4.0), song(2, 4.0)
+    sound = (np.concatenate([loop, other, loop, other[::-1]]) * 32_767).astype(np.int16)
+    path = Path("looped.ogg")
+    file = CorpusFile(path, "", "test", "music", 16.0, WORKING_RATE, "", "")
+    nothing = Recordings(np.zeros(0, np.int16), np.zeros(1, np.int64), ())
+    empty = Responses(np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32))
+    known = Recordings(sound, np.array([0, len(sound)]), (file,))
+    return Material("test", known, nothing, (), (), empty), path
+
+
+@pytest.mark.parametrize(
+    ("offset", "right"),
+    [(1.0, True), (1.4, True), (0.4, False), (9.0, True), (9.45, True), (9.6, False), (5.0, False)],
+)
+def test_a_repeat_counts_as_the_right_place_only_where_the_sound_is_the_same(
+    offset: float, *, right: bool
+) -> None:
+    material, path = looped()
+    query = Query(Clip(np.zeros(1, np.float32), WORKING_RATE), Truth(path, 1.0, 1.0), np.nan)
+    match = Match(Track(path, 16.0), offset, 1.0, 0.9, 0.9)
+    outcome = judge(material, Condition("clean", 2.0), 0, query, match, 0.1)
+    assert outcome.right
+    assert outcome.place_right == right
+
+
+def test_the_right_place_in_the_wrong_track_is_wrong() -> None:
+    material, path = looped()
+    query = Query(Clip(np.zeros(1, np.float32), WORKING_RATE), Truth(path, 1.0, 1.0), np.nan)
+    for match in (Match(Track(Path("other.ogg"), 16.0), 1.0, 1.0, 0.9, 0.9), None):
+        outcome = judge(material, Condition("clean", 2.0), 0, query, match, 0.1)
+        assert not outcome.right
+        assert not outcome.place_right
+        assert outcome.confidence == (0.9 if match else 0.0)
+
+
+def test_a_track_that_was_to_be_unknown_is_not_right_even_when_it_is_named() -> None:
+    material, path = looped()
+    query = Query(Clip(np.zeros(1, np.float32), WORKING_RATE), Truth(path, 1.0, 1.0), np.nan)
+    match = Match(Track(path, 16.0), 1.0, 1.0, 0.9, 0.9)
+    outcome = judge(material, Condition("x", 2.0, unknown=True), 0, query, match, 0.1)
+    assert not outcome.right
+    assert not outcome.place_right

@@ -1,0 +1,175 @@
+"""The model as its users see it: geometry, invariances, checkpoint round-trips."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fingerprint.config import EmbedderConfig, FrontendConfig, ModelConfig
+from fingerprint.errors import ModelError
+from fingerprint.model.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from fingerprint.model.embedder import create_embedder
+from fingerprint.model.fingerprinter import QUERY_SHIFTS, Fingerprinter
+from fingerprint.search.confidence import Calibration
+from fingerprint.types import Clip, Floats
+
+SMALL = ModelConfig(embedder=EmbedderConfig(stem=8, widths=(8, 16, 16), depth=1, dim=32))
+
+
+@pytest.fixture(scope="module")
+def model() -> Fingerprinter:
+    return Fingerprinter.create(SMALL, seed=0)
+
+
+@pytest.fixture(scope="module")
+def music(song: Callable[..., Floats]) -> Clip:
+    return Clip(song(1, 90.0), 8_000)
+
+
+def cut(clip: Clip, start: float, seconds: float) -> Clip:
+    first = round(start * clip.sample_rate)
+    return Clip(clip.samples[first : first + round(seconds * clip.sample_rate)], clip.sample_rate)
+
+
+def cosines(a: Floats, b: Floats) -> Floats:
+    return np.sum(a * b, axis=-1)
+
+
+def test_every_window_of_a_long_spectrogram_embeds_as_it_does_alone() -> None:
+    embedder = create_embedder(SMALL, 0).eval()
+    stride, window = embedder.stride, embedder.window_frames
+    spectrogram = torch.randn(1, 128, window + 5 * stride)
+    with torch.inference_mode():
+        together = embedder(spectrogram)[0]
+        alone = [embedder(spectrogram[..., i * stride :][..., :window])[0, 0] for i in range(6)]
+    assert together.shape == (6, 32)
+    assert torch.allclose(together, torch.stack(alone), atol=1e-5)
+
+
+def test_rows_have_unit_length_and_lie_a_hop_apart(model: Fingerprinter, music: Clip) -> None:
+    fingerprint = model.embed(music)
+    expected = int((music.duration - model.window) / model.hop) + 1
+    assert fingerprint.vectors.shape == (expected, 32)
+    np.testing.assert_allclose(np.linalg.norm(fingerprint.vectors, axis=1), 1, atol=1e-5)
+
+
+def test_blocks_of_any_size_embed_as_the_whole(model: Fingerprinter, music: Clip) -> None:
+    whole = model.embed(music).vectors
+    for size in (0.7, 13.0, 70.0):
+        count = int(np.ceil(music.duration / size))
+        blocks = (cut(music, i * size, size) for i in range(count))
+        np.testing.assert_allclose(model.embed_blocks(blocks).vectors, whole, atol=1e-5)
+
+
+def test_a_query_s_rows_fall_on_the_library_s_grid(model: Fingerprinter, music: Clip) -> None:
+    library, query = model.embed(music), model.embed_query(music)
+    assert query.hop * QUERY_SHIFTS == pytest.approx(library.hop)
+    np.testing.assert_allclose(query.vectors[::QUERY_SHIFTS], library.vectors, atol=1e-5)
+
+
+def test_a_cut_from_the_middle_embeds_like_its_place(model: Fingerprinter, music: Clip) -> None:
+    place = 40 * model.hop
+    query = model.embed_query(cut(music, place, 6.0))
+    rows = model.embed(music).vectors[40 : 40 + len(query.vectors) // QUERY_SHIFTS]
+    assert cosines(query.vectors[::QUERY_SHIFTS][: len(rows)], rows).min() > 0.9
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.3, 1.0, 1.9, 2.0])
+def test_a_short_query_is_padded_around_its_middle(
+    model: Fingerprinter, music: Clip, seconds: float
+) -> None:
+    query = model.embed_query(cut(music, 10.0, seconds))
+    assert len(query.vectors) == QUERY_SHIFTS
+    assert query.start <= 0
+    end = query.start + (QUERY_SHIFTS - 1) * query.hop + model.window
+    assert query.start + end == pytest.approx(seconds, abs=0.2)
+
+
+@pytest.mark.parametrize("kind", ["log_mel", "pcen", "cqt", "stft"])
+def test_level_and_sixteen_bits_change_no_fingerprint(kind: str, music: Clip) -> None:
+    config = ModelConfig(frontend=FrontendConfig(kind=kind), embedder=SMALL.embedder)  # type: ignore[arg-type]
+    model = Fingerprinter.create(config)
+    clean = model.embed(cut(music, 0, 20)).vectors
+    for gain in (0.05, 1.9):
+        scaled = cut(music, 0, 20).samples * np.float32(gain)
+        rounded = np.round(scaled * 32_767).astype(np.int16).astype(np.float32) / 32_768
+        assert cosines(model.embed(Clip(rounded, 8_000)).vectors, clean).min() > 0.999
+
+
+def test_silence_gives_rows_of_zeros_and_only_silence(model: Fingerprinter, music: Clip) -> None:
+    samples = music.samples.copy()
+    samples[20 * 8_000 : 30 * 8_000] = 0
+    vectors = model.embed(Clip(samples, 8_000)).vectors
+    silent = ~vectors.any(axis=1)
+    begins = np.arange(len(vectors)) * model.hop
+    inside = (begins >= 20) & (begins + model.window <= 30)
+    np.testing.assert_array_equal(silent, inside)
+    assert not model.embed_query(Clip(np.zeros(8_000, np.float32), 8_000)).vectors.any()
+
+
+def test_nothing_in_gives_nothing_out(model: Fingerprinter) -> None:
+    assert model.embed(Clip(np.zeros(0, np.float32), 8_000)).vectors.shape == (0, 32)
+
+
+def test_another_sample_rate_is_refused(model: Fingerprinter) -> None:
+    with pytest.raises(ValueError, match="8000 Hz, got 44100 Hz"):
+        model.embed(Clip(np.zeros(9, np.float32), 44_100))
+
+
+def test_a_saved_model_is_the_same_model(model: Fingerprinter, music: Clip, tmp_path: Path) -> None:
+    model.save(tmp_path / "m.pt")
+    (tmp_path / "m.md").write_text("# Card")
+    again = Fingerprinter.load(tmp_path / "m.pt", "cpu")
+    assert (again.id, again.config, again.card) == (model.id, model.config, "# Card")
+    clip = cut(music, 0, 5)
+    np.testing.assert_array_equal(again.embed(clip).vectors, model.embed(clip).vectors)
+
+
+def test_the_id_follows_weights_and_configuration_but_not_the_calibration(
+    model: Fingerprinter,
+) -> None:
+    given = model.checkpoint
+    moved = {name: tensor.clone() for name, tensor in given.weights.items()}
+    moved["head.bias"][0] += 0.5
+    other_config = ModelConfig(frontend=FrontendConfig(f_min=200.0), embedder=SMALL.embedder)
+    assert Checkpoint(given.config, moved, given.calibration).id != model.id
+    assert Checkpoint(other_config, given.weights, given.calibration).id != model.id
+    fitted = Calibration(intercept=-1.0)
+    assert Checkpoint(given.config, given.weights, fitted).id == model.id
+
+
+def test_bad_model_files_are_named_in_one_line(model: Fingerprinter, tmp_path: Path) -> None:
+    path = tmp_path / "m.pt"
+    with pytest.raises(ModelError, match=r"cannot read the model .*m\.pt: No such file"):
+        Fingerprinter.load(path)
+    model.save(path)
+    whole = path.read_bytes()
+    for damage in (b"", b"not a model", whole[: len(whole) // 2]):
+        path.write_bytes(damage)
+        with pytest.raises(ModelError, match=r"m\.pt is damaged or not"):
+            Fingerprinter.load(path)
+    torch.save({"format": 99}, path)
+    with pytest.raises(ModelError, match="has model format 99; this version reads format 1"):
+        Fingerprinter.load(path)
+    torch.save([1, 2], path)
+    with pytest.raises(ModelError, match="is not a fingerprint model"):
+        Fingerprinter.load(path)
+
+
+def test_weights_of_another_shape_are_refused(model: Fingerprinter, tmp_path: Path) -> None:
+    other = ModelConfig(embedder=EmbedderConfig(stem=8, widths=(8, 16, 16), depth=1, dim=16))
+    path = tmp_path / "m.pt"
+    write_checkpoint(Checkpoint(other, model.checkpoint.weights, model.calibration), path)
+    assert read_checkpoint(path).config == other
+    with pytest.raises(ModelError, match="do not fit its configuration"):
+        Fingerprinter.load(path)
+
+
+def test_the_random_state_of_torch_is_left_alone() -> None:
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    create_embedder(SMALL, 5)
+    assert torch.equal(torch.rand(3), expected)

@@ -1,0 +1,247 @@
+"""The parts under the library: places of rows, hits, merging, the files of a segment."""
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from library_world import Toy, add, entry, excerpt, place_of, song
+
+from fingerprint.config import SearchConfig
+from fingerprint.errors import LibraryError
+from fingerprint.library import writer
+from fingerprint.library.library import Library
+from fingerprint.library.segments import digest, open_segment, write_segment
+from fingerprint.library.snapshot import REMOVED, best_per_query, place_rows, take_snapshot
+from fingerprint.library.store import Catalog, Extent, SegmentInfo
+from fingerprint.library.writer import FULL_ROWS, MOST_SMALL, choose_merge
+from fingerprint.types import Floats, Hits
+
+# Lengths of a segment's stretches, each a track or (negative) a hole that a removed one left.
+shelves = st.lists(
+    st.lists(st.integers(-5, 9).filter(bool), min_size=1, max_size=6), min_size=0, max_size=5
+)
+
+
+def info(number: int, rows: int) -> SegmentInfo:
+    return SegmentInfo(number, rows, 0, "", "")
+
+
+def layout_of(shelf: list[list[int]]) -> tuple[list[SegmentInfo], list[Extent], list[int]]:
+    """Segments, extents, and by definition the owner of every row."""
+    segments, extents, owners = [], [], []
+    for number, stretches in enumerate(shelf, start=1):
+        first = 0
+        for stretch in stretches:
+            track_id = 100 + len(extents)
+            if stretch > 0:
+                extents.append(Extent(track_id, number, first, stretch))
+            owners += [track_id if stretch > 0 else REMOVED] * abs(stretch)
+            first += abs(stretch)
+        segments.append(info(number, first))
+    return segments, extents, owners
+
+
+@given(shelves)
+def test_every_row_has_the_owner_that_the_catalog_says(shelf: list[list[int]]) -> None:
+    segments, extents, owners = layout_of(shelf)
+    rows, spans = place_rows(segments, extents)
+    assert rows.starts[0] == 0
+    assert rows.starts[-1] == len(owners)
+    assert np.repeat(spans, np.diff(rows.starts)).tolist() == owners
+    assert sorted(spans[spans != REMOVED]) == [extent.track_id for extent in extents]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 50), st.integers(0, 9)), max_size=40),
+    st.integers(1, 5),
+)
+def test_the_best_of_each_query_window_are_kept(
+    found: list[tuple[int, int, int]], most: int
+) -> None:
+    query, row, tenths = np.array(found, np.int64).reshape(-1, 3).T
+    kept = best_per_query(Hits(query, row, (tenths / 10).astype(np.float32)), most)
+    for number in range(4):
+        mine = sorted((t for q, _, t in found if q == number), reverse=True)
+        assert np.round(kept.similarity[kept.query == number] * 10).tolist() == mine[:most]
+
+
+@given(st.lists(st.tuples(st.integers(10, 600_000), st.integers(1, 10)), max_size=40))
+def test_a_merge_is_never_too_large_and_merging_comes_to_an_end(
+    sizes: list[tuple[int, int]],
+) -> None:
+    segments = [info(number, rows) for number, (rows, _) in enumerate(sizes)]
+    living = {number: rows * tenths // 10 for number, (rows, tenths) in enumerate(sizes)}
+    for new in range(100, 101 + 2 * len(sizes)):
+        chosen = choose_merge(segments, [Extent(s.id, s.id, 0, living[s.id]) for s in segments])
+        if not chosen:
+            break
+        living[new] = sum(living[s.id] for s in chosen)
+        assert len(chosen) == 1 or living[new] <= FULL_ROWS
+        assert len(chosen) > 1 or living[new] < chosen[0].rows / 2
+        segments = [s for s in segments if s not in chosen] + [info(new, living[new])]
+    else:
+        pytest.fail("merging does not end")
+    assert sum(living[s.id] for s in segments) == sum(rows * t // 10 for rows, t in sizes)
+    assert sum(living[s.id] < FULL_ROWS / 2 for s in segments) <= MOST_SMALL
+    assert all(2 * living[s.id] >= s.rows for s in segments)
+
+
+def test_a_row_is_rewritten_a_logarithmic_number_of_times() -> None:
+    segments: list[SegmentInfo] = []
+    rewritten, total = 0, 0
+    for number in range(2_000):
+        segments.append(info(2 * number, 100))
+        total += 100
+        chosen = choose_merge(segments, [Extent(s.id, s.id, 0, s.rows) for s in segments])
+        if chosen:
+            rows = sum(s.rows for s in chosen)
+            rewritten += rows
+            segments = [s for s in segments if s not in chosen] + [info(2 * number + 1, rows)]
+    assert len(segments) <= MOST_SMALL
+    assert rewritten / total < np.log2(2_000)
+
+
+def stored(library: Library) -> dict[str, Floats]:
+    """Every living track's embeddings, by the catalog alone."""
+    snapshot = library._current()
+    tracks = {}
+    for span, owner in enumerate(snapshot.owners.tolist()):
+        if owner != REMOVED:
+            track = library._catalog.track(owner)
+            assert track is not None
+            rows = np.arange(*snapshot.rows.starts[span : span + 2])
+            tracks[track.path.name] = snapshot.vectors(rows)
+    return tracks
+
+
+def test_stored_embeddings_are_those_of_the_model_to_half_precision(tmp_path: Path) -> None:
+    library = Library.create_or_open(tmp_path, Toy())
+    add(library, 1, 2)
+    add(library, 3)
+    found = stored(library)
+    for seed in (1, 2, 3):
+        expected = entry(seed).vectors
+        np.testing.assert_allclose(found[f"{seed:04d}.wav"], expected, atol=5e-4)
+
+
+def test_merging_keeps_every_embedding_drops_the_dead_and_spares_readers(tmp_path: Path) -> None:
+    library = Library.create_or_open(tmp_path, Toy())
+    for seed in range(1, 13):
+        add(library, seed)
+    add(library, 13, 14, 15)
+    library.remove([Path("/music/0003.wav"), Path("/music/0014.wav"), Path("/music/0015.wav")])
+    before = stored(library)
+    catalog = Catalog(tmp_path)
+    old = take_snapshot(catalog)
+    with library.writing() as now:
+        now.merge()
+    after = stored(library)
+    assert before.keys() == after.keys() == {f"{n:04d}.wav" for n in (1, 2, *range(4, 14))}
+    for name in before:
+        np.testing.assert_array_equal(before[name], after[name])
+    assert library.info().segments <= MOST_SMALL
+    rows = sum(segment.info.rows for segment in library._current().segments)
+    assert rows == sum(map(len, after.values()))
+    assert len(list((tmp_path / "segments").glob("*.npy"))) == library.info().segments
+    # A snapshot taken before still answers from files that are deleted by now.
+    np.testing.assert_array_equal(old.vectors(np.arange(5)), before["0001.wav"][:5])
+    assert old.search(before["0001.wav"][:1], neighbours=1, search_k=1000).row.tolist() == [0]
+    assert place_of(library, 13) == ("0013.wav", pytest.approx(7.3, abs=0.1))
+
+
+def test_the_same_tracks_make_the_same_files(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        add(Library.create_or_open(tmp_path / name, Toy()), 1, 2)
+    for path in (tmp_path / "a" / "segments").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / "segments" / path.name).read_bytes()
+
+
+def test_a_reader_that_is_overtaken_by_a_merge_looks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = Library.create_or_open(tmp_path, Toy())
+    add(library, 1)
+    add(library, 2)
+    catalog = Catalog(tmp_path)
+    read = catalog.layout
+
+    def overtaken():  # type: ignore[no-untyped-def]
+        found = read()
+        monkeypatch.setattr(catalog, "layout", read)
+        monkeypatch.setattr(writer, "MOST_SMALL", 1)
+        with library.writing() as now:
+            now.merge()
+        return found
+
+    monkeypatch.setattr(catalog, "layout", overtaken)
+    assert [segment.info.id for segment in take_snapshot(catalog).segments] == [3]
+
+
+def test_answers_do_not_depend_on_how_tracks_lie_in_segments(tmp_path: Path) -> None:
+    one, many = (Library.create_or_open(tmp_path / name, Toy()) for name in "ab")
+    add(one, *range(1, 7))
+    for seed in range(1, 7):
+        add(many, seed)
+    for seed in range(1, 7):
+        clip = excerpt(song(seed), 4.4, 4.0, snr_db=5)
+        first, second = one.identify(clip, top=1), many.identify(clip, top=1)
+        assert first[0].track == second[0].track
+        assert first[0].offset == pytest.approx(second[0].offset, abs=1e-6)
+        assert first[0].score == pytest.approx(second[0].score, abs=1e-6)
+
+
+# Files.
+
+
+def test_a_segment_stays_on_the_disk_until_it_is_asked_for(tmp_path: Path) -> None:
+    vectors = entry(1).vectors
+    written = write_segment(tmp_path, 7, vectors, trees=SearchConfig().trees)
+    segment = open_segment(tmp_path, written, vectors.shape[1])
+    assert isinstance(segment.vectors, np.memmap)
+    assert not segment.vectors.flags.writeable
+    with pytest.raises(LibraryError):
+        open_segment(tmp_path, written, 47)
+
+
+def test_silent_rows_are_kept_and_never_found(tmp_path: Path) -> None:
+    vectors = entry(1).vectors
+    vectors[3:6] = 0
+    segment = open_segment(tmp_path, write_segment(tmp_path, 1, vectors, trees=10), 48)
+    assert not segment.vectors[3:6].any()
+    assert not {3, 4, 5} & set(segment.index.query(vectors, 80, 10_000).row.tolist())
+
+
+def test_a_segment_that_cannot_be_written_leaves_no_files(tmp_path: Path) -> None:
+    (tmp_path / "segments").write_bytes(b"in the way")
+    with pytest.raises(LibraryError, match="cannot write") as caught:
+        write_segment(tmp_path, 1, entry(1).vectors, trees=10)
+    assert "\n" not in str(caught.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["segments"]
+
+
+def test_the_digest_of_a_huge_file_is_instant_and_sees_it_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "huge"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # sparse
+    begin = time.perf_counter()
+    whole = digest(path)
+    with path.open("r+b") as file:
+        file.truncate((1 << 40) - 4096)
+    assert digest(path) != whole
+    assert time.perf_counter() - begin < 2
+
+
+@given(st.integers(0, 299_999))
+def test_the_digest_of_a_file_up_to_a_mebibyte_sees_every_byte(place: int) -> None:
+    content = bytearray(300_000)
+    with tempfile.NamedTemporaryFile() as file:
+        path = Path(file.name)
+        path.write_bytes(content)
+        whole = digest(path)
+        content[place] = 1
+        path.write_bytes(content)
+        assert digest(path) != whole

@@ -1,0 +1,356 @@
+"""Training: pure batches, exact resume, data-parallel mining, and a run that learns."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fingerprint.config import (
+    DegradeConfig,
+    EmbedderConfig,
+    MiningConfig,
+    ModelConfig,
+    TrainConfig,
+    load_config,
+)
+from fingerprint.corpus import Corpus, CorpusFile
+from fingerprint.corpus.config import RoomsConfig
+from fingerprint.corpus.manifest import write_manifest
+from fingerprint.errors import ConfigError, ModelError
+from fingerprint.model.checkpoint import read_checkpoint
+from fingerprint.model.embedder import create_embedder
+from fingerprint.training.batches import Batches, load_material
+from fingerprint.training.distributed import World
+from fingerprint.training.loop import TrainProgress, train
+from fingerprint.training.mining import triplet_loss
+from fingerprint.training.state import CHECKPOINT, State, learning_rate
+from fingerprint.training.validation import Validation
+from fingerprint.types import Floats
+
+CPU = torch.device("cpu")
+TRACKS = {"train": 12, "validation": 6}
+TINY = TrainConfig(
+    model=ModelConfig(embedder=EmbedderConfig(stem=8, widths=(8, 16, 16), depth=1, dim=32)),
+    degrade=DegradeConfig(snr_db=(0.0, 12.0)),
+    mining=MiningConfig(),
+    steps=6,
+    batch=6,
+    learning_rate_warm_up=2,
+    average_decay=0.9,
+    workers=0,
+    checkpoint_minutes=1e-9,  # after every step
+    validate_every=3,
+)
+
+
+@pytest.fixture(scope="module")
+def corpus_root(
+    tmp_path_factory: pytest.TempPathFactory,
+    song: Callable[..., Floats],
+    write_audio: Callable[..., Path],
+) -> Path:
+    """Songs to train and validate on; two sounds, a loudspeaker and two rooms a split."""
+    root = tmp_path_factory.mktemp("corpus")
+    rng = np.random.default_rng(0)
+    sounds = [
+        (role, "music", song(100 * i + n, 21.0))
+        for i, (role, count) in enumerate(TRACKS.items())
+        for n in range(count)
+    ]
+    for split in ("train", "test"):
+        hiss = (0.1 * rng.standard_normal(8_000)).astype(np.float32)
+        knock = np.exp(-np.arange(400) / 40) * rng.standard_normal(400)
+        sounds += [(f"sounds-{split}", kind, hiss) for kind in ("speech", "effect")]
+        sounds.append((f"responses-{split}", "device", (0.3 * knock).astype(np.float32)))
+    files = []
+    for i, (role, kind, samples) in enumerate(sounds):
+        (root / "audio").mkdir(exist_ok=True)
+        path = write_audio(root / "audio" / f"{role}-{i}.wav", samples, 8_000)
+        seconds = len(samples) / 8_000
+        files.append(CorpusFile(path, "made-up", role, kind, seconds, 8_000, "", f"{role}-{i}"))  # type: ignore[arg-type]
+    rooms = {"train": room_config(0), "test": room_config(1)}
+    write_manifest(Corpus(root, tuple(files), rooms))  # type: ignore[arg-type]
+    return root
+
+
+def room_config(seed: int) -> RoomsConfig:
+    return RoomsConfig(
+        count=2,
+        seed=seed,
+        length=(3.0, 5.0),
+        width=(3.0, 4.0),
+        height=(2.4, 3.0),
+        reverberation=(0.2, 0.3),
+        distance=(0.5, 1.0),
+    )
+
+
+@pytest.fixture(scope="module")
+def corpus(corpus_root: Path) -> Corpus:
+    return Corpus.open(corpus_root)
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["embedder"]
+    return found
+
+
+def steps(run: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_every_shipped_configuration_loads() -> None:
+    for path in Path("configs").glob("*.yaml"):
+        if path.name != "corpus.yaml":
+            load_config(path, TrainConfig)
+
+
+def test_a_batch_is_a_function_of_seed_and_step(corpus: Corpus) -> None:
+    def batch(step: int, seed: int = 0) -> torch.Tensor:
+        config = TINY.model_copy(update={"seed": seed})
+        return next(iter(Batches(config, corpus, CPU, World(), step))).spectrograms
+
+    assert torch.equal(batch(3), batch(3))
+    assert not torch.equal(batch(3), batch(4))
+    assert not torch.equal(batch(3), batch(3, seed=1))
+
+
+def test_workers_make_the_same_batches_as_the_process_itself(corpus: Corpus) -> None:
+    alone = next(iter(Batches(TINY, corpus, CPU, World(), 5)))
+    config = TINY.model_copy(update={"workers": 1})
+    with_worker = next(iter(Batches(config, corpus, CPU, World(), 5)))
+    assert torch.equal(alone.spectrograms, with_worker.spectrograms)
+
+
+def test_a_batch_has_each_track_once_and_ranks_share_no_track(corpus: Corpus) -> None:
+    shares = [next(iter(Batches(TINY, corpus, CPU, World(r, 2), 0))).tracks for r in (0, 1)]
+    for tracks in shares:
+        anchors, positives = tracks.chunk(2)
+        assert torch.equal(anchors, positives)
+        assert len(set(anchors.tolist())) == TINY.batch
+    assert not set(shares[0].tolist()) & set(shares[1].tolist())
+
+
+def test_anchor_and_positive_are_the_same_place_up_to_the_offset(corpus: Corpus) -> None:
+    nothing = DegradeConfig(
+        device=0, room=0, noise=0, microphone=0, clip=0, speed=0, band_cut=0, time_cut=0, short=0
+    )
+    config = TINY.model_copy(update={"degrade": nothing})
+    batches = Batches(config, corpus, CPU, World(), 0)
+    drawn = batches.draw(load_material(corpus, 8_000, "train"), 0)
+    for anchor, positive in zip(drawn.anchor, drawn.scene.clean, strict=True):
+        spectrum = torch.fft.rfft(anchor, 65_536).conj() * torch.fft.rfft(positive, 65_536)
+        lag = int(torch.fft.irfft(spectrum).argmax())
+        lag = lag - 65_536 if lag > 32_768 else lag
+        assert abs(lag) <= 0.25 * 8_000
+
+
+def test_a_batch_larger_than_the_corpus_is_refused(corpus: Corpus) -> None:
+    config = TINY.model_copy(update={"batch": 7})
+    with pytest.raises(ConfigError, match=r"7 tracks on 2 processes .* the corpus has 12"):
+        Batches(config, corpus, CPU, World(0, 2), 0)
+
+
+def test_a_resumed_run_ends_with_the_same_weights(corpus_root: Path, tmp_path: Path) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill(progress: TrainProgress) -> None:
+        if progress.step == 4:
+            raise KilledError
+
+    train(TINY, corpus_root, tmp_path / "whole", device="cpu")
+    with pytest.raises(KilledError):
+        train(TINY, corpus_root, tmp_path / "cut", device="cpu", on_progress=kill)
+    train(TINY, corpus_root, tmp_path / "cut", device="cpu")
+    whole, cut = weights(tmp_path / "whole" / CHECKPOINT), weights(tmp_path / "cut" / CHECKPOINT)
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    ids = {read_checkpoint(tmp_path / run / "best.pt").id for run in ("whole", "cut")}
+    assert len(ids) == 1
+    assert steps(tmp_path / "cut") == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_finished_run_is_left_as_it_is(corpus_root: Path, tmp_path: Path) -> None:
+    best = train(TINY, corpus_root, tmp_path, device="cpu")
+    before = best.read_bytes()
+    train(TINY, corpus_root, tmp_path, device="cpu")
+    assert best.read_bytes() == before
+
+
+def test_another_configuration_does_not_continue_a_run(corpus_root: Path, tmp_path: Path) -> None:
+    train(TINY, corpus_root, tmp_path, device="cpu")
+    with pytest.raises(ConfigError, match="holds a run with another configuration"):
+        train(TINY.model_copy(update={"seed": 9}), corpus_root, tmp_path, device="cpu")
+    (tmp_path / CHECKPOINT).write_bytes(b"half a file")
+    with pytest.raises(ModelError, match="is damaged; delete it"):
+        train(TINY, corpus_root, tmp_path, device="cpu")
+
+
+def test_tensorboard_and_json_lines_have_every_figure(corpus_root: Path, tmp_path: Path) -> None:
+    train(TINY, corpus_root, tmp_path, device="cpu")
+    last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"step", "loss", "active", "spread", "segments_per_second", "validation"} <= set(last)
+    assert list(tmp_path.glob("events.out.tfevents*"))
+
+
+def test_the_learning_rate_warms_up_and_ends_at_zero() -> None:
+    config = TINY.model_copy(update={"steps": 1_000, "learning_rate_warm_up": 100})
+    rates = [learning_rate(config, step) for step in range(1_000)]
+    assert rates[49] == pytest.approx(0.5 * config.learning_rate, rel=0.01)
+    assert max(rates) == pytest.approx(config.learning_rate, rel=0.03)
+    assert rates[-1] < 1e-5 * config.learning_rate
+    assert rates[100:] == sorted(rates[100:], reverse=True)
+
+
+def test_collapse_raises_the_alarm() -> None:
+    figures = {"step": 1, "steps": 2, "loss": 0.4, "active": 1.0, "segments_per_second": 1.0}
+    assert TrainProgress(spread=0.1, **figures).collapsed  # type: ignore[arg-type]
+    assert not TrainProgress(spread=0.9, **figures).collapsed  # type: ignore[arg-type]
+
+
+RANK = """
+import sys
+from pathlib import Path
+import torch
+from fingerprint.config import MiningConfig
+from fingerprint.training.distributed import gather, world
+from fingerprint.training.mining import triplet_loss
+
+torch.set_num_threads(1)
+with world(torch.device("cpu")) as here:
+    rows = torch.load(sys.argv[1], weights_only=True)
+    layer = torch.nn.Linear(8, 4)
+    layer.load_state_dict(rows["layer"])
+    network = torch.nn.parallel.DistributedDataParallel(layer)
+    own = slice(here.rank * 6, here.rank * 6 + 6)
+    x = torch.nn.functional.normalize(network(rows["x"][own]), dim=1)
+    everyone, tracks = gather(x, rows["tracks"][own], here)
+    loss = triplet_loss(everyone, tracks, MiningConfig(warm_up=(0.0, 0.0)), 1.0)
+    loss.value.backward()
+    torch.save({"loss": loss.value.detach(), "gradient": layer.weight.grad,
+                "tracks": tracks}, f"{sys.argv[1]}.{here.rank}")
+"""
+
+
+def torchrun(script: Path, *arguments: str) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    base = os.environ | {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": "2",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, str(script), *arguments],
+            env=base | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in (0, 1)
+    ]
+    assert [rank.wait(timeout=240) for rank in ranks] == [0, 0]
+
+
+def test_two_processes_mine_the_whole_batch_and_share_its_gradient(tmp_path: Path) -> None:
+    rng = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(8, 4)
+    x = torch.randn(12, 8, generator=rng)
+    tracks = torch.tensor([0, 1, 2, 0, 1, 2, 3, 4, 5, 3, 4, 5])
+    torch.save({"x": x, "tracks": tracks, "layer": layer.state_dict()}, tmp_path / "rows.pt")
+    (tmp_path / "rank.py").write_text(RANK)
+    torchrun(tmp_path / "rank.py", str(tmp_path / "rows.pt"))
+
+    whole = triplet_loss(
+        torch.nn.functional.normalize(layer(x), dim=1), tracks, MiningConfig(warm_up=(0, 0)), 1.0
+    )
+    whole.value.backward()  # type: ignore[no-untyped-call]
+    for rank in (0, 1):
+        seen = torch.load(tmp_path / f"rows.pt.{rank}", weights_only=True)
+        assert torch.equal(seen["tracks"], tracks)
+        assert torch.allclose(seen["loss"], whole.value.detach(), atol=1e-6)
+        assert torch.allclose(seen["gradient"], layer.weight.grad, atol=1e-5)
+
+
+TRAIN = """
+import sys
+from pathlib import Path
+from fingerprint.config import TrainConfig
+from fingerprint.training.loop import train
+
+if __name__ == "__main__":
+    config = TrainConfig.model_validate_json(Path(sys.argv[1]).read_text())
+    train(config, Path(sys.argv[2]), Path(sys.argv[3]), device="cpu")
+"""
+
+
+def test_two_processes_train_a_run_together(corpus_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(TRAIN)
+    (tmp_path / "config.json").write_text(TINY.model_dump_json())
+    run = tmp_path / "run"
+    torchrun(tmp_path / "train.py", str(tmp_path / "config.json"), str(corpus_root), str(run))
+    assert steps(run) == [1, 2, 3, 4, 5, 6]
+    assert read_checkpoint(run / "best.pt").config == TINY.model
+
+
+def test_a_killed_process_loses_no_run(corpus_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(TRAIN)
+    config = TINY.model_copy(update={"steps": 400})
+    (tmp_path / "config.json").write_text(config.model_dump_json())
+    run = tmp_path / "run"
+    arguments = [str(tmp_path / "train.py"), str(tmp_path / "config.json"), str(corpus_root)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    process = subprocess.Popen([sys.executable, *arguments, str(run)], env=environment)
+    deadline = time.monotonic() + 120
+    while not (run / CHECKPOINT).exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    state = State(config, CPU, World())
+    state.resume(run)
+    assert 0 < state.step < 400
+
+
+@pytest.mark.slow
+def test_two_minutes_of_training_beat_the_untrained_model(
+    corpus_root: Path, tmp_path: Path
+) -> None:
+    config = TINY.model_copy(
+        update={
+            "model": ModelConfig(embedder=EmbedderConfig(stem=16, widths=(16, 32, 64), depth=1)),
+            "steps": 150,
+            "batch": 12,
+            "learning_rate": 3e-3,
+            "learning_rate_warm_up": 20,
+            "average_decay": 0.95,
+            "validate_every": 50,
+            "checkpoint_minutes": 60,
+        }
+    )
+    corpus = Corpus.open(corpus_root)
+    batches = Batches(config, corpus, CPU, World(), 0)
+    validation = Validation.make(
+        load_material(corpus, 8_000, "validation"), batches.frontend, batches.geometry
+    )
+    untrained = validation.hit_rate(create_embedder(config.model, config.seed).eval())
+    best: list[float] = []
+    train(
+        config,
+        corpus_root,
+        tmp_path,
+        device="cpu",
+        on_progress=lambda p: best.append(p.validation) if p.validation is not None else None,
+    )
+    assert max(best) > untrained + 0.2
