@@ -81,8 +81,9 @@ class SearchConfig(Record):
     """Query windows to ranked candidates. Lives with the library's code, not with the model."""
 
     trees: PositiveInt = 20  # Annoy trees a segment
-    search_k: PositiveInt = 10_000  # Annoy nodes inspected per query window
-    neighbours: PositiveInt = 20  # per query window
+    search_k: PositiveInt = 10_000  # Annoy nodes inspected per query window looked up
+    looked_up: PositiveInt = 32  # query windows, at most; all of them take part in the scores
+    neighbours: PositiveInt = 20  # per query window looked up
     candidates: PositiveInt = 50  # (track, offset) pairs rescored
     rates: Range = (0.9, 1.1)  # playback speeds tried when the best candidates are refined
     min_confidence: Probability = 0.9  # below it the answer is "not in the library"

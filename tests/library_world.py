@@ -38,6 +38,7 @@ class Toy:
     sample_rate: int = RATE
     hop: float = STRIDE * HOP / RATE
     query_hop: float = HOP / RATE
+    window: float = ((FRAMES - 1) * HOP + SIZE) / RATE
     window: float = (SIZE + (FRAMES - 1) * HOP) / RATE
 
     @property

@@ -12,6 +12,7 @@ from fingerprint.corpus import Corpus, CorpusFile, Recordings, Responses
 from fingerprint.corpus.config import RoomsConfig
 from fingerprint.corpus.manifest import write_manifest
 from fingerprint.errors import ConfigError, LibraryError
+from fingerprint.evaluation.calibrate import calibrate
 from fingerprint.evaluation.conditions import Condition, select
 from fingerprint.evaluation.material import WORKING_RATE, Material
 from fingerprint.evaluation.queries import Query, Truth
@@ -216,3 +217,19 @@ def test_a_track_that_was_to_be_unknown_is_not_right_even_when_it_is_named() -> 
     outcome = judge(material, Condition("x", 2.0, unknown=True), 0, query, match, 0.1)
     assert not outcome.right
     assert not outcome.place_right
+
+
+def test_calibration_asks_training_and_validation_tracks_only(
+    corpus: Corpus, model: Fingerprinter, tmp_path: Path
+) -> None:
+    seen: list[Progress] = []
+    calibration = calibrate(
+        corpus, model, library=tmp_path / "library", queries=1, jobs=1, on_progress=seen.append
+    )
+    assert len(calibration.weights) == 4
+    assert np.isfinite([calibration.intercept, *calibration.weights]).all()
+    assert {progress.stage for progress in seen} == {"index", "calibrate"}
+    with Library.open(tmp_path / "library", model) as library:
+        held = {track.path for track in library.tracks()}
+    assert held == {file.path for role in ("train", "validation") for file in corpus.music(role)}  # type: ignore[arg-type]
+    assert model.calibrated(calibration).id == model.id

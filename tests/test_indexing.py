@@ -7,8 +7,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +192,22 @@ def test_a_long_run_is_committed_now_and_then_and_kept_tidy(
     assert place_of(library, 7, 1.0)[0] == "0007.wav"
 
 
+def test_the_real_model_is_an_embedder(tmp_path: Path, music: Path) -> None:
+    """Untrained, it still knows a clean excerpt again."""
+    from fingerprint.config import ModelConfig
+    from fingerprint.library.library import Embedder
+    from fingerprint.model.fingerprinter import Fingerprinter
+
+    model: Embedder = Fingerprinter.create(ModelConfig(), seed=1)
+    library = Library.create_or_open(tmp_path / "library", model)
+    assert index_files(library, files_in(music)).added == 3
+    best = library.identify(excerpt(song(2), 7.3, 5.0))[0]
+    assert (best.track.path.name, best.offset) == ("0002.wav", pytest.approx(7.3, abs=0.2))
+    assert library.identify(Clip(np.zeros(5 * RATE, np.float32), RATE)) == []
+    soundfile.write(music / "silent.wav", np.zeros(5 * RATE), RATE)
+    assert "silent" in index_files(library, files_in(music)).failed[0][1]
+
+
 # Interruptions.
 
 
@@ -274,6 +292,14 @@ def test_a_file_that_kills_its_decoder_is_reported(library: Library, music: Path
     os.mkfifo(pipe)
     done = threading.Event()
 
+    def kill_if_reading(child: BaseProcess) -> bool:
+        with suppress(OSError):  # it is gone already
+            files = [fd.resolve() for fd in Path(f"/proc/{child.pid}/fd").iterdir()]
+            if pipe in files:
+                os.kill(child.pid, signal.SIGKILL)
+                return True
+        return False
+
     def assassin() -> None:
         while not done.is_set():
             try:
@@ -283,13 +309,8 @@ def test_a_file_that_kills_its_decoder_is_reported(library: Library, music: Path
                     time.sleep(0.01)
                     continue
                 raise
-            killed = False
-            while not killed:
-                for child in active_children():
-                    files = [fd.resolve() for fd in Path(f"/proc/{child.pid}/fd").iterdir()]
-                    if pipe in files:
-                        os.kill(child.pid, signal.SIGKILL)
-                        killed = True
+            while not done.is_set() and not any(map(kill_if_reading, active_children())):
+                pass
             os.close(end)
 
     thread = threading.Thread(target=assassin)

@@ -96,6 +96,8 @@ class _Worker:
     `path` is the file in its hands; it is `ready` for its first one once it has said so.
     """
 
+    pipe: Connection
+
     def __init__(self, sample_rate: int) -> None:
         self._sample_rate = sample_rate
         self.path: Path | None = None

@@ -11,6 +11,7 @@ from fingerprint.library.segments import Segment, open_segment
 from fingerprint.library.store import Catalog, Extent, SegmentInfo
 from fingerprint.types import Floats, Hits, Ints, Rows
 
+LEAST_NODES = 1_000  # inspected a vector, however small a segment is
 REMOVED = -1  # owner of rows whose track has been removed
 
 
@@ -26,11 +27,16 @@ class Snapshot:
     owners: Ints
 
     def search(self, vectors: Floats, *, neighbours: int, search_k: int) -> Hits:
-        """The nearest rows of living tracks, at most `neighbours` for each row of `vectors`."""
-        found = [
-            _shifted(segment.index.query(vectors, neighbours, search_k), first)
-            for segment, first in zip(self.segments, self._first_rows(), strict=False)
-        ]
+        """The nearest rows of living tracks, at most `neighbours` for each row of `vectors`.
+
+        Segments share the `search_k` nodes that are inspected a vector by their size, so that a
+        query costs the same however the rows are spread over segments.
+        """
+        total = sum(segment.info.rows for segment in self.segments)
+        found = []
+        for segment, first in zip(self.segments, self._first_rows(), strict=False):
+            share = max(LEAST_NODES, -(-search_k * segment.info.rows // total))
+            found.append(_shifted(segment.index.query(vectors, neighbours, share), first))
         hits = _joined(found)
         owner = self.owners[np.searchsorted(self.rows.starts, hits.row, side="right") - 1]
         return best_per_query(_where(hits, owner != REMOVED), neighbours)

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# The README's first command: install, index real music, name a noisy snippet of it.
+#   scripts/demo.sh              with music from two Debian packages
+#   scripts/demo.sh ~/Music      with your own
+set -euo pipefail
+cd "$(dirname "$0")/.."
+[ -x .venv/bin/python ] || python3 -m venv .venv
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[ffmpeg]'
+music=${1:-}
+if [ -z "$music" ]; then
+  .venv/bin/python scripts/corpus.py --root data/demo --package neverball-common --package lugaru-data
+  music=data/demo/audio
+fi
+export FINGERPRINT_LIBRARY=data/demo/library
+.venv/bin/fingerprint index "$music"
+.venv/bin/python scripts/demo.py "$music" --output data/demo/snippet.wav
+.venv/bin/fingerprint identify data/demo/snippet.wav
