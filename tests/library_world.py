@@ -39,7 +39,6 @@ class Toy:
     hop: float = STRIDE * HOP / RATE
     query_hop: float = HOP / RATE
     window: float = ((FRAMES - 1) * HOP + SIZE) / RATE
-    window: float = (SIZE + (FRAMES - 1) * HOP) / RATE
 
     @property
     def calibration(self) -> Calibration:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fingerprint.config import FrontendConfig
-from fingerprint.model.frontend import FRONTENDS, Frontend, MelPower
+from fingerprint.model.frontend import FRONTENDS, Frontend, mel_power
 
 RATE = 8_000
 KINDS = sorted(FRONTENDS)
@@ -132,5 +132,5 @@ def test_mel_powers_agree_with_librosa() -> None:
         norm=None,
         center=False,
     )
-    ours = MelPower(FrontendConfig())(noise())[0].numpy()
+    ours = mel_power(FrontendConfig())(noise())[0].numpy()
     np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=1e-6)

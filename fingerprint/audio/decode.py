@@ -153,28 +153,35 @@ def _sndfile_chunks(file: BinaryIO, start: float) -> Iterator[Clip]:
     file.seek(0)
     # By number where there is one: faster, and libsndfile cannot judge the content by the name.
     target = file if isinstance(file, BytesIO) else file.fileno()
-    with soundfile.SoundFile(target, closefd=False) as decoder:
-        skipped = round(start * decoder.samplerate)
-        if decoder.format == "MP3":  # libmpg123 only guesses where a time is
-            yield from _after(_reads(decoder), start)
-        elif skipped < decoder.frames:
+    with _Decoder(target, closefd=False) as decoder:
+        exact = decoder.format != "MP3"  # there, libmpg123 only guesses where a time is
+        skipped = round(start * decoder.samplerate) if exact else 0
+        if skipped < decoder.frames:
             decoder.seek(skipped)
-            yield from _reads(decoder)
+            yield from _reads(decoder) if exact else _after(_reads(decoder), start)
+
+
+class _Decoder(soundfile.SoundFile):
+    """Reads MP3 straight on, where `SoundFile.read` would seek after every chunk.
+
+    A frame of MP3 keeps part of its data in frames before it: many, where they are small. After a
+    seek libmpg123 goes back to too few of them, and spoils the frames that follow.
+    """
+
+    def seekable(self) -> bool:
+        return self.format != "MP3" and super().seekable()
 
 
 def _reads(decoder: soundfile.SoundFile) -> Iterator[Clip]:
-    first = True
-    while True:
-        try:
-            samples = decoder.read(CHUNK, dtype="float32", always_2d=True)  # (T, channels)
-        except soundfile.LibsndfileError:
-            if first:
-                raise
-            return
-        if not len(samples):
-            return
+    samples = decoder.read(CHUNK, dtype="float32", always_2d=True)  # (T, channels)
+    while len(samples):
         yield Clip(ffmpeg.mono(samples.T), decoder.samplerate)
-        first = False
+        try:
+            if len(samples) < CHUNK:  # the end, or damage that MP3 only gets over by a seek
+                decoder.seek(decoder.tell())
+            samples = decoder.read(CHUNK, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError:
+            return
 
 
 def _after(chunks: Iterator[Clip], start: float) -> Iterator[Clip]:

@@ -7,7 +7,7 @@ that a stretch of a long recording looks the same as the stretch alone but for i
 what lets an embedder share its work between overlapping windows.
 """
 
-from typing import Protocol
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -19,17 +19,17 @@ from fingerprint.config import FrontendConfig
 TINY = 1e-20  # power; keeps digital silence finite without touching 16-bit noise (about 1e-10)
 
 
-class MelPower(nn.Module):
-    """Mel band powers (HTK scale, triangles of unit height): (B, T) -> (B, bands, F)."""
+class FilterPower(nn.Module):
+    """Powers in overlapping triangular bands: (B, T) -> (B, bands, F).
+
+    `filters` (n_fft / 2 + 1, bands) weigh the power spectrum of Hann-windowed frames.
+    """
 
     filters: Tensor
     window: Tensor
 
-    def __init__(self, config: FrontendConfig) -> None:
+    def __init__(self, filters: Tensor, config: FrontendConfig) -> None:
         super().__init__()
-        filters: Tensor = import_torchaudio().functional.melscale_fbanks(
-            config.n_fft // 2 + 1, config.f_min, config.f_max, config.n_bands, config.sample_rate
-        )
         self.register_buffer("filters", filters.T.contiguous(), persistent=False)
         self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
         self.hop = config.hop
@@ -38,23 +38,22 @@ class MelPower(nn.Module):
         return self.filters @ _power(_spectrum(waveform, self.window, self.hop))
 
 
-class LinearPower(nn.Module):
-    """Powers in bands of equal width in Hz (overlapping triangles): (B, T) -> (B, bands, F)."""
+def mel_power(config: FrontendConfig) -> FilterPower:
+    """Bands evenly spaced on the mel scale (HTK's formula)."""
+    make = import_torchaudio().functional.melscale_fbanks
+    return FilterPower(make(*_band_layout(config)), config)
 
-    filters: Tensor
-    window: Tensor
 
-    def __init__(self, config: FrontendConfig) -> None:
-        super().__init__()
-        filters: Tensor = import_torchaudio().functional.linear_fbanks(
-            config.n_fft // 2 + 1, config.f_min, config.f_max, config.n_bands, config.sample_rate
-        )
-        self.register_buffer("filters", filters.T.contiguous(), persistent=False)
-        self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
-        self.hop = config.hop
+def linear_power(config: FrontendConfig) -> FilterPower:
+    """Bands evenly spaced in Hz."""
+    make = import_torchaudio().functional.linear_fbanks
+    return FilterPower(make(*_band_layout(config)), config)
 
-    def forward(self, waveform: Tensor) -> Tensor:
-        return self.filters @ _power(_spectrum(waveform, self.window, self.hop))
+
+def _band_layout(config: FrontendConfig) -> tuple[int, float, float, int, int]:
+    """How torchaudio's filter banks are told where the bands lie."""
+    bins = config.n_fft // 2 + 1
+    return bins, config.f_min, config.f_max, config.n_bands, config.sample_rate
 
 
 class ConstantQPower(nn.Module):
@@ -140,17 +139,11 @@ class PcenCompression(nn.Module):
         return F.conv1d(F.pad(x, (self.smoother.shape[-1] - 1, 0)), self.smoother)
 
 
-class Bands(Protocol):
-    """Waveform (B, T) to band powers (B, bands, F)."""
-
-    def __call__(self, config: FrontendConfig, /) -> nn.Module: ...
-
-
-FRONTENDS: dict[str, tuple[Bands, Bands]] = {
-    "log_mel": (MelPower, LogCompression),
-    "pcen": (MelPower, PcenCompression),
+FRONTENDS: dict[str, tuple[Callable[[FrontendConfig], nn.Module], type[nn.Module]]] = {
+    "log_mel": (mel_power, LogCompression),
+    "pcen": (mel_power, PcenCompression),
     "cqt": (ConstantQPower, LogCompression),
-    "stft": (LinearPower, LogCompression),
+    "stft": (linear_power, LogCompression),
 }
 
 

@@ -1,0 +1,149 @@
+"""The weights in the package: they load, they recognise, they refuse, and the README is true."""
+
+import io
+import json
+import math
+import re
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from fingerprint.cli import main
+from fingerprint.config import TrainConfig, load_config
+from fingerprint.library.indexing import index_files
+from fingerprint.library.library import Library
+from fingerprint.model.fingerprinter import DEFAULT_WEIGHTS, Fingerprinter
+from fingerprint.types import Clip, Floats
+
+PROJECT = Path(__file__).parents[1]
+RATE = 8_000
+
+
+@pytest.fixture(scope="module")
+def model() -> Fingerprinter:
+    return Fingerprinter.default("cpu")
+
+
+@pytest.fixture(scope="module")
+def library(
+    model: Fingerprinter, music_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Library:
+    """The six songs of the music folder, seeds 0 to 5."""
+    made = Library.create_or_open(tmp_path_factory.mktemp("library") / "library", model)
+    index_files(made, sorted(music_folder.iterdir()))
+    return made
+
+
+def noisy(samples: Floats, snr_db: float, seed: int) -> Clip:
+    """White noise, a band of 300 to 3,400 Hz and a short echo: a phone in a room, by formula."""
+    rng = np.random.default_rng(seed)
+    echo = np.exp(-np.arange(1_600) / 300) * rng.standard_normal(1_600) * 0.3
+    echo[0] = 1
+    heard = np.convolve(samples, echo)[: len(samples)]
+    noise = rng.standard_normal(len(heard))
+    heard = heard + noise * heard.std() / noise.std() * 10 ** (-snr_db / 20)
+    spectrum = np.fft.rfft(heard)
+    frequency = np.fft.rfftfreq(len(heard), 1 / RATE)
+    spectrum[(frequency < 300) | (frequency > 3_400)] = 0
+    return Clip((0.5 * np.fft.irfft(spectrum, len(heard))).astype(np.float32), RATE)
+
+
+def test_the_shipped_file_is_small_and_is_of_the_shipped_recipe(model: Fingerprinter) -> None:
+    assert DEFAULT_WEIGHTS.stat().st_size <= 10_000_000
+    assert model.config == load_config(PROJECT / "configs" / "default.yaml", TrainConfig).model
+
+
+def test_the_model_card_names_the_model_it_describes(model: Fingerprinter) -> None:
+    assert model.id[:12] in model.card
+    for section in ("Data", "Recipe", "Results", "Licence", "Limits"):
+        assert f"## {section}" in model.card
+
+
+def test_float_and_sixteen_bits_give_the_same_fingerprint(
+    model: Fingerprinter, song: Callable[..., Floats]
+) -> None:
+    clean = song(3, 20.0, RATE)
+    rounded = np.round(clean * 32_767).astype(np.int16).astype(np.float32) / 32_768
+    one, other = (model.embed(Clip(samples, RATE)).vectors for samples in (clean, rounded))
+    assert np.sum(one * other, axis=1).min() > 0.999
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_noisy_snippet_of_every_song_is_found_at_its_place(
+    library: Library, song: Callable[..., Floats], music_folder: Path, seed: int
+) -> None:
+    clip = noisy(song(seed, 20.0, RATE)[6 * RATE : 13 * RATE], snr_db=6, seed=seed)
+    best = library.identify(clip, top=1)[0]
+    assert best.track.path == sorted(music_folder.iterdir())[seed]
+    assert best.offset == pytest.approx(6.0, abs=0.25)
+    assert 0 < best.confidence <= 1
+
+
+def test_songs_that_are_not_in_the_library_are_less_sure_than_those_that_are(
+    library: Library, song: Callable[..., Floats]
+) -> None:
+    def confidence(seed: int) -> float:
+        clip = noisy(song(seed, 20.0, RATE)[6 * RATE : 16 * RATE], snr_db=6, seed=seed)
+        return library.identify(clip, top=1)[0].confidence
+
+    known = [confidence(seed) for seed in range(6)]
+    unknown = [confidence(seed) for seed in range(50, 56)]
+    assert min(known) > max(unknown)
+
+
+def test_noise_tones_and_silence_are_in_no_library(library: Library) -> None:
+    rng = np.random.default_rng(0)
+    time = np.arange(5 * RATE) / RATE
+    for samples in (rng.standard_normal(5 * RATE) * 0.1, np.sin(2 * math.pi * 440 * time)):
+        matches = library.identify(Clip(samples.astype(np.float32), RATE), top=1)
+        assert not matches or matches[0].confidence < 0.9
+    assert library.identify(Clip(np.zeros(5 * RATE, np.float32), RATE)) == []
+
+
+def test_the_python_in_the_readme_runs_as_it_stands(
+    music_folder: Path,
+    song: Callable[..., Floats],
+    write_audio: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    Path("music").symlink_to(music_folder)
+    write_audio(tmp_path / "snippet.wav", song(2, 20.0, RATE)[6 * RATE : 12 * RATE], RATE)
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        exec(compile(block, "README.md", "exec"), {})  # noqa: S102
+    first = printed.getvalue().splitlines()[0]
+    expected = sorted(music_folder.iterdir())[2].name
+    assert expected in first
+    assert "at 6.0 s" in first
+
+
+def test_the_commands_in_the_readme_exist() -> None:
+    text = (PROJECT / "README.md").read_text()
+    named = set(re.findall(r"^fingerprint (\w+)", text, re.MULTILINE))
+    assert {"index", "identify", "list", "info", "train", "calibrate", "evaluate"} <= named
+    assert named <= set(main.commands)
+    for script in re.findall(r"scripts/\w+\.(?:sh|py)", text):
+        assert (PROJECT / script).is_file()
+
+
+def test_identify_answers_in_the_readmes_json(
+    library: Library, song: Callable[..., Floats], write_audio: Callable[..., Path], tmp_path: Path
+) -> None:
+    text = (PROJECT / "README.md").read_text()
+    (example,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    query = write_audio(tmp_path / "q.wav", song(1, 20.0, RATE)[RATE : 7 * RATE], RATE)
+    folder = library._catalog.folder
+    result = CliRunner().invoke(
+        main, ["identify", "--json", "--library", str(folder), str(query)], env={}
+    )
+    answer, shown = json.loads(result.stdout), json.loads(example)
+    assert result.exit_code == 0
+    assert list(answer) == list(shown)
+    assert list(answer["matches"][0]) == list(shown["matches"][0])
