@@ -154,6 +154,32 @@ def test_four_hours_stream_in_bounded_memory(tmp_path):
     assert peak < 10e6  # bytes; the file is 230 MB
 
 
+@pytest.fixture(params=[16_000, 22_050, 44_100])
+def dense(request, song, write_audio, tmp_path):
+    """MP3 at 25 to 40 kbit/s, whose frames keep their data in many frames before them."""
+    options = {"bitrate_mode": "VARIABLE", "compression_level": 0.9}
+    rate = request.param
+    return write_audio(tmp_path / "dense.mp3", song(1, 20, rate), rate, **options)
+
+
+def test_a_low_rate_mp3_in_chunks_is_the_whole_without_a_word_of_complaint(dense, capfd):
+    whole, rate = soundfile.read(dense, dtype="float32")
+    begin = round(1.23456 * rate)
+    np.testing.assert_array_equal(load_clip(dense, rate).samples, whole)
+    np.testing.assert_array_equal(joined(stream_clip(dense, rate, block=0.7)), whole)
+    np.testing.assert_array_equal(load_clip(dense, rate, start=1.23456).samples, whole[begin:])
+    assert capfd.readouterr().err == ""  # libmpg123 writes there by itself
+
+
+def test_one_damaged_frame_does_not_end_an_mp3(song, write_audio, tmp_path):
+    path = write_audio(tmp_path / "damaged.mp3", song(1, 20, 16_000), 16_000)
+    data = bytearray(path.read_bytes())
+    header = data.index(data[:2], len(data) // 2) + 1
+    data[header] ^= 0x08  # the frame now claims to be of MPEG 1, and so of twice the rate
+    path.write_bytes(data)
+    assert 14 < load_clip(path, 16_000).duration < 20
+
+
 # Streams
 
 

@@ -161,7 +161,7 @@ def _sndfile_chunks(file: BinaryIO, start: float) -> Iterator[Clip]:
             yield from _reads(decoder) if exact else _after(_reads(decoder), start)
 
 
-class _Decoder(soundfile.SoundFile):
+class _Decoder(soundfile.SoundFile):  # type: ignore[misc]  # it is untyped
     """Reads MP3 straight on, where `SoundFile.read` would seek after every chunk.
 
     A frame of MP3 keeps part of its data in frames before it: many, where they are small. After a
@@ -169,7 +169,7 @@ class _Decoder(soundfile.SoundFile):
     """
 
     def seekable(self) -> bool:
-        return self.format != "MP3" and super().seekable()
+        return self.format != "MP3" and bool(super().seekable())
 
 
 def _reads(decoder: soundfile.SoundFile) -> Iterator[Clip]:
