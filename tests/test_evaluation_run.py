@@ -12,6 +12,7 @@ from fingerprint.corpus import Corpus, CorpusFile, Recordings, Responses
 from fingerprint.corpus.config import RoomsConfig
 from fingerprint.corpus.manifest import write_manifest
 from fingerprint.errors import ConfigError, LibraryError
+from fingerprint.evaluation import report
 from fingerprint.evaluation.calibrate import calibrate
 from fingerprint.evaluation.conditions import Condition, select
 from fingerprint.evaluation.material import WORKING_RATE, Material
@@ -233,3 +234,20 @@ def test_calibration_asks_training_and_validation_tracks_only(
         held = {track.path for track in library.tracks()}
     assert held == {file.path for role in ("train", "validation") for file in corpus.music(role)}  # type: ignore[arg-type]
     assert model.calibrated(calibration).id == model.id
+
+
+def test_validation_asks_for_no_unknown_tracks(
+    corpus: Corpus, model: Fingerprinter, library: Path, tmp_path: Path
+) -> None:
+    results = evaluate(
+        corpus,
+        model,
+        library=library,
+        split="validation",
+        queries=2,
+        jobs=1,
+        conditions=CONDITIONS,
+    )
+    assert [condition.name for condition in results.conditions] == ["clean 5 s"]
+    assert all("validation" in o.truth_path for o in results.outcomes)
+    assert report.save(results, tmp_path).exists()

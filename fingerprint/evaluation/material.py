@@ -30,6 +30,7 @@ PLACES_TRIED = 20  # before a near-silent passage is taken after all
 QUIETEST_RMS = 10 ** (-50 / 20)  # of full scale; quieter passages hold nothing to recognise
 VOICES = (3, 6)  # in a babble
 TINY = 1e-9
+NO_RECORDINGS = Recordings(np.zeros(0, np.int16), np.zeros(1, np.int64), ())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,8 +38,8 @@ class Material:
     """Recordings and responses at `WORKING_RATE`.
 
     `known` tracks are in the library, `unknown` ones are not. Noise and rooms come from the test
-    split of the corpus for validation as well, and so do the unknown tracks: none is heard in
-    training, and other seeds make other queries of them.
+    split of the corpus for validation as well: none is heard in training, and other seeds make
+    other queries of them. Unknown tracks are for the test alone; validation has none.
     """
 
     split: Split
@@ -66,7 +67,11 @@ class Material:
         return cls(
             split,
             known=load_recordings(corpus, split, WORKING_RATE),
-            unknown=load_recordings(corpus, "test-unknown", WORKING_RATE),
+            unknown=(
+                load_recordings(corpus, "test-unknown", WORKING_RATE)
+                if split == "test"
+                else NO_RECORDINGS
+            ),
             speech=speech,
             effects=effects,
             responses=load_responses(corpus, "test", WORKING_RATE),
@@ -93,7 +98,7 @@ def formula_material(path: Path, rng: Rng) -> Material:
     return Material(
         "test",
         known=Recordings(sound.astype(np.int16), starts, (file,)),
-        unknown=Recordings(np.zeros(0, np.int16), np.zeros(1, np.int64), ()),
+        unknown=NO_RECORDINGS,
         speech=(),
         effects=(),
         responses=Responses(room[None].astype(np.float32), np.zeros((0, 1), np.float32)),

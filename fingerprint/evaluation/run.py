@@ -58,6 +58,8 @@ def evaluate(
 ) -> Results:
     """Index every track of the corpus but the unknown ones, and ask for degraded passages of it.
 
+    Unknown tracks are asked for in the test split alone.
+
     Tracks that the library in the folder `library` holds already are not indexed again. With more
     than one of `jobs`, queries are made and answered in that many processes of one thread each;
     the answers are the same.
@@ -69,6 +71,7 @@ def evaluate(
         AudioError: a file is gone or damaged since the corpus was assembled.
     """
     begin = time.monotonic()
+    conditions = [c for c in conditions if split == "test" or not c.unknown]
     if split not in SPLITS or not conditions:
         raise ConfigError(f"name a split out of {', '.join(SPLITS)}, and at least one condition")
     material = Material.load(corpus, SPLITS[split])
