@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The README's first command: install, index real music, name a noisy snippet of it.
-#   scripts/demo.sh              with music from two Debian packages
+#   scripts/demo.sh              with two hours of music from a Debian package
 #   scripts/demo.sh ~/Music      with your own
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[ffmpeg]'
 music=${1:-}
 if [ -z "$music" ]; then
-  .venv/bin/python scripts/corpus.py --root data/demo --package neverball-common --package lugaru-data
+  .venv/bin/python scripts/corpus.py --root data/demo --package wesnoth-1.16-music
   music=data/demo/audio
 fi
 export FINGERPRINT_LIBRARY=data/demo/library
