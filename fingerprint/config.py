@@ -131,6 +131,7 @@ class TrainConfig(Record):
     weight_decay: float = Field(default=1e-2, ge=0)
     learning_rate_warm_up: PositiveInt = 200  # steps
     average_decay: Probability = 0.999  # of the moving average of the weights
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"  # auto: what is faster here
     seed: int = 0
     workers: Annotated[int, Field(ge=0)] = 1  # processes that make batches
     checkpoint_minutes: Positive = 3.0

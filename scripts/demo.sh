@@ -12,6 +12,6 @@ if [ -z "$music" ]; then
   music=data/demo/audio
 fi
 export FINGERPRINT_LIBRARY=data/demo/library
-.venv/bin/fingerprint index "$music"
+.venv/bin/fingerprint index "$music" || [ $? -eq 1 ]  # 1: some files could not be read
 .venv/bin/python scripts/demo.py "$music" --output data/demo/snippet.wav
 .venv/bin/fingerprint identify data/demo/snippet.wav

@@ -28,7 +28,8 @@ from fingerprint.corpus.manifest import write_manifest
 from fingerprint.errors import ConfigError, ModelError
 from fingerprint.model.checkpoint import read_checkpoint
 from fingerprint.model.embedder import create_embedder
-from fingerprint.training.batches import Batches, load_material
+from fingerprint.model.frontend import Frontend
+from fingerprint.training.batches import Batches, Plan, load_material
 from fingerprint.training.distributed import World
 from fingerprint.training.loop import TrainProgress, train
 from fingerprint.training.mining import triplet_loss
@@ -47,6 +48,7 @@ TINY = TrainConfig(
     learning_rate_warm_up=2,
     average_decay=0.9,
     workers=0,
+    precision="float32",  # what is faster here, tiny as it is, is a matter of chance
     checkpoint_minutes=1e-9,  # after every step
     validate_every=3,
 )
@@ -131,6 +133,16 @@ def test_workers_make_the_same_batches_as_the_process_itself(corpus: Corpus) -> 
     assert torch.equal(alone.spectrograms, with_worker.spectrograms)
 
 
+def test_what_a_gpu_finishes_is_what_a_worker_would_have_made(corpus: Corpus) -> None:
+    frontend = Frontend(TINY.model.frontend)
+    plan = Plan.of(TINY, World(), frontend)
+    drawn = plan.draw(load_material(corpus, 8_000, "train"), 2).to(CPU)
+    by_hand = plan.finish(drawn, frontend, 2)
+    made = next(iter(Batches(TINY, corpus, CPU, World(), 2)))
+    assert torch.equal(by_hand.spectrograms, made.spectrograms)
+    assert torch.equal(by_hand.tracks, made.tracks)
+
+
 def test_a_batch_has_each_track_once_and_ranks_share_no_track(corpus: Corpus) -> None:
     shares = [next(iter(Batches(TINY, corpus, CPU, World(r, 2), 0))).tracks for r in (0, 1)]
     for tracks in shares:
@@ -145,8 +157,8 @@ def test_anchor_and_positive_are_the_same_place_up_to_the_offset(corpus: Corpus)
         device=0, room=0, noise=0, microphone=0, clip=0, speed=0, band_cut=0, time_cut=0, short=0
     )
     config = TINY.model_copy(update={"degrade": nothing})
-    batches = Batches(config, corpus, CPU, World(), 0)
-    drawn = batches.draw(load_material(corpus, 8_000, "train"), 0)
+    plan = Plan.of(config, World(), Frontend(config.model.frontend))
+    drawn = plan.draw(load_material(corpus, 8_000, "train"), 0)
     for anchor, positive in zip(drawn.anchor, drawn.scene.clean, strict=True):
         spectrum = torch.fft.rfft(anchor, 65_536).conj() * torch.fft.rfft(positive, 65_536)
         lag = int(torch.fft.irfft(spectrum).argmax())
@@ -340,9 +352,9 @@ def test_two_minutes_of_training_beat_the_untrained_model(
         }
     )
     corpus = Corpus.open(corpus_root)
-    batches = Batches(config, corpus, CPU, World(), 0)
+    frontend = Frontend(config.model.frontend)
     validation = Validation.make(
-        load_material(corpus, 8_000, "validation"), batches.frontend, batches.geometry
+        load_material(corpus, 8_000, "validation"), frontend, Plan.of(config, World(), frontend)
     )
     untrained = validation.hit_rate(create_embedder(config.model, config.seed).eval())
     best: list[float] = []

@@ -5,6 +5,7 @@ and the GPU degrades and transforms.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -18,9 +19,52 @@ from fingerprint.errors import ConfigError
 from fingerprint.model.embedder import create_embedder
 from fingerprint.model.frontend import Frontend
 from fingerprint.training.distributed import World
-from fingerprint.training.pairs import Batch, Draw, Material, draw, draw_tracks, finish, geometry
+from fingerprint.training.pairs import (
+    Batch,
+    Draw,
+    Geometry,
+    Material,
+    draw,
+    draw_tracks,
+    finish,
+    geometry,
+)
 
 AHEAD = 4  # batches a worker prepares in advance
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the batch of a step is, for one process of the world."""
+
+    config: TrainConfig
+    here: World
+    geometry: Geometry
+    length: int  # samples of a clip
+
+    @staticmethod
+    def of(config: TrainConfig, here: World, frontend: Frontend) -> "Plan":
+        """Derive where the window lies from the model."""
+        window = create_embedder(config.model, config.seed).window_frames
+        where = geometry(frontend, window, config.degrade)
+        return Plan(config, here, where, frontend.samples(where.frames))
+
+    def draw(self, material: Material, step: int) -> Draw:
+        """This process's share of the step's tracks, all different in the whole world."""
+        config, here = self.config, self.here
+        tracks = draw_tracks(
+            material.music, config.batch * here.size, np.random.default_rng((config.seed, step))
+        )
+        own = tracks[here.rank * config.batch : (here.rank + 1) * config.batch]
+        rng = np.random.default_rng((config.seed, step, here.rank))
+        return draw(material, own, self.length, config.degrade.time_offset, rng)
+
+    def finish(self, drawn: Draw, frontend: Frontend, step: int) -> Batch:
+        """Degrade and transform, on the device that the draw and the front-end are on."""
+        key = (self.config.seed, step, self.here.rank, 1)
+        seed = int(np.random.SeedSequence(key).generate_state(1)[0])
+        rng = torch.Generator(drawn.anchor.device).manual_seed(seed)
+        return finish(drawn, frontend, self.geometry, self.config.degrade, rng)
 
 
 class Batches:
@@ -33,25 +77,23 @@ class Batches:
     def __init__(
         self, config: TrainConfig, corpus: Corpus, device: torch.device, here: World, first: int
     ) -> None:
-        self.frontend = Frontend(config.model.frontend)
-        window = create_embedder(config.model, config.seed).window_frames
-        self.geometry = geometry(self.frontend, window, config.degrade)
-        self._config = config
-        self._device = device
-        self._here = here
-        self._first = first
-        load_responses(corpus, "train", self.frontend.config.sample_rate)  # once, not per worker
-        music = load_recordings(corpus, "train", self.frontend.config.sample_rate)
-        load_recordings(corpus, "sounds-train", self.frontend.config.sample_rate)
+        frontend = Frontend(config.model.frontend)
+        rate = config.model.frontend.sample_rate
+        music = load_material(corpus, rate, "train").music  # decoded once, here, not per worker
         if config.batch * here.size > len(music):
             raise ConfigError(
                 f"a batch of {config.batch} tracks on {here.size} processes needs as many "
                 f"different tracks; the corpus has {len(music)} to train on"
             )
-        self._pairs = _Pairs(self, corpus)
+        self.plan = Plan.of(config, here, frontend)
+        self._device = device
+        self._first = first
+        on_cpu = device.type == "cpu"
+        self._pairs = _Pairs(self.plan, corpus, frontend if on_cpu else None)
+        self._frontend = frontend.to(device)
 
     def __iter__(self) -> Iterator[Batch]:
-        config = self._config
+        config = self.plan.config
         loader: DataLoader[Draw | Batch] = DataLoader(
             self._pairs,
             batch_size=None,
@@ -62,48 +104,30 @@ class Batches:
             pin_memory=self._device.type == "cuda",
         )
         for step, item in enumerate(loader, start=self._first):
-            yield item if isinstance(item, Batch) else self.finish(item, step)
-
-    def draw(self, material: Material, step: int) -> Draw:
-        """This process's share of the step's tracks, all different in the whole world."""
-        config, here = self._config, self._here
-        tracks = draw_tracks(
-            material.music, config.batch * here.size, np.random.default_rng((config.seed, step))
-        )
-        own = tracks[here.rank * config.batch : (here.rank + 1) * config.batch]
-        rng = np.random.default_rng((config.seed, step, here.rank))
-        length = self.frontend.samples(self.geometry.frames)
-        return draw(material, own, length, config.degrade.time_offset, rng)
-
-    def finish(self, drawn: Draw, step: int) -> Batch:
-        """Degrade and transform where the front-end is."""
-        config = self._config
-        seed = np.random.SeedSequence((config.seed, step, self._here.rank, 1)).generate_state(1)
-        device = self._device
-        rng = torch.Generator(device).manual_seed(int(seed[0]))
-        return finish(drawn.to(device), self.frontend, self.geometry, config.degrade, rng)
-
-    @property
-    def finished_by_workers(self) -> bool:
-        """Whether the workers make spectrograms too."""
-        return self._device.type == "cpu"
+            if isinstance(item, Batch):
+                yield item
+            else:
+                yield self.plan.finish(item.to(self._device), self._frontend, step)
 
 
 class _Pairs(Dataset[Draw | Batch]):
-    """Item i is the batch of step i; the corpus is opened by the process that reads it."""
+    """Item i is the batch of step i, finished if there is a front-end to finish it with.
 
-    def __init__(self, batches: Batches, corpus: Corpus) -> None:
-        self._batches = batches
+    Workers get a copy of this, and open the corpus themselves.
+    """
+
+    def __init__(self, plan: Plan, corpus: Corpus, frontend: Frontend | None) -> None:
+        self._plan = plan
         self._corpus = corpus
+        self._frontend = frontend
         self._material: Material | None = None
 
     def __getitem__(self, step: int) -> Draw | Batch:
-        batches = self._batches
         if self._material is None:
-            rate = batches.frontend.config.sample_rate
+            rate = self._plan.config.model.frontend.sample_rate
             self._material = load_material(self._corpus, rate, "train")
-        drawn = batches.draw(self._material, step)
-        return batches.finish(drawn, step) if batches.finished_by_workers else drawn
+        drawn = self._plan.draw(self._material, step)
+        return drawn if self._frontend is None else self._plan.finish(drawn, self._frontend, step)
 
 
 def load_material(corpus: Corpus, sample_rate: int, role: Role) -> Material:

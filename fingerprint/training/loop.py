@@ -19,6 +19,7 @@ from typing import Any, Self, TextIO
 from fingerprint.config import TrainConfig
 from fingerprint.corpus import Corpus
 from fingerprint.model.fingerprinter import pick_device
+from fingerprint.model.frontend import Frontend
 from fingerprint.training.batches import Batches, load_material
 from fingerprint.training.distributed import local_device, world
 from fingerprint.training.state import State
@@ -78,10 +79,9 @@ def train(
         if here.rank == 0:
             validation = Validation.make(
                 load_material(corpus, config.model.frontend.sample_rate, "validation"),
-                batches.frontend.to("cpu"),
-                batches.geometry,
+                Frontend(config.model.frontend),
+                batches.plan,
             )
-        batches.frontend.to(target)
         saved = began = time.monotonic()
         with Metrics.open(run, state.step) as metrics:
             for batch in batches:

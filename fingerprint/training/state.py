@@ -43,7 +43,9 @@ class State:
         self.optimizer = torch.optim.AdamW(
             self.embedder.parameters(), config.learning_rate, weight_decay=config.weight_decay
         )
-        self.bfloat16 = _bfloat16_pays(config, device)
+        self.bfloat16 = config.precision == "bfloat16" or (
+            config.precision == "auto" and _bfloat16_pays(config, device)
+        )
         self._network: nn.Module = (
             nn.parallel.DistributedDataParallel(self.embedder) if here.size > 1 else self.embedder
         )

@@ -13,7 +13,8 @@ from torch import Tensor
 from fingerprint.config import DegradeConfig
 from fingerprint.model.embedder import ConvEmbedder
 from fingerprint.model.frontend import Frontend
-from fingerprint.training.pairs import Geometry, Material, draw, draw_tracks, finish
+from fingerprint.training.batches import Plan
+from fingerprint.training.pairs import Material, draw, draw_tracks, finish
 
 SEED = 7
 ROUNDS = 16  # batches of one query a track
@@ -28,7 +29,7 @@ class Validation:
     tracks: Tensor  # (Q,)
 
     @staticmethod
-    def make(material: Material, frontend: Frontend, where: Geometry) -> "Validation":
+    def make(material: Material, frontend: Frontend, plan: Plan) -> "Validation":
         """Draw the queries; always the same ones, whatever the training's degradations are."""
         config = DegradeConfig()
         rng, noise_rng = np.random.default_rng(SEED), torch.Generator().manual_seed(SEED)
@@ -36,9 +37,8 @@ class Validation:
         batches = []
         for _ in range(ROUNDS):
             tracks = draw_tracks(material.music, count, rng)
-            length = frontend.samples(where.frames)
-            drawn = draw(material, tracks, length, config.time_offset, rng)
-            batches.append(finish(drawn, frontend, where, config, noise_rng))
+            drawn = draw(material, tracks, plan.length, config.time_offset, rng)
+            batches.append(finish(drawn, frontend, plan.geometry, config, noise_rng))
         return Validation(
             library=tuple(frontend(_waveform(material, i)) for i in range(count)),
             queries=torch.cat([b.spectrograms[count:] for b in batches]),
