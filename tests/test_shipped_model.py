@@ -95,6 +95,24 @@ def test_songs_that_are_not_in_the_library_are_less_sure_than_those_that_are(
     assert min(known) > max(unknown)
 
 
+def test_a_song_that_the_library_holds_twice_is_believed_all_the_same(
+    model: Fingerprinter,
+    music_folder: Path,
+    song: Callable[..., Floats],
+    write_audio: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    later = 0.6 * song(0, 20.0, 22_050)[round(1.1 * 22_050) :]
+    copy = write_audio(tmp_path / "compilation.mp3", later, 22_050)
+    with Library.create_or_open(tmp_path / "library", model) as library:
+        index_files(library, [*sorted(music_folder.iterdir()), copy])
+        clip = noisy(song(0, 20.0, RATE)[6 * RATE : 13 * RATE], snr_db=6, seed=0)
+        first, second, third = library.identify(clip, top=3)
+    assert {first.track.path.stem, second.track.path.stem} == {"song0", "compilation"}
+    assert sorted([first.offset, second.offset]) == pytest.approx([4.9, 6.0], abs=0.25)
+    assert min(first.confidence, second.confidence) > 0.5 > third.confidence
+
+
 def test_noise_tones_and_silence_are_in_no_library(library: Library) -> None:
     rng = np.random.default_rng(0)
     time = np.arange(5 * RATE) / RATE

@@ -15,10 +15,12 @@ from fingerprint.library.snapshot import Snapshot, take_snapshot
 from fingerprint.library.store import CATALOG, Catalog, LibraryInfo, Meta, create_catalog
 from fingerprint.library.writer import LOCK, Writer, locked, writing
 from fingerprint.search.confidence import Calibration, Evidence, evidence_of, probability
+from fingerprint.search.copies import same_recordings
 from fingerprint.search.matcher import rank
 from fingerprint.types import Candidate, Clip, Fingerprint, Floats, Match, Track
 
 DEFAULTS = SearchConfig()
+COMPARED = 5  # candidates, at least: the evidence for one is how far it is ahead of the others
 LONGEST_QUERY = 30.0  # s; of a longer recording the middle is enough
 
 
@@ -146,11 +148,15 @@ class Library:
             now.vectors,
             hop=self.model.hop,
             config=config,
-            top=max(top, 2),  # the best one's evidence is how far it is ahead of the next
+            top=max(top, COMPARED),
         )
-        candidates = [_moved(candidate, self.model.window) for candidate in candidates]
+        covered = (len(query.vectors) - 1) * query.hop
+        copies = same_recordings(
+            candidates, now.rows, now.vectors, hop=self.model.hop, seconds=covered
+        )
         seconds = float(np.mean(audible)) * min(clip.duration, LONGEST_QUERY)
-        evidence = evidence_of(candidates, seconds)
+        evidence = evidence_of(candidates, seconds, copies)
+        candidates = [_moved(candidate, self.model.window) for candidate in candidates]
         found = [
             Finding(track, candidate, weight)
             for candidate, weight in zip(candidates, evidence, strict=True)

@@ -18,8 +18,8 @@ SHORTEST = 0.1  # s; keeps the logarithm finite
 class Evidence:
     """What speaks for one candidate.
 
-    `score` is its mean aligned cosine; `margin` that score less the best score of any other track;
-    `seconds` the length of the query that is not silent.
+    `score` is its mean aligned cosine; `margin` that score less the best score of any track that is
+    another recording; `seconds` the length of the query that is not silent.
     """
 
     score: float
@@ -37,12 +37,23 @@ class Calibration(Record):
     weights: tuple[float, ...] = (12.0, 30.0, 0.8, 2.0)
 
 
-def evidence_of(candidates: Sequence[Candidate], seconds: float) -> list[Evidence]:
-    """The evidence for each of the candidates for one query, in their order, best first or not."""
-    scores = [candidate.score for candidate in candidates]
+def evidence_of(
+    candidates: Sequence[Candidate], seconds: float, copies: NDArray[np.bool_] | None = None
+) -> list[Evidence]:
+    """The evidence for each of the candidates for one query, in their order, best first or not.
+
+    `copies` (n, n) says which candidates are the same recording, as when an album and a compilation
+    hold the same song: they do not speak against each other. None: no two are.
+    """
+    scores = np.array([candidate.score for candidate in candidates])
+    rival = ~np.eye(len(scores), dtype=bool)
+    if copies is not None:
+        rival &= ~copies
+    runner_up = np.where(rival, scores, -np.inf).max(axis=1, initial=-np.inf)
+    runner_up[~rival.any(axis=1)] = FLOOR
     return [
-        Evidence(score, score - max(scores[:i] + scores[i + 1 :], default=FLOOR), seconds)
-        for i, score in enumerate(scores)
+        Evidence(float(score), float(score - other), seconds)
+        for score, other in zip(scores, runner_up, strict=True)
     ]
 
 
