@@ -224,8 +224,16 @@ def test_calibration_asks_training_and_validation_tracks_only(
     corpus: Corpus, model: Fingerprinter, tmp_path: Path
 ) -> None:
     seen: list[Progress] = []
+    packaged = tuple(
+        replace(file, package=f"{file.role}-{i % 2}") for i, file in enumerate(corpus.files)
+    )
     calibration = calibrate(
-        corpus, model, library=tmp_path / "library", queries=1, jobs=1, on_progress=seen.append
+        replace(corpus, files=packaged),
+        model,
+        library=tmp_path / "library",
+        queries=1,
+        jobs=1,
+        on_progress=seen.append,
     )
     assert len(calibration.weights) == 4
     assert np.isfinite([calibration.intercept, *calibration.weights]).all()

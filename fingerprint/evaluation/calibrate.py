@@ -1,22 +1,23 @@
 """Fit the confidence: evidence of right and of wrong answers to a probability.
 
 Every query of the validation split is asked twice of one library. Once as it is: its best match is
-right or wrong. Once with its own track taken out of the candidates, as if it were not in the
+right or wrong. Once with its own track taken out of the candidates, and all of its package with it
+(the tracks of a game share themes and loops, and a stranger's do not), as if they were not in the
 library: its best match is wrong. So half of what the regression sees are unknown recordings; that
 is the prior that the confidence assumes. Logistic regression without a penalty gives probabilities
 that are right on average over what it was fitted on.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fingerprint.corpus import Corpus
-from fingerprint.evaluation.conditions import CONDITIONS, Condition
+from fingerprint.evaluation.conditions import CONDITIONS
 from fingerprint.evaluation.material import Material
-from fingerprint.evaluation.queries import make_query
+from fingerprint.evaluation.queries import Query, make_query
 from fingerprint.evaluation.run import Progress, index_corpus
 from fingerprint.search.confidence import Calibration, Evidence, evidence_of, features
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from fingerprint.library.library import Finding, Library
     from fingerprint.model.fingerprinter import Fingerprinter
 
-CANDIDATES = 5  # looked at for each query; the true track and a few others
+CANDIDATES = 20  # looked at for each query: enough to leave some when a package is taken out
 
 
 def calibrate(
@@ -49,6 +50,7 @@ def calibrate(
     from fingerprint.library.library import Library
 
     material = Material.load(corpus, "validation")
+    package = {file.path: file.package for file in corpus.files}
     index_corpus(corpus, ("train", "validation"), model, library, jobs, on_progress)
     conditions = [condition for condition in CONDITIONS if not condition.unknown]
     evidence: list[Evidence] = []
@@ -57,23 +59,25 @@ def calibrate(
         for i, condition in enumerate(conditions):
             on_progress(Progress("calibrate", i * queries, queries * len(conditions)))
             for number in range(queries):
-                for weight, truth in _ask(opened, material, condition, seed, number):
+                query = make_query(
+                    material, condition, seed=seed, number=number, sample_rate=model.sample_rate
+                )
+                for weight, truth in _ask(opened, query, package):
                     evidence.append(weight)
                     right.append(truth)
     return fit(evidence, right)
 
 
 def _ask(
-    library: "Library", material: Material, condition: Condition, seed: int, number: int
+    library: "Library", query: Query, package: Mapping[Path, str]
 ) -> list[tuple[Evidence, bool]]:
-    """The best match with the track in the library, and without it."""
-    rate = library.model.sample_rate
-    query = make_query(material, condition, seed=seed, number=number, sample_rate=rate)
+    """The best match with the track's package in the library, and without it."""
     found = library.search(query.clip, top=CANDIDATES)
     if not found:
         return []
     cases = [(found[0].evidence, found[0].track.path == query.truth.path)]
-    others = [finding for finding in found if finding.track.path != query.truth.path]
+    own = package[query.truth.path]
+    others = [finding for finding in found if package[finding.track.path] != own]
     return [*cases, *((weight, False) for weight in _best(others))]
 
 
