@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 STATUS = {"match": 0, "no-match": 1, "error": 2}  # the worst of all queries is the exit status
+SUREST = 0.9999  # rounding makes no answer certain
 RATE_SHOWN_FROM = 0.002  # playback speeds closer to 1 than this go without saying
 
 
@@ -174,7 +175,7 @@ def as_record(answer: Answer) -> dict[str, object]:
                 "artist": match.track.tags.artist,
                 "offset": round(float(match.offset), 3),
                 "rate": round(float(match.rate), 4),
-                "confidence": round(float(match.confidence), 4),
+                "confidence": round(min(float(match.confidence), SUREST), 4),
                 "score": round(float(match.score), 4),
             }
             for match in answer.matches
