@@ -62,7 +62,15 @@ def test_every_command_and_every_option_has_help(name):
 
 
 def test_help_lists_every_command_of_the_contract():
-    assert set(main.commands) == {"index", "identify", "list", "info", "train", "evaluate"}
+    assert set(main.commands) == {
+        "index",
+        "identify",
+        "list",
+        "info",
+        "train",
+        "calibrate",
+        "evaluate",
+    }
     for flag in ("-h", "--help"):
         result = run(flag)
         assert result.exit_code == 0

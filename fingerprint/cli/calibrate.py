@@ -33,9 +33,9 @@ from fingerprint.cli.progress import ProgressLine
 def calibrate_command(
     model: Path, corpus: Path, output: Path, queries: int, jobs: int, device: str
 ) -> None:
-    """Fit the confidence of MODEL, a file that `fingerprint train` made, and write it there.
+    """Fit the confidence of a trained model.
 
-    The model's id, and with it every library made with the model, stays as it is.
+    MODEL is a file that `fingerprint train` made; what is fitted is written there. The model's id, and with it every library made with the model, stays as it is.
     """
     from fingerprint.corpus import Corpus
 
