@@ -35,7 +35,9 @@ def calibrate_command(
 ) -> None:
     """Fit the confidence of a trained model.
 
-    MODEL is a file that `fingerprint train` made; what is fitted is written there. The model's id, and with it every library made with the model, stays as it is.
+    MODEL is a file that `fingerprint train` made; what is fitted is written there.
+
+    The model's id, and with it every library made with the model, stays as it is.
     """
     from fingerprint.corpus import Corpus
 
