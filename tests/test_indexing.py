@@ -293,7 +293,7 @@ def test_a_file_that_kills_its_decoder_is_reported(library: Library, music: Path
     done = threading.Event()
 
     def kill_if_reading(child: BaseProcess) -> bool:
-        with suppress(OSError):  # it is gone already
+        with suppress(OSError, ValueError):  # it is gone already
             files = [fd.resolve() for fd in Path(f"/proc/{child.pid}/fd").iterdir()]
             if pipe in files:
                 os.kill(child.pid, signal.SIGKILL)

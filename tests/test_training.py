@@ -130,7 +130,9 @@ def test_workers_make_the_same_batches_as_the_process_itself(corpus: Corpus) -> 
     alone = next(iter(Batches(TINY, corpus, CPU, World(), 5)))
     config = TINY.model_copy(update={"workers": 1})
     with_worker = next(iter(Batches(config, corpus, CPU, World(), 5)))
-    assert torch.equal(alone.spectrograms, with_worker.spectrograms)
+    # Not to the last bit: a worker computes with one thread, this process with several.
+    assert torch.allclose(alone.spectrograms, with_worker.spectrograms, atol=1e-3)
+    assert torch.equal(alone.tracks, with_worker.tracks)
 
 
 def test_what_a_gpu_finishes_is_what_a_worker_would_have_made(corpus: Corpus) -> None:
@@ -139,7 +141,7 @@ def test_what_a_gpu_finishes_is_what_a_worker_would_have_made(corpus: Corpus) ->
     drawn = plan.draw(load_material(corpus, 8_000, "train"), 2).to(CPU)
     by_hand = plan.finish(drawn, frontend, 2)
     made = next(iter(Batches(TINY, corpus, CPU, World(), 2)))
-    assert torch.equal(by_hand.spectrograms, made.spectrograms)
+    assert torch.allclose(by_hand.spectrograms, made.spectrograms, atol=1e-3)
     assert torch.equal(by_hand.tracks, made.tracks)
 
 

@@ -22,6 +22,7 @@ from fingerprint.audio.tags import read_tags
 from fingerprint.errors import AudioError
 from fingerprint.types import Clip, Tags
 
+STARTS = 3  # of a process that dies before it is ready; then something is wrong with all of them
 LONGEST = 20 * 60.0  # s that are decoded at once: 38 MB at 8 kHz
 
 
@@ -101,6 +102,7 @@ class _Worker:
     def __init__(self, sample_rate: int) -> None:
         self._sample_rate = sample_rate
         self.path: Path | None = None
+        self._failed_starts = 0  # in a row
         self._start()
 
     def ask(self, path: Path) -> None:
@@ -113,9 +115,10 @@ class _Worker:
         path, self.path = self.path, None
         try:
             outcome = self.pipe.recv()
-            self.ready = True
+            self.ready, self._failed_starts = True, 0
         except (EOFError, OSError) as error:
-            if not self.ready:
+            self._failed_starts += not self.ready
+            if self._failed_starts == STARTS:
                 raise RuntimeError(
                     "the decoding processes cannot start; a script must begin its work under "
                     '`if __name__ == "__main__":`, or index with jobs=0'
