@@ -316,6 +316,7 @@ def test_two_processes_train_a_run_together(corpus_root: Path, tmp_path: Path) -
     run = tmp_path / "run"
     torchrun(tmp_path / "train.py", str(tmp_path / "config.json"), str(corpus_root), str(run))
     assert steps(run) == [1, 2, 3, 4, 5, 6]
+    assert len(list(run.glob("events.out.tfevents*"))) == 1
     assert read_checkpoint(run / "best.pt").config == TINY.model
 
 

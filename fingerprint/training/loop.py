@@ -11,7 +11,7 @@ where it stopped, and ends with the same weights as if it had not stopped.
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self, TextIO
@@ -76,17 +76,18 @@ def train(
         state = State(config, target, here)
         state.resume(run)
         batches = Batches(config, corpus, target, here, state.step)
-        if here.rank == 0:
+        first = here.rank == 0  # the one process that validates, saves and reports
+        if first:
             validation = Validation.make(
                 load_material(corpus, config.model.frontend.sample_rate, "validation"),
                 Frontend(config.model.frontend),
                 batches.plan,
             )
         saved = began = time.monotonic()
-        with Metrics.open(run, state.step) as metrics:
+        with Metrics.open(run, state.step) if first else nullcontext() as metrics:
             for batch in batches:
                 loss = state.update(batch)
-                if here.rank != 0:
+                if metrics is None:
                     continue
                 due = state.step % config.validate_every == 0 or state.step == config.steps
                 hit_rate = validation.hit_rate(state.averaged) if due else None
