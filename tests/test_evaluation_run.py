@@ -141,8 +141,8 @@ def test_processes_give_the_same_answers_and_index_nothing_again(
     assert steps[-1] == Progress("queries", len(results.outcomes), len(results.outcomes))
 
 
-def test_another_split_asks_for_its_own_tracks(
-    corpus: Corpus, model: Fingerprinter, library: Path, results: Results
+def test_validation_asks_for_its_own_tracks_and_for_no_unknown_ones(
+    corpus: Corpus, model: Fingerprinter, library: Path, results: Results, tmp_path: Path
 ) -> None:
     validation = evaluate(
         corpus,
@@ -151,9 +151,11 @@ def test_another_split_asks_for_its_own_tracks(
         split="validation",
         queries=2,
         jobs=1,
-        conditions=select(["clean 5 s"]),
+        conditions=CONDITIONS,
     )
+    assert [condition.name for condition in validation.conditions] == ["clean 5 s"]
     assert all("validation-" in o.truth_path and o.right for o in validation.outcomes)
+    assert report.save(validation, tmp_path).exists()
 
 
 def test_an_unknown_split_or_no_condition_is_refused(
@@ -242,20 +244,3 @@ def test_calibration_asks_training_and_validation_tracks_only(
         held = {track.path for track in library.tracks()}
     assert held == {file.path for role in ("train", "validation") for file in corpus.music(role)}  # type: ignore[arg-type]
     assert model.calibrated(calibration).id == model.id
-
-
-def test_validation_asks_for_no_unknown_tracks(
-    corpus: Corpus, model: Fingerprinter, library: Path, tmp_path: Path
-) -> None:
-    results = evaluate(
-        corpus,
-        model,
-        library=library,
-        split="validation",
-        queries=2,
-        jobs=1,
-        conditions=CONDITIONS,
-    )
-    assert [condition.name for condition in results.conditions] == ["clean 5 s"]
-    assert all("validation" in o.truth_path for o in results.outcomes)
-    assert report.save(results, tmp_path).exists()
