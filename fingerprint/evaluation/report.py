@@ -158,9 +158,9 @@ def _page(results: Results, plots: Sequence[Path]) -> str:
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Evaluation</title>'
         "<style>body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 "
-        "1rem}table{border-collapse:collapse}td,th{padding:.2rem .7rem;text-align:right;"
-        "border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}"
-        "img{max-width:100%}</style><h1>Evaluation</h1>"
+        "1rem}table{border-collapse:collapse}td{white-space:nowrap}td,th{padding:.2rem .7rem;"
+        "text-align:right;border-bottom:1px solid #ddd}"
+        "td:first-child,th:first-child{text-align:left}img{max-width:100%}</style><h1>Evaluation</h1>"
         f"<p>{html.escape(headline(results)).replace(chr(10), '<br>')}</p>"
         f"<table><thead><tr>{''.join(f'<th>{html.escape(c)}</th>' for c in head)}</tr></thead>"
         f"<tbody>{body}</tbody></table>{images}</html>\n"

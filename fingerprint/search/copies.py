@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fingerprint.types import Candidate, Floats, Ints, Rows
 
-SAME = 0.95  # mean cosine; copies measure 0.99, other music of one composer up to 0.86
+SAME = 0.95  # mean cosine; copies measure 0.99, other tracks of one game up to 0.86
 
 
 def same_recordings(
