@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import pairwise
 from multiprocessing import active_children
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -292,11 +291,11 @@ def test_a_file_that_kills_its_decoder_is_reported(library: Library, music: Path
     os.mkfifo(pipe)
     done = threading.Event()
 
-    def kill_if_reading(child: BaseProcess) -> bool:
-        with suppress(OSError, ValueError):  # it is gone already
-            files = [fd.resolve() for fd in Path(f"/proc/{child.pid}/fd").iterdir()]
+    def kill_if_reading(child: int) -> bool:
+        with suppress(OSError):  # it is gone already
+            files = [fd.resolve() for fd in Path(f"/proc/{child}/fd").iterdir()]
             if pipe in files:
-                os.kill(child.pid, signal.SIGKILL)
+                os.kill(child, signal.SIGKILL)
                 return True
         return False
 
@@ -309,7 +308,7 @@ def test_a_file_that_kills_its_decoder_is_reported(library: Library, music: Path
                     time.sleep(0.01)
                     continue
                 raise
-            while not done.is_set() and not any(map(kill_if_reading, active_children())):
+            while not done.is_set() and not any(map(kill_if_reading, _children(os.getpid()))):
                 pass
             os.close(end)
 

@@ -134,8 +134,7 @@ class _Worker:
     def stop(self) -> None:
         self.pipe.close()
         self._process.terminate()
-        self._process.join()
-        self._process.close()
+        self._process.join()  # not closed: another thread may have reaped it, which close refuses
 
     def _start(self) -> None:
         # Spawned, not forked: this process runs torch's threads.
