@@ -6,7 +6,7 @@ is a `ConfigError` that names the file and the key. This module imports nothing 
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -95,6 +95,7 @@ class DegradeConfig(Record):
     past: Positive = 1.0  # s of context before the clip, so that reverberation has a past
     time_offset: Positive = 0.25  # s, uniform within +- this
     device: Probability = 0.2  # a loudspeaker cabinet
+    music: Probability = 0.0  # of noise: other music in the background instead
     room: Probability = 0.7
     noise: Probability = 0.95
     snr_db: Range = (-6.0, 12.0)
@@ -104,6 +105,8 @@ class DegradeConfig(Record):
     eq_db: float = Field(default=8.0, ge=0)  # standard deviation of the smooth random response
     clip: Probability = 0.3
     clip_drive_db: Range = (0.0, 18.0)
+    codec: Probability = 0.0  # a transform codec at a low bit rate
+    codec_step: Range = (0.2, 1.5)  # its quantisation step, in RMS of a band
     speed: Probability = 0.4
     speed_range: Range = (0.95, 1.05)
     band_cut: Probability = 0.5  # spectrogram cutout: a band of frequencies
@@ -112,10 +115,11 @@ class DegradeConfig(Record):
 
 
 class MiningConfig(Record):
-    """Which triplets of a batch count."""
+    """Which triplets of a batch count; or, for comparison, NT-Xent instead of triplets."""
 
-    kind: Literal["batch_hard", "semi_hard", "all_active"] = "batch_hard"
+    kind: Literal["batch_hard", "semi_hard", "all_active", "nt_xent"] = "batch_hard"
     margin: Positive = 0.4  # squared Euclidean distance between unit vectors, 0..4
+    temperature: Positive = 0.05  # of NT-Xent, which has no margin
     warm_up: Range = (0.15, 0.45)  # share of the run: semi-hard before the first, pure after
 
 
@@ -125,8 +129,12 @@ class TrainConfig(Record):
     model: ModelConfig = ModelConfig()
     degrade: DegradeConfig = DegradeConfig()
     mining: MiningConfig = MiningConfig()
+    start: str = ""  # model file whose weights the run begins with; empty: untrained ones
     steps: PositiveInt = 5_000
-    batch: Annotated[int, Field(ge=2)] = 192  # tracks, one anchor and one positive each
+    batch: Annotated[int, Field(ge=2)] = 192  # tracks; one anchor each
+    positives: PositiveInt = 1  # degraded clips to an anchor
+    virtual: Probability = 0.0  # of a track: another made of it, at another speed and mixed
+    windows: PositiveInt = 1  # consecutive windows of each clip, embedded in one pass
     learning_rate: Positive = 1e-3
     weight_decay: float = Field(default=1e-2, ge=0)
     learning_rate_warm_up: PositiveInt = 200  # steps
@@ -144,19 +152,38 @@ T = TypeVar("T", bound=Record)
 def load_config(path: Path, kind: type[T]) -> T:
     """Read a YAML file into a record.
 
+    The key `base` names another file beside it, whose keys hold where this one has none.
+
     Raises:
         ConfigError: the file is missing or not YAML, or a key or value is wrong.
     """
     try:
-        text = path.read_text(encoding="utf-8")
         # Through JSON, so that strict mode takes a list for a tuple but not a string for a number.
-        return kind.model_validate_json(json.dumps(yaml.safe_load(text) or {}))
+        return kind.model_validate_json(json.dumps(_document(path)))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
         raise ConfigError(f"cannot read the configuration {path}: {_one_line(error)}") from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "file"
         raise ConfigError(f"{path}: {key}: {first['msg']}") from error
+
+
+def _document(path: Path) -> Any:
+    document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    if not isinstance(document, dict) or "base" not in document:
+        return document
+    base = path.parent / str(document.pop("base"))
+    below = yaml.safe_load(base.read_text(encoding="utf-8")) or {}
+    if "base" in below:
+        raise ConfigError(f"{path}: its base {base} has a base itself")
+    return _over(below, document)
+
+
+def _over(below: Any, above: Any) -> Any:
+    """The keys of `above`, and of `below` where it has none, at every depth."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return below | {key: _over(below.get(key), value) for key, value in above.items()}
 
 
 def _one_line(error: Exception) -> str:

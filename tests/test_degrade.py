@@ -8,9 +8,11 @@ from torch import Tensor
 
 from fingerprint.config import DegradeConfig
 from fingerprint.training.degrade import (
+    CODEC_FRAME,
     Scene,
     band_shape,
     change_speed,
+    coarse,
     convolve,
     cut_out,
     degrade,
@@ -125,11 +127,32 @@ def test_cut_out_blanks_whole_bands_and_whole_frames_of_the_asked_share() -> Non
     assert torch.all(untouched == 1)
 
 
+def test_a_codec_keeps_the_strong_line_of_a_band_and_drops_the_weak_one() -> None:
+    line = RATE / CODEC_FRAME  # Hz between two of its spectral lines
+    strong, weak = tone(41 * line), 0.05 * tone(46 * line)  # of one band of eight lines
+    coded = coarse((strong + weak)[None], torch.tensor([1.0]))[0]
+    assert abs(float(coded @ strong) / float(strong @ strong) - 1) < 0.2
+    assert abs(float(coded @ weak) / float(weak @ weak)) < 0.3
+
+
+def test_a_codec_with_fine_steps_changes_next_to_nothing_and_coarser_ones_more() -> None:
+    music = torch.randn(3, RATE, generator=rng())
+    error = rms(coarse(music, torch.tensor([1e-3, 0.3, 1.0])) - music) / rms(music)
+    assert error[0] < 0.1  # the lowest line is dropped
+    assert error[0] < error[1] < error[2] < 1
+
+
 def scene(n: int = 8) -> Scene:
     music = torch.randn(n, RATE, generator=rng(1))
     impulse = torch.zeros(n, 64)
     impulse[:, 0] = 1
     return Scene(music, torch.randn(n, RATE, generator=rng(2)), impulse, impulse)
+
+
+def test_the_parts_of_a_scene_make_the_whole() -> None:
+    parts = list(scene(8).split(3))
+    assert [len(part) for part in parts] == [3, 3, 2]
+    assert torch.equal(torch.cat([part.noise for part in parts]), scene(8).noise)
 
 
 def test_the_same_generator_degrades_the_same_way() -> None:

@@ -20,7 +20,6 @@ from fingerprint.config import (
     MiningConfig,
     ModelConfig,
     TrainConfig,
-    load_config,
 )
 from fingerprint.corpus import Corpus, CorpusFile
 from fingerprint.corpus.config import RoomsConfig
@@ -110,12 +109,6 @@ def steps(run: Path) -> list[int]:
     return [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_every_shipped_configuration_loads() -> None:
-    for path in Path("configs").glob("*.yaml"):
-        if path.name != "corpus.yaml":
-            load_config(path, TrainConfig)
-
-
 def test_a_batch_is_a_function_of_seed_and_step(corpus: Corpus) -> None:
     def batch(step: int, seed: int = 0) -> torch.Tensor:
         config = TINY.model_copy(update={"seed": seed})
@@ -152,6 +145,40 @@ def test_a_batch_has_each_track_once_and_ranks_share_no_track(corpus: Corpus) ->
         assert torch.equal(anchors, positives)
         assert len(set(anchors.tolist())) == TINY.batch
     assert not set(shares[0].tolist()) & set(shares[1].tolist())
+
+
+def test_a_track_has_as_many_positives_as_asked_and_windows_lie_side_by_side(
+    corpus: Corpus,
+) -> None:
+    config = TINY.model_copy(update={"positives": 2, "windows": 3})
+    batch = next(iter(Batches(config, corpus, CPU, World(), 0)))
+    assert [len(set(part.tolist())) for part in batch.tracks.chunk(3)] == [TINY.batch] * 3
+    assert torch.equal(batch.tracks[: TINY.batch], batch.tracks[TINY.batch : 2 * TINY.batch])
+    assert len(batch.spectrograms) == 3 * TINY.batch
+    assert not torch.equal(*batch.spectrograms[TINY.batch :].chunk(2))
+    embeddings = create_embedder(config.model, 0)(batch.spectrograms)
+    assert embeddings.shape == (3 * TINY.batch, 3, config.model.embedder.dim)
+
+
+def test_a_run_starts_from_the_weights_of_another(corpus_root: Path, tmp_path: Path) -> None:
+    first = train(TINY, corpus_root, tmp_path / "first", device="cpu")
+    after = State(TINY.model_copy(update={"start": str(first)}), CPU, World()).embedder
+    given = read_checkpoint(first).weights
+    assert all(torch.equal(after.state_dict()[name], given[name].float()) for name in given)
+    other = TINY.model_copy(update={"start": str(first), "model": ModelConfig()})
+    with pytest.raises(ConfigError, match="is a model of another configuration"):
+        State(other, CPU, World())
+
+
+def test_the_moving_average_soon_forgets_the_untrained_weights(corpus: Corpus) -> None:
+    state = State(TINY.model_copy(update={"average_decay": 0.9999}), CPU, World())
+    weight = state.embedder.head.weight
+    for value in range(60):
+        with torch.no_grad():
+            weight.fill_(value)
+        state.average.update_parameters(state.embedder)
+    averaged = float(state.averaged.head.weight.detach().mean())
+    assert 45 < averaged < 59  # With a decay of 0.9999 from the start it would be near 0.
 
 
 def test_anchor_and_positive_are_the_same_place_up_to_the_offset(corpus: Corpus) -> None:
@@ -246,7 +273,7 @@ with world(torch.device("cpu")) as here:
     layer.load_state_dict(rows["layer"])
     network = torch.nn.parallel.DistributedDataParallel(layer)
     own = slice(here.rank * 6, here.rank * 6 + 6)
-    x = torch.nn.functional.normalize(network(rows["x"][own]), dim=1)
+    x = torch.nn.functional.normalize(network(rows["x"][own]), dim=1)[:, None]
     everyone, tracks = gather(x, rows["tracks"][own], here)
     loss = triplet_loss(everyone, tracks, MiningConfig(warm_up=(0.0, 0.0)), 1.0)
     loss.value.backward()
@@ -287,9 +314,8 @@ def test_two_processes_mine_the_whole_batch_and_share_its_gradient(tmp_path: Pat
     (tmp_path / "rank.py").write_text(RANK)
     torchrun(tmp_path / "rank.py", str(tmp_path / "rows.pt"))
 
-    whole = triplet_loss(
-        torch.nn.functional.normalize(layer(x), dim=1), tracks, MiningConfig(warm_up=(0, 0)), 1.0
-    )
+    everyone = torch.nn.functional.normalize(layer(x), dim=1)[:, None]
+    whole = triplet_loss(everyone, tracks, MiningConfig(warm_up=(0, 0)), 1.0)
     whole.value.backward()  # type: ignore[no-untyped-call]
     for rank in (0, 1):
         seen = torch.load(tmp_path / f"rows.pt.{rank}", weights_only=True)
@@ -356,10 +382,9 @@ def test_two_minutes_of_training_beat_the_untrained_model(
     )
     corpus = Corpus.open(corpus_root)
     frontend = Frontend(config.model.frontend)
-    validation = Validation.make(
-        load_material(corpus, 8_000, "validation"), frontend, Plan.of(config, World(), frontend)
-    )
-    untrained = validation.hit_rate(create_embedder(config.model, config.seed).eval())
+    embedder = create_embedder(config.model, config.seed).eval()
+    validation = Validation.make(load_material(corpus, 8_000, "validation"), frontend, embedder)
+    untrained = validation.hit_rate(embedder)
     best: list[float] = []
     train(
         config,

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fingerprint.config import EmbedderConfig, ModelConfig
+from fingerprint.errors import ModelError
 
 STEM_KERNEL = (4, 4)  # bands, frames
 STEM_STRIDE = (4, 2)
@@ -75,6 +76,19 @@ def create_embedder(config: ModelConfig, seed: int) -> ConvEmbedder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return ConvEmbedder(config.embedder, config.frontend.n_bands)
+
+
+def load_weights(embedder: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Fill an embedder with a checkpoint's weights, which are of half precision.
+
+    Raises:
+        ModelError: they are of another embedder.
+    """
+    own = embedder.state_dict()
+    floating = {name for name, tensor in own.items() if tensor.is_floating_point()}
+    if floating != set(weights) or any(own[n].shape != weights[n].shape for n in floating):
+        raise ModelError("the model's weights do not fit its configuration; the file is damaged")
+    embedder.load_state_dict({n: t.float() for n, t in weights.items()}, strict=False)
 
 
 def _blocks(config: EmbedderConfig) -> list[ResidualBlock]:

@@ -13,12 +13,12 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from fingerprint.config import ModelConfig
 from fingerprint.errors import ModelError
 from fingerprint.model.checkpoint import Checkpoint, half, read_checkpoint, write_checkpoint
-from fingerprint.model.embedder import ConvEmbedder, create_embedder
+from fingerprint.model.embedder import ConvEmbedder, create_embedder, load_weights
 from fingerprint.model.frontend import Frontend
 from fingerprint.search.confidence import Calibration
 from fingerprint.types import Clip, Fingerprint, Floats
@@ -44,7 +44,7 @@ class Fingerprinter:
         self.device = pick_device(device)
         self.frontend = Frontend(self.config.frontend).to(self.device).eval()
         self.embedder = ConvEmbedder(self.config.embedder, self.config.frontend.n_bands)
-        _restore(self.embedder, checkpoint.weights)
+        load_weights(self.embedder, checkpoint.weights)
         self.embedder.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.card = ""
 
@@ -216,14 +216,6 @@ def pick_device(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ModelError("there is no CUDA device here; use --device cpu")
     return torch.device(name)
-
-
-def _restore(embedder: nn.Module, weights: dict[str, Tensor]) -> None:
-    own = embedder.state_dict()
-    floating = {name for name, tensor in own.items() if tensor.is_floating_point()}
-    if floating != set(weights) or any(own[n].shape != weights[n].shape for n in floating):
-        raise ModelError("the model's weights do not fit its configuration; the file is damaged")
-    embedder.load_state_dict({n: t.float() for n, t in weights.items()}, strict=False)
 
 
 def _at_least(samples: Floats, length: int) -> Floats:

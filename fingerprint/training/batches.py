@@ -44,9 +44,9 @@ class Plan:
 
     @staticmethod
     def of(config: TrainConfig, here: World, frontend: Frontend) -> "Plan":
-        """Derive where the window lies from the model."""
-        window = create_embedder(config.model, config.seed).window_frames
-        where = geometry(frontend, window, config.degrade)
+        """Derive where the windows lie from the model."""
+        embedder = create_embedder(config.model, config.seed)
+        where = geometry(frontend, embedder, config.windows, config.degrade)
         return Plan(config, here, where, frontend.samples(where.frames))
 
     def draw(self, material: Material, step: int) -> Draw:
@@ -57,7 +57,15 @@ class Plan:
         )
         own = tracks[here.rank * config.batch : (here.rank + 1) * config.batch]
         rng = np.random.default_rng((config.seed, step, here.rank))
-        return draw(material, own, self.length, config.degrade.time_offset, rng)
+        return draw(
+            material,
+            own,
+            self.length,
+            config.degrade,
+            rng,
+            positives=config.positives,
+            virtual=config.virtual,
+        )
 
     def finish(self, drawn: Draw, frontend: Frontend, step: int) -> Batch:
         """Degrade and transform, on the device that the draw and the front-end are on."""

@@ -6,10 +6,11 @@ device. Filters work in the frequency domain, where a batch is one product.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from fingerprint.config import DegradeConfig, Range
@@ -17,6 +18,8 @@ from fingerprint.config import DegradeConfig, Range
 EQ_POINTS = 8  # of the smooth random response, evenly in log frequency
 SINC_TAPS = 8  # of the interpolation filter that changes speed
 HARMONICS = (1, 2, 3, 4, 5, 7)  # of mains hum
+CODEC_FRAME = 256  # samples that a codec transforms at a time: 32 ms at 8 kHz
+CODEC_BAND = 8  # of its spectral lines that share a scale
 TINY = 1e-12
 
 
@@ -29,14 +32,23 @@ class Scene:
     rooms: Tensor  # (B, L) room impulse responses
     devices: Tensor  # (B, L') loudspeaker or microphone impulse responses
 
+    def __len__(self) -> int:
+        return len(self.clean)
+
     def to(self, device: torch.device) -> "Scene":
         """The same scene on a device, copied asynchronously from pinned memory."""
-        parts = (self.clean, self.noise, self.rooms, self.devices)
-        return Scene(*(part.to(device, non_blocking=True) for part in parts))
+        return Scene(*(part.to(device, non_blocking=True) for part in self._parts()))
+
+    def split(self, rows: int) -> Iterator["Scene"]:
+        """Views of so many rows each."""
+        return map(Scene, *(torch.split(part, rows) for part in self._parts()))
+
+    def _parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.clean, self.noise, self.rooms, self.devices
 
 
 def degrade(scene: Scene, config: DegradeConfig, sample_rate: int, rng: Generator) -> Tensor:
-    """Speed, device, room, noise, microphone, clipping, in the order sound meets them: (B, T)."""
+    """Speed, device, room, noise, microphone, clipping, codec, as sound meets them: (B, T)."""
     x = scene.clean.clone()
 
     def noise(rows: Tensor) -> Tensor:
@@ -67,6 +79,7 @@ def degrade(scene: Scene, config: DegradeConfig, sample_rate: int, rng: Generato
         (config.noise, noise),
         (config.microphone, microphone),
         (config.clip, clip),
+        (config.codec, lambda rows: coarse(x[rows], _uniform(len(rows), config.codec_step, rng))),
     ]
     for chance, change in steps:
         (rows,) = torch.nonzero(_chance(len(x), chance, rng), as_tuple=True)
@@ -106,7 +119,7 @@ def change_speed(signal: Tensor, rate: Tensor) -> Tensor:
     base = place.floor()
     fraction = place - base
     half = SINC_TAPS // 2
-    padded = torch.nn.functional.pad(signal, (SINC_TAPS, SINC_TAPS))
+    padded = F.pad(signal, (SINC_TAPS, SINC_TAPS))
     index = (base.long() + SINC_TAPS).clamp(half, padded.shape[1] - half - 1)
     sine = torch.sin(math.pi * fraction) / math.pi  # sin(pi (fraction - k)) but for the sign
     total = torch.zeros_like(place)
@@ -146,6 +159,24 @@ def overdrive(signal: Tensor, drive_db: Tensor, *, hard: Tensor) -> Tensor:
     peak = signal.abs().amax(dim=1).clamp(min=TINY)
     driven = signal * (10 ** (drive_db / 20) / peak)[:, None]
     return torch.where(hard[:, None], driven.clamp(-1, 1), driven.tanh())
+
+
+def coarse(signal: Tensor, step: Tensor) -> Tensor:
+    """What a transform codec leaves at a low bit rate: (B, T).
+
+    The spectrum of `CODEC_FRAME` samples is rounded to multiples of `step` (B,) times the RMS of
+    its band, so that each band keeps its strongest lines and loses what is masked, as in Opus and
+    MP3 (Painter and Spanias, "Perceptual coding of digital audio", 2000, section II).
+    """
+    window = torch.hann_window(CODEC_FRAME, device=signal.device).sqrt()
+    hop = CODEC_FRAME // 2
+    spectrum = torch.stft(signal, CODEC_FRAME, hop, window=window, return_complex=True)
+    bands = torch.unflatten(spectrum[:, 1:], 1, (-1, CODEC_BAND))  # (B, K, 8, F), without DC
+    power = bands.real.square() + bands.imag.square()
+    unit = step[:, None, None, None] * power.mean(dim=2, keepdim=True).clamp(min=TINY).sqrt()
+    rounded = torch.complex((bands.real / unit).round(), (bands.imag / unit).round()) * unit
+    whole = F.pad(rounded.flatten(1, 2), (0, 0, 1, 0))
+    return torch.istft(whole, CODEC_FRAME, hop, window=window, length=signal.shape[1])
 
 
 def formula_noise(n: int, length: int, sample_rate: int, rng: Generator) -> Tensor:

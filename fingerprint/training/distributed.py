@@ -41,7 +41,7 @@ def world(device: torch.device) -> Iterator[World]:
 
 
 def gather(embeddings: Tensor, tracks: Tensor, world: World) -> tuple[Tensor, Tensor]:
-    """Every rank's embeddings (N, D) and tracks (N,): (W N, D), (W N,), with gradients."""
+    """Every rank's embeddings (C, ...) and tracks (C,), in the order of ranks, with gradients."""
     if world.size == 1:
         return embeddings, tracks
     everyone = [torch.empty_like(tracks) for _ in range(world.size)]
@@ -59,8 +59,9 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(context: torch.autograd.function.FunctionCtx, x: Tensor, world: World) -> Tensor:
         context.world = world  # type: ignore[attr-defined]
-        parts = [torch.empty_like(x) for _ in range(world.size)]
-        dist.all_gather(parts, x.contiguous())
+        own = x.contiguous()
+        parts = [torch.empty_like(own) for _ in range(world.size)]
+        dist.all_gather(parts, own)
         return torch.cat(parts)
 
     @staticmethod

@@ -81,7 +81,7 @@ def train(
             validation = Validation.make(
                 load_material(corpus, config.model.frontend.sample_rate, "validation"),
                 Frontend(config.model.frontend),
-                batches.plan,
+                state.averaged,
             )
         saved = began = time.monotonic()
         with Metrics.open(run, state.step) if first else nullcontext() as metrics:
@@ -104,7 +104,10 @@ def train(
                     loss=float(loss.value.detach()),
                     active=loss.active,
                     spread=loss.spread,
-                    segments_per_second=len(batch.tracks) * here.size / (now - began),
+                    segments_per_second=config.windows
+                    * len(batch.tracks)
+                    * here.size
+                    / (now - began),
                     validation=hit_rate,
                 )
                 metrics.write(progress)

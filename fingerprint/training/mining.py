@@ -1,10 +1,11 @@
 """Triplet loss with mining inside the batch.
 
-Every embedding of the batch is an anchor. Its positives are the other embeddings of its track
-(there is one segment a track in a batch, so they are the same place), its negatives are all
-embeddings of other tracks. Distances are squared Euclidean between unit vectors, 0 to 4. The
-loss is the mean over the *active* triplets, those that violate the margin: satisfied ones would
-only dilute it (Hermans et al., "In defense of the triplet loss", 2017).
+Every embedding of the batch is an anchor. Its positives are the embeddings of the same window of
+the other clips of its track (in a batch, all clips of a track are the same place), its negatives
+all embeddings of other tracks; other windows of its own track are neither.Distances are squared
+Euclidean between unit vectors, 0 to 4. The loss is the mean over the *active* triplets, those that
+violate the margin: satisfied ones would only dilute it (Hermans et al., "In defense of the triplet
+loss", 2017).
 """
 
 from collections.abc import Callable
@@ -55,6 +56,19 @@ def all_active(distance: Tensor, positive: Tensor, negative: Tensor, margin: flo
     return hinge[positive[:, :, None] & negative[:, None, :]]
 
 
+def nt_xent(distance: Tensor, positive: Tensor, negative: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy of each positive against all negatives, softmax of cosines: (P,).
+
+    Chen et al., "A simple framework for contrastive learning", 2020; P pairs of anchor and
+    positive. The constant in `cosine = 1 - distance / 2` cancels.
+    """
+    logits = -distance / (2 * temperature)
+    against = logits.masked_fill(~negative, -torch.inf).logsumexp(dim=1)
+    anchor, other = torch.nonzero(positive, as_tuple=True)
+    pair = logits[anchor, other]
+    return torch.logaddexp(pair, against[anchor]) - pair
+
+
 MINERS: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
     "batch_hard": batch_hard,
     "semi_hard": semi_hard,
@@ -66,26 +80,39 @@ def triplet_loss(embeddings: Tensor, tracks: Tensor, config: MiningConfig, progr
     """Mine the batch and average the active triplets.
 
     Args:
-        embeddings: unit vectors (N, D).
-        tracks: (N,) the track each comes from.
+        embeddings: unit vectors (C, W, D) of W consecutive windows of C clips.
+        tracks: (C,) the track each clip comes from.
         config: which miner, what margin; batch-hard starts as semi-hard, because the hardest
             negatives of an untrained network drive it to a single point (FaceNet, section 3.2).
         progress: 0..1, how far the run has come.
     """
-    distance = (2 - 2 * embeddings @ embeddings.T).clamp(min=0)
-    same = tracks[:, None] == tracks[None, :]
-    positive = same & ~torch.eye(len(tracks), dtype=torch.bool, device=same.device)
+    vectors = embeddings.flatten(0, 1)  # (N, D), N = C W
+    distance = (2 - 2 * vectors @ vectors.T).clamp(min=0)
+    positive, negative = _relations(tracks, embeddings.shape[1])
+    spread = float(vectors.detach().var(dim=0, unbiased=False).sum().sqrt())
+    if config.kind == "nt_xent":
+        value = nt_xent(distance, positive, negative, config.temperature).mean()
+        hinge = batch_hard(distance, positive, negative, config.margin)
+        return Loss(value, float((hinge > 0).float().mean()), spread)
     hardness = _hardness(config, progress)
     value = embeddings.new_zeros(())
     active = 0.0
     for kind, weight in ((config.kind, hardness), ("semi_hard", 1 - hardness)):
         if weight > 0:
-            hinge = MINERS[kind](distance, positive, ~same, config.margin)
+            hinge = MINERS[kind](distance, positive, negative, config.margin)
             violated = hinge > 0
             value = value + weight * hinge.sum() / violated.sum().clamp(min=1)
             active += weight * float(violated.float().mean()) if len(hinge) else 0.0
-    spread = embeddings.detach().var(dim=0, unbiased=False).sum().sqrt()
-    return Loss(value, active, float(spread))
+    return Loss(value, active, spread)
+
+
+def _relations(tracks: Tensor, windows: int) -> tuple[Tensor, Tensor]:
+    """Which of the C W embeddings are each one's positives and its negatives: two (N, N)."""
+    track = tracks.repeat_interleave(windows)
+    window = torch.arange(windows, device=tracks.device).repeat(len(tracks))
+    same = track[:, None] == track[None, :]
+    itself = torch.eye(len(track), dtype=torch.bool, device=tracks.device)
+    return same & (window[:, None] == window[None, :]) & ~itself, ~same
 
 
 def _hardest_positive(distance: Tensor, positive: Tensor) -> Tensor:

@@ -4,22 +4,23 @@ A batch is a pure function of the seed, the step and the rank: any process can m
 order, and a resumed run sees what the interrupted one would have seen.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from fingerprint.config import DegradeConfig
 from fingerprint.corpus import Recordings, Responses
+from fingerprint.model.embedder import ConvEmbedder
 from fingerprint.model.frontend import Frontend
+from fingerprint.training.clips import Source, draw_place, draw_source, loop
 from fingerprint.training.degrade import Scene, cut_out, degrade
 from fingerprint.types import Floats, Ints
 
-QUIET_RMS = 10 ** (-50 / 20)  # of full scale; quieter places are drawn again
-DRAWS = 8  # tries for a place that is not quiet
 VOICES = 4  # at most, in a babble
+CPU_ROWS = 8  # clips degraded at a time on a CPU: few enough for its cache, three times as fast
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,10 +40,10 @@ class Material:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Draw:
-    """A batch before anything is computed on it: B rows of waveforms with context."""
+    """A batch before anything is computed on it: waveforms with context."""
 
     anchor: Tensor  # (B, T) clean
-    scene: Scene  # of the positive, (B, T); its clips lie up to the time offset away
+    scene: Scene  # of the positives, (P B, T); its clips lie up to the time offset away
     tracks: Tensor  # (B,) number of the track; all different
 
     def pin_memory(self) -> "Draw":
@@ -63,28 +64,32 @@ class Draw:
 class Batch:
     """What the network sees: anchors, then positives."""
 
-    spectrograms: Tensor  # (2 B, bands, F)
-    tracks: Tensor  # (2 B,)
+    spectrograms: Tensor  # (C, bands, F), C = (1 + P) B
+    tracks: Tensor  # (C,)
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Where the window lies in a drawn clip, in frames; derived from the model."""
+    """Where the windows lie in a drawn clip, in frames; derived from the model."""
 
     past: int
-    window: int
+    window: int  # one of them
+    windows: int  # all of them, overlapping
     future: int
 
     @property
     def frames(self) -> int:
         """Of the whole clip."""
-        return self.past + self.window + self.future
+        return self.past + self.windows + self.future
 
 
-def geometry(frontend: Frontend, window_frames: int, config: DegradeConfig) -> Geometry:
-    """The window between a past for the room and half the future that the front-end looks at."""
+def geometry(
+    frontend: Frontend, embedder: ConvEmbedder, windows: int, config: DegradeConfig
+) -> Geometry:
+    """Windows between a past for the room and half the future that the front-end looks at."""
     past = round(config.past * frontend.config.frame_rate)
-    return Geometry(past, window_frames, frontend.reach // 2)
+    window = embedder.window_frames
+    return Geometry(past, window, window + (windows - 1) * embedder.stride, frontend.reach // 2)
 
 
 def draw_tracks(music: Recordings, count: int, rng: np.random.Generator) -> Ints:
@@ -98,96 +103,106 @@ def draw_tracks(music: Recordings, count: int, rng: np.random.Generator) -> Ints
 
 
 def draw(
-    material: Material, tracks: Ints, length: int, time_offset: float, rng: np.random.Generator
+    material: Material,
+    tracks: Ints,
+    length: int,
+    config: DegradeConfig,
+    rng: np.random.Generator,
+    *,
+    positives: int = 1,
+    virtual: float = 0.0,
 ) -> Draw:
-    """Draw one place in each of the tracks (B,), with noise, a room and a device.
+    """Draw one place in each of the tracks (B,), with noise, a room and a device a positive.
 
     Args:
         material: music, sounds and responses.
         tracks: numbers of different tracks.
         length: samples of each clip.
-        time_offset: seconds by which the positive's place may differ, either way.
+        config: how far a positive's place may differ, and how often its noise is music.
         rng: all randomness.
+        positives: P, degraded clips a track; those of one track are B rows apart.
+        virtual: the share of tracks in whose place there is another one, made of them.
     """
-    offset = round(time_offset * material.sample_rate)
-    pairs = [_places(material.music.recording(int(t)), length, offset, rng) for t in tracks]
-    noises = _noises(material, len(tracks), length, rng)
+    offset = round(config.time_offset * material.sample_rate)
+    sources = [draw_source(material.music, int(track), virtual, rng) for track in tracks]
+    starts = [draw_place(source.sound, length, rng) for source in sources]
+    moved = [
+        int(np.clip(start + rng.integers(-offset, offset + 1), 0, source.last(length)))
+        for _ in range(positives)
+        for source, start in zip(sources, starts, strict=True)
+    ]
+    n = len(moved)
     rooms, devices = material.responses.rooms, material.responses.devices
     scene = Scene(
-        clean=torch.from_numpy(np.stack([positive for _, positive in pairs])),
-        noise=torch.from_numpy(noises),
-        rooms=torch.from_numpy(rooms[rng.integers(len(rooms), size=len(tracks))]),
-        devices=torch.from_numpy(devices[rng.integers(len(devices), size=len(tracks))]),
+        clean=_cuts(sources * positives, moved, length),
+        noise=torch.from_numpy(_noises(material, tracks, n, length, config.music, rng)),
+        rooms=torch.from_numpy(rooms[rng.integers(len(rooms), size=n)]),
+        devices=torch.from_numpy(devices[rng.integers(len(devices), size=n)]),
     )
-    anchor = torch.from_numpy(np.stack([anchor for anchor, _ in pairs]))
-    return Draw(anchor, scene, torch.from_numpy(tracks))
+    return Draw(_cuts(sources, starts, length), scene, torch.from_numpy(tracks))
 
 
 def finish(
     drawn: Draw, frontend: Frontend, where: Geometry, config: DegradeConfig, rng: Generator
 ) -> Batch:
-    """Degrade the positives and compute both spectrograms, on the device the draw is on."""
-    noisy = degrade(drawn.scene, config, frontend.config.sample_rate, rng)
-    window = slice(where.past, where.past + where.window)
-    clean = frontend(drawn.anchor)[..., window]  # (B, bands, F)
-    valid = _valid_frames(len(noisy), where, config, rng)
-    positive = cut_out(frontend(noisy, valid)[..., window], config, rng)
-    return Batch(torch.cat([clean, positive]), torch.cat([drawn.tracks, drawn.tracks]))
+    """Degrade the positives and compute all spectrograms, on the device the draw is on."""
+    windows = slice(where.past, where.past + where.windows)
+    rows = CPU_ROWS if rng.device.type == "cpu" else len(drawn.scene)
+
+    def heard(scene: Scene) -> Tensor:
+        noisy = degrade(scene, config, frontend.config.sample_rate, rng)
+        valid = _valid_frames(len(noisy), where, config, rng)
+        return cut_out(frontend(noisy, valid)[..., windows], config, rng)
+
+    clean = [frontend(part)[..., windows] for part in torch.split(drawn.anchor, rows)]
+    clips = torch.cat([*clean, *(heard(part) for part in drawn.scene.split(rows))])
+    return Batch(clips, drawn.tracks.repeat(len(clips) // len(drawn.tracks)))
 
 
-def _places(
-    recording: NDArray[np.int16], length: int, offset: int, rng: np.random.Generator
-) -> tuple[Floats, Floats]:
-    """A clip (T,) that is not quiet, and another that begins at most `offset` samples away."""
-    last = max(0, len(recording) - length)
-    start = 0
-    for _ in range(DRAWS):
-        start = int(rng.integers(last + 1))
-        clip = _cut(recording, start, length)
-        if np.sqrt(np.mean(np.square(clip))) > QUIET_RMS:
-            break
-    moved = int(np.clip(start + rng.integers(-offset, offset + 1), 0, last))
-    return clip, _cut(recording, moved, length)
+def _noises(
+    material: Material,
+    tracks: Ints,
+    n: int,
+    length: int,
+    music: float,
+    rng: np.random.Generator,
+) -> Floats:
+    """Half the rows an effect, half a babble of up to `VOICES` voices: (n, T).
 
-
-def _noises(material: Material, n: int, length: int, rng: np.random.Generator) -> Floats:
-    """Half the rows an effect, half a babble of up to `VOICES` voices: (n, T)."""
+    A share `music` of the rows has music instead, from tracks that are not among `tracks`.
+    """
     sounds, speech, effects = (
         material.sounds,
         material.numbers("speech"),
         material.numbers("effect"),
     )
+    others = np.setdiff1d(np.arange(len(material.music)), tracks)
 
-    def sound(numbers: list[int]) -> Floats:
-        return _loop(sounds.recording(int(rng.choice(numbers))), length, rng)
+    def sound(of: Recordings, numbers: Sequence[int] | Ints) -> Floats:
+        return loop(of.recording(int(rng.choice(numbers))), length, rng)
 
     noises = np.zeros((n, length), np.float32)
     for i in range(n):
+        if len(others) and rng.random() < music:
+            noises[i] = sound(material.music, others)
+            continue
         babble = rng.random() < 0.5
         for _ in range(rng.integers(1, VOICES + 1) if babble else 1):
-            noises[i] += sound(speech if babble else effects)
+            noises[i] += sound(sounds, speech if babble else effects)
     return noises
 
 
-def _loop(recording: NDArray[np.int16], length: int, rng: np.random.Generator) -> Floats:
-    """A recorded sound from a random place on, repeated to fill: (T,), unit RMS."""
-    if len(recording) < length:
-        recording = np.tile(recording, -(-2 * length // max(1, len(recording))))
-    clip = _cut(recording, int(rng.integers(max(1, len(recording) - length))), length)
-    scale: Floats = clip / max(1e-6, float(np.sqrt(np.mean(np.square(clip)))))
-    return scale
-
-
-def _cut(recording: NDArray[np.int16], start: int, length: int) -> Floats:
-    clip = recording[start : start + length].astype(np.float32) / 32_768
-    return np.pad(clip, (0, length - len(clip)))
+def _cuts(sources: Sequence[Source], starts: Sequence[int], length: int) -> Tensor:
+    clips = [source.cut(start, length) for source, start in zip(sources, starts, strict=True)]
+    return torch.from_numpy(np.stack(clips))
 
 
 def _valid_frames(n: int, where: Geometry, config: DegradeConfig, rng: Generator) -> Tensor:
     """Which frames of the positives exist, (B, F) of ones and zeros.
 
-    A snippet has little or no audio around the window, so half of the rows lose a random part of
-    their surroundings; some, standing for snippets shorter than a window, lose part of the window.
+    A snippet has little or no audio around its windows, so half of the rows lose a random part of
+    their surroundings. Some stand for snippets shorter than a window: of these only a stretch in
+    the middle is left, which every window sees if there are few of them.
     """
 
     def uniform() -> Tensor:
@@ -198,8 +213,8 @@ def _valid_frames(n: int, where: Geometry, config: DegradeConfig, rng: Generator
     last = where.frames - torch.where(bare, uniform() * where.future, 0.0)
     short = uniform() < config.short
     lost = uniform() * where.window / 2
-    share = uniform()
-    first = torch.where(short, where.past + lost * share, first)
-    last = torch.where(short, where.past + where.window - lost * (1 - share), last)
+    begin = where.past + (where.windows - where.window) / 2 + lost * uniform()
+    first = torch.where(short, begin, first)
+    last = torch.where(short, begin + where.window - lost, last)
     frame = torch.arange(where.frames, device=rng.device)
     return ((frame >= first) & (frame < last)).float()

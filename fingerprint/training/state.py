@@ -6,16 +6,17 @@ There is no random state to keep: batches are functions of the seed and the step
 import math
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from fingerprint.config import TrainConfig
 from fingerprint.errors import ConfigError, ModelError
-from fingerprint.model.checkpoint import Checkpoint, half, write_checkpoint
-from fingerprint.model.embedder import ConvEmbedder, create_embedder
+from fingerprint.model.checkpoint import Checkpoint, half, read_checkpoint, write_checkpoint
+from fingerprint.model.embedder import ConvEmbedder, create_embedder, load_weights
 from fingerprint.search.confidence import Calibration
 from fingerprint.training.distributed import World, gather
 from fingerprint.training.mining import Loss, triplet_loss
@@ -33,11 +34,11 @@ class State:
         self.device = device
         self.step = 0
         self.best = 0.0  # validation hit rate
-        self.embedder = create_embedder(config.model, config.seed)
+        self.embedder = _first_embedder(config)
         self.embedder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(
             self.embedder,
-            multi_avg_fn=get_ema_multi_avg_fn(config.average_decay),  # type: ignore[no-untyped-call]
+            multi_avg_fn=partial(_average, config.average_decay),
             use_buffers=True,
         )
         self.optimizer = torch.optim.AdamW(
@@ -64,7 +65,7 @@ class State:
             group["lr"] = learning_rate(config, self.step)
         self._network.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            embeddings = self._network(batch.spectrograms)[:, 0]  # (2 B, dim)
+            embeddings = self._network(batch.spectrograms)  # (C, W, dim)
         everyone, tracks = gather(embeddings, batch.tracks, self.here)
         loss = triplet_loss(everyone, tracks, config.mining, self.step / config.steps)
         self.optimizer.zero_grad(set_to_none=True)
@@ -123,6 +124,40 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     """Linear warm-up, then half a cosine to zero at the run's end."""
     warm_up = min(1.0, (step + 1) / config.learning_rate_warm_up)
     return config.learning_rate * warm_up * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+
+
+def _first_embedder(config: TrainConfig) -> ConvEmbedder:
+    """Untrained, or with the weights of the model file that the run starts from.
+
+    Raises:
+        ModelError: the file is missing or damaged.
+        ConfigError: it holds a model of another configuration.
+    """
+    embedder = create_embedder(config.model, config.seed)
+    if config.start:
+        checkpoint = read_checkpoint(Path(config.start))
+        if checkpoint.config != config.model:
+            raise ConfigError(
+                f"{config.start}, from which the run is to start, is a model of another "
+                "configuration; copy its `model` section or start untrained"
+            )
+        load_weights(embedder, checkpoint.weights)
+    return embedder
+
+
+@torch.no_grad()
+def _average(decay: float, average: list[Tensor], now: list[Tensor], updates: Tensor | int) -> None:
+    """Exponential moving average whose memory grows with the run, up to `decay`.
+
+    After n updates it reaches back over about n / 9 steps: so early averages do not remember the
+    weights the run began with.
+    """
+    n = int(updates)
+    memory = min(decay, (1 + n) / (10 + n))
+    if average[0].is_floating_point():
+        torch._foreach_lerp_(average, now, 1 - memory)
+    else:
+        torch._foreach_copy_(average, now)
 
 
 def _bfloat16_pays(config: TrainConfig, device: torch.device) -> bool:

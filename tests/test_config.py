@@ -1,0 +1,52 @@
+"""Configuration files: strict, and one may build on another."""
+
+from pathlib import Path
+
+import pytest
+
+from fingerprint.config import TrainConfig, load_config
+from fingerprint.errors import ConfigError
+
+
+def write(folder: Path, **files: str) -> Path:
+    for name, text in files.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return folder
+
+
+def test_a_file_changes_single_keys_of_its_base(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        base="steps: 7\ndegrade: {room: 0.5, noise: 0.25}\nmodel: {embedder: {dim: 64}}",
+        small="base: base.yaml\ndegrade: {noise: 0.0}\nmodel: {embedder: {depth: 1}}",
+    )
+    config = load_config(tmp_path / "small.yaml", TrainConfig)
+    assert (config.steps, config.degrade.room, config.degrade.noise) == (7, 0.5, 0.0)
+    assert (config.model.embedder.dim, config.model.embedder.depth) == (64, 1)
+
+
+def test_a_base_that_is_missing_or_has_a_base_itself_is_named(tmp_path: Path) -> None:
+    write(tmp_path, a="base: b.yaml", b="base: c.yaml", c="steps: 3", lost="base: gone.yaml")
+    with pytest.raises(ConfigError, match=r"a\.yaml: its base .*b\.yaml has a base itself"):
+        load_config(tmp_path / "a.yaml", TrainConfig)
+    with pytest.raises(ConfigError, match=r"lost\.yaml.*gone\.yaml"):
+        load_config(tmp_path / "lost.yaml", TrainConfig)
+
+
+@pytest.mark.parametrize("text", ["stepz: 3", "steps: '3'", "steps: 0", "- 3", "degrade: 3"])
+def test_what_is_wrong_in_a_file_is_one_line_that_names_it(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"wrong\.yaml") as error:
+        load_config(write(tmp_path, wrong=text) / "wrong.yaml", TrainConfig)
+    assert "\n" not in str(error.value)
+
+
+def test_wrong_keys_of_a_base_are_found_through_the_file_above_it(tmp_path: Path) -> None:
+    write(tmp_path, base="stepz: 3", above="base: base.yaml")
+    with pytest.raises(ConfigError, match="stepz"):
+        load_config(tmp_path / "above.yaml", TrainConfig)
+
+
+@pytest.mark.parametrize("path", sorted(Path("configs").rglob("*.yaml")), ids=str)
+def test_every_shipped_configuration_loads(path: Path) -> None:
+    if path.name != "corpus.yaml":
+        load_config(path, TrainConfig)
