@@ -1,0 +1,58 @@
+"""The table of experiments, from runs as `fingerprint train` leaves them."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path("scripts") / "ablate.py"
+spec = importlib.util.spec_from_file_location("ablate", SCRIPT)
+assert spec is not None
+assert spec.loader is not None
+ablate = importlib.util.module_from_spec(spec)
+sys.modules["ablate"] = ablate
+spec.loader.exec_module(ablate)
+
+
+def leave_run(output: Path, name: str, step: int, hit_rate: float | None) -> None:
+    line = {"step": step, "steps": 200} | ({"validation": hit_rate} if hit_rate else {})
+    (output / name).mkdir()
+    (output / name / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+
+
+def test_the_table_has_mean_spread_and_difference_of_finished_runs(tmp_path: Path) -> None:
+    leave_run(tmp_path, "base-0", 200, 0.5)
+    leave_run(tmp_path, "base-1", 200, 0.6)
+    leave_run(tmp_path, "dim-64-0", 200, 0.45)
+    leave_run(tmp_path, "dim-64-1", 120, None)  # was stopped
+    rows = [ablate.row_of(name, tmp_path) for name in ("base", "dim-64")]
+    lines = ablate.markdown(rows).splitlines()
+    assert lines[2] == "| base | the recipe, small | 55.0 | 7.1 |  | 2 |"
+    assert lines[3] == "| dim-64 | 64 dimensions (base: 128). | 45.0 |  | -10.0 | 1 |"
+    assert ablate.finished(tmp_path, "base", 1)
+    assert not ablate.finished(tmp_path, "dim-64", 1)
+    ablate.plot(rows, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 1_000
+
+
+def test_runs_of_an_experiment_whose_name_begins_alike_are_not_mixed_up(tmp_path: Path) -> None:
+    leave_run(tmp_path, "windows-1-0", 200, 0.3)
+    leave_run(tmp_path, "windows-1-extra-0", 200, 0.9)
+    assert ablate.row_of("windows-1", tmp_path).hit_rates == (0.3,)
+
+
+def test_experiments_are_chosen_by_the_beginning_of_their_name_and_the_base_comes_first() -> None:
+    assert ablate.experiments(())[0] == "base"
+    chosen = ablate.experiments(["mining"])
+    assert chosen[0] == "base"
+    assert len(chosen) > 3
+    assert all(name.startswith("mining") for name in chosen[1:])
+
+
+@pytest.mark.parametrize("name", ablate.experiments(()))
+def test_every_experiment_says_what_is_different_in_it(name: str) -> None:
+    lines = (ablate.FOLDER / f"{name}.yaml").read_text().splitlines()
+    assert lines[0].startswith("# ")
+    assert name == "base" or "base: base.yaml" in lines
