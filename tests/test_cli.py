@@ -70,6 +70,7 @@ def test_help_lists_every_command_of_the_contract():
         "train",
         "calibrate",
         "evaluate",
+        "export",
     }
     for flag in ("-h", "--help"):
         result = run(flag)

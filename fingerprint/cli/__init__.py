@@ -15,6 +15,7 @@ import click
 
 from fingerprint.cli.calibrate import calibrate_command
 from fingerprint.cli.evaluate import evaluate_command
+from fingerprint.cli.export import export_command
 from fingerprint.cli.identify import identify_command
 from fingerprint.cli.index import index_command
 from fingerprint.cli.library import info_command, list_command
@@ -81,3 +82,4 @@ main.add_command(info_command)
 main.add_command(train_command)
 main.add_command(calibrate_command)
 main.add_command(evaluate_command)
+main.add_command(export_command)
