@@ -29,12 +29,18 @@ class Warp:
 
 @dataclass(frozen=True, slots=True)
 class Phone:
-    """What a phone does to the sound in a room before an app sends it off."""
+    """What a room and a phone do to the sound before an app sends it off."""
 
+    loudspeaker: float = 0.5  # share of queries whose music comes from a measured one
+    room: bool = True
     low_cut: Range = (100.0, 400.0)  # Hz
     high_cut: Range = (3_000.0, 7_000.0)  # Hz
     eq_db: float = 5.0  # standard deviation of the smooth random response
-    overload_db: Range = (0.0, 9.0)  # how far the highest peak would pass full scale
+    overload_db: Range | None = (0.0, 9.0)  # how far the highest peak would pass full scale
+    opus_level: Range | None = (
+        0.90,
+        0.965,
+    )  # libsndfile's compression: 33 to 16 kbit/s as measured
 
 
 @dataclass(frozen=True, slots=True)

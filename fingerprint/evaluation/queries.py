@@ -33,8 +33,6 @@ from fingerprint.types import Clip, Floats
 PAST = 1.0  # s of the track before the query, so that reverberation has a past
 FUTURE = 0.25  # s of the track after it, so that a phase vocoder meets no edge
 PEAK_DB = (-20.0, -1.0)  # full scale; level of queries that are not clean
-LOUDSPEAKER = 0.5  # share of phone queries whose music comes from a measured loudspeaker
-OPUS_LEVEL = (0.90, 0.965)  # libsndfile's compression level: 33 to 16 kbit/s as measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +127,7 @@ def _degraded(
     end = begin + round(condition.seconds * WORKING_RATE)
     x = torch.from_numpy(sound)[None]  # (1, T)
     if condition.phone is not None:
-        x = _in_a_room(x, material, rng)
+        x = _in_a_room(x, condition.phone, material, rng)
     x = x[:, begin:end]
     snr_db = nan
     if condition.snr_db is not None:
@@ -142,12 +140,14 @@ def _degraded(
     return (samples if condition.snr_db is None else _at_peak(samples, rng)), snr_db
 
 
-def _in_a_room(x: Any, material: Material, rng: Rng) -> Any:
-    """From a loudspeaker, half of the time a measured one, through a room."""
+def _in_a_room(x: Any, phone: Phone, material: Material, rng: Rng) -> Any:
+    """From a loudspeaker, sometimes a measured one, through a room."""
     import torch
 
-    if rng.random() < LOUDSPEAKER and len(material.responses.devices):
+    if rng.random() < phone.loudspeaker and len(material.responses.devices):
         x = convolve(x, torch.from_numpy(_choose(material.responses.devices, rng)))
+    if not phone.room:
+        return x
     return convolve(x, torch.from_numpy(_choose(material.responses.rooms, rng)))
 
 
@@ -169,6 +169,8 @@ def _through_a_microphone(x: Any, phone: Phone, rng: Rng) -> Any:
         high_cut=torch.tensor([_draw(phone.high_cut, rng)]),
         eq_db=torch.from_numpy(eq_db),
     )
+    if phone.overload_db is None:
+        return shaped
     drive = torch.tensor([_draw(phone.overload_db, rng)])
     return overdrive(shaped, drive, hard=torch.tensor([True]))
 
@@ -179,8 +181,8 @@ def _encoded(samples: Floats, condition: Condition, rng: Rng) -> BytesIO:
     Opus says how much a decoder must cut off its start, so the truth stays where it is.
     """
     settings: dict[str, Any] = {"format": "WAV", "subtype": "PCM_16"}
-    if condition.phone is not None:
-        level = _draw(OPUS_LEVEL, rng)
+    if condition.phone is not None and condition.phone.opus_level is not None:
+        level = _draw(condition.phone.opus_level, rng)
         settings = {"format": "OGG", "subtype": "OPUS", "compression_level": level}
     file = BytesIO()
     soundfile.write(file, samples, WORKING_RATE, **settings)

@@ -1,0 +1,68 @@
+"""Would more music or more noise help? What a model does on what it has and has not heard.
+
+python scripts/generalisation.py
+
+The validation hit rate of a model, measured four times: with music it was trained on and with
+validation music, each with the sounds and rooms of training and with those of the test split. Of
+the training tracks as many are drawn as there are validation tracks, several times. Where the
+figures agree the model has not learnt its training data by heart, and more of it is of no use.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+
+import click
+import numpy as np
+
+from fingerprint.corpus import Corpus, Recordings
+from fingerprint.errors import FingerprintError
+from fingerprint.model.fingerprinter import DEFAULT_WEIGHTS, Fingerprinter
+from fingerprint.training.batches import load_material
+from fingerprint.training.pairs import Material
+from fingerprint.training.validation import Validation
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--corpus", type=click.Path(path_type=Path), default=PROJECT / "data" / "corpus")
+@click.option("--model", "weights", type=click.Path(path_type=Path), default=DEFAULT_WEIGHTS)
+@click.option("--draws", type=click.IntRange(min=1), default=5, show_default=True)
+def main(corpus: Path, weights: Path, draws: int) -> None:
+    """Measure the gap between what was trained on and what was not."""
+    try:
+        model = Fingerprinter.load(weights)
+        opened = Corpus.open(corpus)
+        trained, unheard = (
+            load_material(opened, model.sample_rate, role) for role in ("train", "validation")
+        )
+    except FingerprintError as error:
+        raise click.ClickException(str(error)) from error
+    count = len(unheard.music)
+    samples = [draw(trained.music, count, np.random.default_rng(seed)) for seed in range(draws)]
+    click.echo("| music | sounds and rooms | hit rate % | draws of tracks |")
+    click.echo("|---|---|---:|---|")
+    for music, tracks in (("training", samples), ("validation", [unheard.music])):
+        for sounds, material in (("training", trained), ("test", unheard)):
+            rates = [100 * hit_rate(model, replace(material, music=some)) for some in tracks]
+            each = ", ".join(f"{rate:.1f}" for rate in rates)
+            click.echo(f"| {music} | {sounds} | {mean(rates):.1f} | {each} |")
+
+
+def draw(music: Recordings, count: int, rng: np.random.Generator) -> Recordings:
+    """So many of the recordings."""
+    chosen = rng.choice(len(music), size=count, replace=False)
+    parts = [music.recording(int(i)) for i in chosen]
+    starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
+    return Recordings(np.concatenate(parts), starts, tuple(music.files[i] for i in chosen))
+
+
+def hit_rate(model: Fingerprinter, material: Material) -> float:
+    """The validation hit rate on some material."""
+    validation = Validation.make(material, model.frontend, model.embedder)
+    return validation.hit_rate(model.embedder)
+
+
+if __name__ == "__main__":
+    main()
