@@ -1,0 +1,241 @@
+"""The comparison with other recognisers: Chromaprint's matcher, and small runs."""
+
+import runpy
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+from comparison.answers import Answer, read
+from comparison.asking import Plan, ask, standing
+from comparison.bit_errors import Alignment, best_alignment
+from comparison.client import PeerError, install
+from comparison.indexing import index
+from comparison.peer import Peer, State, library, prepare
+from comparison.systems import SYSTEMS, System, choose
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fingerprint.corpus import Corpus, CorpusFile
+from fingerprint.corpus.config import RoomsConfig
+from fingerprint.corpus.manifest import write_manifest
+from fingerprint.errors import ConfigError
+from fingerprint.evaluation.conditions import select
+from fingerprint.evaluation.material import WORKING_RATE, Material
+from fingerprint.evaluation.run import Progress
+from fingerprint.types import Floats
+
+needs_fpcalc = pytest.mark.skipif(not shutil.which("fpcalc"), reason="fpcalc is not installed")
+CONDITIONS = select(["clean 5 s", "unknown clean"])
+
+
+def codes(*lengths: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Random sub-fingerprints of tracks of these lengths, end to end, and where they start."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(2**32, size=sum(lengths), dtype=np.uint32), np.cumsum([0, *lengths])
+
+
+def test_a_snippet_with_flipped_bits_is_found_at_its_place_with_its_error_rate() -> None:
+    library, starts = codes(50, 80, 60)
+    snippet = library[starts[1] + 30 : starts[1] + 50].copy()
+    snippet[[2, 11]] ^= np.uint32(0b1011)
+    assert best_alignment(snippet, library, starts) == Alignment(1, 30, 6 / (20 * 32))
+
+
+def test_a_snippet_across_two_tracks_is_in_neither() -> None:
+    library, starts = codes(50, 80)
+    found = best_alignment(library[40:60], library, starts)
+    assert found is not None
+    assert found.errors > 0.3
+
+
+@pytest.mark.parametrize("length", [0, 31])
+def test_an_empty_snippet_or_one_longer_than_every_track_has_no_place(length: int) -> None:
+    library, starts = codes(30, 20)
+    assert best_alignment(library[:length], library, starts) is None
+
+
+@given(
+    st.lists(st.integers(0, 6), min_size=1, max_size=5),
+    st.integers(1, 4),
+    st.integers(0, 2**16),
+)
+def test_the_best_place_is_the_best_of_all_places(lengths: list[int], n: int, seed: int) -> None:
+    library, starts = codes(*lengths, seed=seed)
+    query, _ = codes(n, seed=seed + 1)
+    places = {
+        (track, frame): sum(
+            bin(int(a) ^ int(b)).count("1")
+            for a, b in zip(query, library[starts[track] + frame :], strict=False)
+        )
+        for track, length in enumerate(lengths)
+        for frame in range(length - n + 1)
+    }
+    found = best_alignment(query, library, starts)
+    if not places:
+        assert found is None
+        return
+    assert found is not None
+    assert places[found.track, found.frame] == min(places.values()) == found.errors * 32 * n
+
+
+def song(seed: int, seconds: float = 24.0) -> Floats:
+    """Chords of three tones that change at odd times."""
+    rng = np.random.default_rng(seed)
+    pieces = []
+    while sum(map(len, pieces)) < seconds * WORKING_RATE:
+        time = np.arange(rng.integers(3_000, 12_000)) / WORKING_RATE
+        tones = np.sin(2 * np.pi * rng.uniform(300, 3_500, (3, 1)) * time)
+        pieces.append(tones.sum(axis=0) * np.exp(-2 * time))
+    return (0.25 * np.concatenate(pieces)[: round(seconds * WORKING_RATE)]).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    root = tmp_path_factory.mktemp("corpus")
+    roles = ["train", "train", "validation", "test", "test", "test", "test-unknown"]
+    sounds = [(role, "music", song(i)) for i, role in enumerate(roles)]
+    sounds += [("sounds-test", kind, song(9, 1.0)) for kind in ("speech", "effect")]
+    files = []
+    for i, (role, kind, samples) in enumerate(sounds):
+        path = root / f"{i}.wav"
+        soundfile.write(path, samples, WORKING_RATE)
+        seconds = len(samples) / WORKING_RATE
+        files.append(
+            CorpusFile(path, "made", role, kind, seconds, WORKING_RATE, f"{i}", f"{i}")  # type: ignore[arg-type]
+        )
+    rooms = RoomsConfig(
+        count=1,
+        seed=1,
+        length=(4.0, 4.1),
+        width=(3.0, 3.1),
+        height=(2.5, 2.6),
+        reverberation=(0.2, 0.3),
+        distance=(1.0, 1.1),
+    )
+    made = Corpus(root, tuple(files), {"train": rooms, "test": rooms})
+    write_manifest(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def material(corpus: Corpus) -> Material:
+    return Material.load(corpus, "test")
+
+
+@pytest.fixture
+def chromaprint(corpus: Corpus, tmp_path: Path) -> Peer:
+    """Chromaprint with every track of the corpus in its index."""
+    (peer,) = prepare(corpus, choose(["chromaprint"]), tmp_path)
+    index(corpus, [peer], 1, lambda _: None)
+    return peer
+
+
+@pytest.fixture
+def asked(corpus: Corpus, material: Material, chromaprint: Peer) -> Callable[..., list[Progress]]:
+    """`asked(queries)` asks Chromaprint; returns the progress that was reported."""
+
+    def run(queries: int, jobs: int = 1) -> list[Progress]:
+        steps: list[Progress] = []
+        plan = Plan("test", 0, queries, CONDITIONS)
+        ask(corpus, material, [chromaprint], plan, jobs, steps.append)
+        return steps
+
+    return run
+
+
+@needs_fpcalc
+def test_clean_snippets_are_named_with_higher_scores_than_unknown_ones(
+    asked: Callable[..., list[Progress]], chromaprint: Peer
+) -> None:
+    asked(4)
+    measured = standing(chromaprint, Plan("test", 0, 4, CONDITIONS))
+    assert measured.top1(CONDITIONS[0]).value == 1
+    assert measured.unknown_answered.total == 8
+    assert measured.right_at_1_percent.value == 1
+    assert measured.speed > 1
+    assert measured.version.startswith("fpcalc 1.")
+
+
+@needs_fpcalc
+def test_only_what_was_not_answered_yet_is_asked(
+    asked: Callable[..., list[Progress]], chromaprint: Peer
+) -> None:
+    assert [step.done for step in asked(2)] == [1, 2, 3, 4, 5, 6]
+    path = chromaprint.answers("test", 0)
+    before = path.read_text()
+    assert asked(2) == []
+    assert path.read_text() == before
+    path.write_text(before[:-10])  # stopped in the middle of a line
+    assert [step.done for step in asked(3)] == [6, 7, 8, 9]
+    assert len(read(path)) == 9
+
+
+@needs_fpcalc
+def test_several_queries_at_a_time_get_the_same_answers(
+    asked: Callable[..., list[Progress]], chromaprint: Peer
+) -> None:
+    def answers() -> list[Answer]:
+        return [replace(a, seconds=0.0, snr_db=0.0) for a in read(path)]
+
+    path = chromaprint.answers("test", 0)
+    asked(4)
+    one_at_a_time = answers()
+    path.unlink()
+    asked(4, jobs=2)
+    assert answers() == one_at_a_time
+
+
+@needs_fpcalc
+def test_an_index_goes_on_from_what_was_saved(corpus: Corpus, chromaprint: Peer) -> None:
+    whole = np.load(chromaprint.index / "codes.npz")
+    assert whole["names"].tolist() == [file.path.name for file in library(corpus)]
+    chromaprint.note(State(tracks=4, hours=1.0, seconds=1.0))  # stopped between index and note
+    steps: list[Progress] = []
+    index(corpus, [chromaprint], 1, steps.append)
+    assert [step.done for step in steps] == [5, 6]
+    again = np.load(chromaprint.index / "codes.npz")
+    assert all(np.array_equal(whole[key], again[key]) for key in whole.files)
+
+
+@needs_fpcalc
+def test_what_a_peer_cannot_read_is_an_error_that_names_it(
+    chromaprint: Peer, tmp_path: Path
+) -> None:
+    with chromaprint.start() as client, pytest.raises(PeerError, match="chromaprint failed: OSErr"):
+        client.ask(do="identify", wav=str(tmp_path / "none.wav"))
+
+
+def test_other_settings_or_tracks_have_another_folder() -> None:
+    system = SYSTEMS[0]
+    other = replace(system, settings={"most_bit_errors": 0.3})
+    keys = {system.key(["a"]), system.key(["b"]), other.key(["a"])}
+    assert len(keys) == 3
+
+
+def test_a_peer_that_stops_says_where_to_look(tmp_path: Path) -> None:
+    peer = Peer(System("lost", "Lost", "lost", 16_000), Path(sys.executable), tmp_path)
+    with peer.start() as client, pytest.raises(PeerError, match=r"lost stopped; .*log\.txt"):
+        client.ask(do="save")
+    assert "No module named comparison.workers.lost" in (tmp_path / "log.txt").read_text()
+
+
+def test_a_missing_program_or_an_unknown_peer_is_said_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(PeerError, match="needs the program no-such-program"):
+        install(System("x", "X", "x", 16_000, program="no-such-program"), tmp_path)
+    with pytest.raises(ConfigError, match="no peer is called 'shazam'; there are chromaprint"):
+        choose(["shazam"])
+
+
+def test_the_command_says_in_one_line_what_is_missing(tmp_path: Path) -> None:
+    main = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "peers.py"))["main"]
+    result = CliRunner().invoke(main, ["--corpus", str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: there is no corpus at {tmp_path}; " + (
+        f"run: python scripts/corpus.py --root {tmp_path}\n"
+    )
