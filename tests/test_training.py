@@ -215,8 +215,9 @@ def test_a_resumed_run_ends_with_the_same_weights(corpus_root: Path, tmp_path: P
     train(TINY, corpus_root, tmp_path / "cut", device="cpu")
     whole, cut = weights(tmp_path / "whole" / CHECKPOINT), weights(tmp_path / "cut" / CHECKPOINT)
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
-    ids = {read_checkpoint(tmp_path / run / "best.pt").id for run in ("whole", "cut")}
-    assert len(ids) == 1
+    for kept in ("best.pt", "last.pt"):
+        ids = {read_checkpoint(tmp_path / run / kept).id for run in ("whole", "cut")}
+        assert len(ids) == 1
     assert steps(tmp_path / "cut") == [1, 2, 3, 4, 5, 6]
 
 

@@ -4,8 +4,9 @@
     torchrun --nproc-per-node 8 -m fingerprint train configs/default.yaml   # data-parallel
 
 A run is a folder: `checkpoint.pt` (everything needed to go on), `best.pt` (the model with the best
-validation retrieval so far), `metrics.jsonl` and TensorBoard events. Running it again continues
-where it stopped, and ends with the same weights as if it had not stopped.
+validation retrieval so far), `last.pt` (the model as it was last validated), `metrics.jsonl` and
+TensorBoard events. Running it again continues where it stopped, and ends with the same weights as
+if it had not stopped.
 """
 
 import json
@@ -91,9 +92,8 @@ def train(
                     continue
                 due = state.step % config.validate_every == 0 or state.step == config.steps
                 hit_rate = validation.hit_rate(state.averaged) if due else None
-                if hit_rate is not None and hit_rate >= state.best:
-                    state.best = hit_rate
-                    state.export(run / "best.pt")
+                if hit_rate is not None:
+                    _keep(state, hit_rate, run)
                 now = time.monotonic()
                 if due or now - saved > 60 * config.checkpoint_minutes:
                     state.save(run)
@@ -114,6 +114,13 @@ def train(
                 on_progress(progress)
                 began = time.monotonic()
     return run / "best.pt"
+
+
+def _keep(state: State, hit_rate: float, run: Path) -> None:
+    state.export(run / "last.pt")
+    if hit_rate >= state.best:
+        state.best = hit_rate
+        state.export(run / "best.pt")
 
 
 class Metrics:
