@@ -85,7 +85,10 @@ class SearchConfig(Record):
     looked_up: PositiveInt = 32  # query windows, at most; all of them take part in the scores
     neighbours: PositiveInt = 20  # per query window looked up
     candidates: PositiveInt = 50  # (track, offset) pairs rescored
-    rates: Range = (0.9, 1.1)  # playback speeds tried when the best candidates are refined
+    rates: Range = (0.8, 1.2)  # playback speeds tried when the best candidates are refined
+    semitones: tuple[float, ...] = (-2.0, -1.0, 1.0, 2.0)  # changes of speed undone when in doubt
+    handicap: Probability = 0.05  # of the score of what is found by undoing a change of speed
+    sure: Probability = 0.99  # confidence from which the query is heard as it is, and no other way
     min_confidence: Probability = 0.9  # below it the answer is "not in the library"
 
 

@@ -33,7 +33,7 @@ from fingerprint.cli.text import json_line
     "--queries",
     type=click.IntRange(min=1),
     metavar="N",
-    default=200,
+    default=500,
     show_default=True,
     help="Queries in each condition.",
 )

@@ -72,7 +72,7 @@ def _ask(
     library: "Library", query: Query, package: Mapping[Path, str]
 ) -> list[tuple[Evidence, bool]]:
     """The best match with the track's package in the library, and without it."""
-    found = library.search(query.clip, top=CANDIDATES)
+    found = library.search(query.clip, top=CANDIDATES, thorough=True)
     if not found:
         return []
     cases = [(found[0].evidence, found[0].track.path == query.truth.path)]

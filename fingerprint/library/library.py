@@ -7,40 +7,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-import numpy as np
-
 from fingerprint.config import SearchConfig
 from fingerprint.errors import LibraryError
+from fingerprint.library.asking import Listener, Question, ask, shortened
 from fingerprint.library.snapshot import Snapshot, take_snapshot
+from fingerprint.library.speed import at_its_speed
 from fingerprint.library.store import CATALOG, Catalog, LibraryInfo, Meta, create_catalog
 from fingerprint.library.writer import LOCK, Writer, locked, writing
-from fingerprint.search.confidence import Calibration, Evidence, evidence_of, probability
-from fingerprint.search.copies import same_recordings
-from fingerprint.search.matcher import rank
-from fingerprint.types import Candidate, Clip, Fingerprint, Floats, Match, Track
+from fingerprint.search.confidence import Evidence, probability
+from fingerprint.types import Candidate, Clip, Fingerprint, Match, Track
 
 DEFAULTS = SearchConfig()
 COMPARED = 5  # candidates, at least: the evidence for one is how far it is ahead of the others
-LONGEST_QUERY = 30.0  # s; of a longer recording the middle is enough
 
 
-class Embedder(Protocol):
+class Embedder(Listener, Protocol):
     """What a library needs of a model; `fingerprint.model` has the real one."""
 
     @property
     def id(self) -> str: ...
     @property
-    def sample_rate(self) -> int: ...
-    @property
     def dim(self) -> int: ...
-    @property
-    def hop(self) -> float: ...
-    @property
-    def window(self) -> float: ...
-    @property
-    def calibration(self) -> Calibration: ...
-    def embed(self, clip: Clip, /) -> Fingerprint: ...
-    def embed_query(self, clip: Clip, /) -> Fingerprint: ...
     def embed_blocks(self, blocks: Iterable[Clip], /) -> Fingerprint: ...
 
 
@@ -133,33 +120,20 @@ class Library:
             for found in self.search(clip, top=top)
         ]
 
-    def search(self, clip: Clip, *, top: int) -> list[Finding]:
-        """What `identify` decides on, for those who weigh the evidence themselves."""
-        query = _query(clip, self.model)
-        audible = query.vectors.any(axis=1)
-        if not audible.any():
-            return []
-        config, now = self._config, self._current()
-        looked_up = _every(query.vectors, -(-len(query.vectors) // config.looked_up))
-        candidates = rank(
-            query,
-            now.search(looked_up, neighbours=config.neighbours, search_k=config.search_k),
-            now.rows,
-            now.vectors,
-            hop=self.model.hop,
-            config=config,
-            top=max(top, COMPARED),
-        )
-        covered = (len(query.vectors) - 1) * query.hop
-        copies = same_recordings(
-            candidates, now.rows, now.vectors, hop=self.model.hop, seconds=covered
-        )
-        seconds = float(np.mean(audible)) * min(clip.duration, LONGEST_QUERY)
-        evidence = evidence_of(candidates, seconds, copies)
-        candidates = [_moved(candidate, self.model.window) for candidate in candidates]
+    def search(self, clip: Clip, *, top: int, thorough: bool = False) -> list[Finding]:
+        """What `identify` decides on, for those who weigh the evidence themselves.
+
+        With `thorough` the query is heard in every way that is tried on a doubtful one.
+        """
+        now = self._current()
+        part, begin = shortened(clip)
+        question = Question(part, self.model, now, self._config)
+        answers = ask(question, top=max(top, COMPARED), thorough=thorough)
+        candidates = [answer.heard.candidate for answer in answers]
+        candidates[:1] = [at_its_speed(question, answer.heard) for answer in answers[:1]]
         found = [
-            Finding(track, candidate, weight)
-            for candidate, weight in zip(candidates, evidence, strict=True)
+            Finding(track, _began(candidate, begin), answer.evidence)
+            for answer, candidate in zip(answers, candidates, strict=True)
             if (track := self._catalog.track(int(now.owners[candidate.track]))) is not None
         ]
         return found[:top]
@@ -217,31 +191,6 @@ def _create(path: Path, meta: Meta) -> None:
         ) from error
 
 
-def _every(vectors: Floats, step: int) -> Floats:
-    """Every `step`th of the vectors (N, D), and zeros, which are not looked up, for the others.
-
-    Neighbouring query windows look alike and find the same rows.
-    """
-    chosen = np.zeros_like(vectors)
-    chosen[::step] = vectors[::step]
-    return chosen
-
-
-def _moved(candidate: Candidate, window: float) -> Candidate:
-    """The offset of the query's start rather than that of the window that begins there.
-
-    Windows match where their middles play the same. At a rate other than 1 their beginnings do
-    not: a query window of `window` seconds holds rate * window seconds of the track.
-    """
-    return replace(candidate, offset=candidate.offset - (candidate.rate - 1) * window / 2)
-
-
-def _query(clip: Clip, model: Embedder) -> Fingerprint:
-    """The query's embeddings; of a long recording, those of its middle."""
-    excess = clip.duration - LONGEST_QUERY
-    if excess <= 0:
-        return model.embed_query(clip)
-    first = round(excess / 2 * clip.sample_rate)
-    last = first + round(LONGEST_QUERY * clip.sample_rate)
-    middle = model.embed_query(Clip(clip.samples[first:last], clip.sample_rate))
-    return Fingerprint(middle.vectors, middle.hop, middle.start + first / clip.sample_rate)
+def _began(candidate: Candidate, seconds: float) -> Candidate:
+    """The candidate for a query that began so much earlier."""
+    return replace(candidate, offset=candidate.offset - candidate.rate * seconds)

@@ -1,0 +1,108 @@
+"""How fast is the query played? Told by its pitch, which is far sharper than its time.
+
+A line through the few windows of a query of five seconds is good for some 2 % of rate. But where a
+change of speed has moved pitch and tempo alike, the embeddings fit best when both are undone, and
+that best speed is sharp.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from fingerprint.audio.speed import at_speed
+from fingerprint.library.asking import Heard, Question, candidate_of, line_of, plain_rates
+from fingerprint.search.matcher import evidence_for, fit, vertex
+from fingerprint.types import Candidate, Clip, Floats
+
+LONGEST_PROBE = 10.0  # s of the query by which its speed is measured
+STEP = 0.015  # share of the speed between two that are compared
+STEPS = 4  # at most from the first guess to the best speed
+HOPELESS = 0.1  # of the score; where playing at the guessed speed costs more, speed is not it
+
+
+def at_its_speed(question: Question, heard: Heard) -> Candidate:
+    """The candidate with the rate and offset that come out when the query's pitch is undone.
+
+    The candidate as it is, if pitch has not changed.
+    """
+    clip, model, candidate = question.clip, question.model, heard.candidate
+    part = _central(clip)
+    place = candidate.offset + candidate.rate * clip.duration / 2
+
+    def score(speed: float) -> float:
+        cosines = _cosines(question, part, speed, place, candidate.track)
+        return float(cosines.mean()) if len(cosines) else 0.0
+
+    known = {1.0: candidate.score} if heard.speed == candidate.rate == 1 else {}
+    speed, scores = _peak(score, heard.speed, known, least=candidate.score - HOPELESS)
+    rows = (part.duration - model.window) / model.hop
+    if heard.speed == 1 and not evidence_for(max(scores.values()), scores[1.0], rows):
+        return candidate
+    query = model.embed_query(at_speed(clip, 1 / speed))
+    line = fit(
+        query,
+        line_of(candidate, speed, model.window),
+        question.library.rows,
+        question.library.vectors,
+        hop=model.hop,
+        config=question.config,
+        plain=plain_rates(speed),
+    )
+    return replace(candidate_of(line, speed, model.window), score=candidate.score)
+
+
+def _central(clip: Clip) -> Clip:
+    excess = max(0.0, clip.duration - LONGEST_PROBE)
+    first = round(excess / 2 * clip.sample_rate)
+    return Clip(clip.samples[first : len(clip.samples) - first], clip.sample_rate)
+
+
+def _peak(
+    score: Callable[[float], float], start: float, known: dict[float, float], *, least: float
+) -> tuple[float, dict[float, float]]:
+    """The speed near `start` where the score peaks, and every score on the way there.
+
+    `start` itself if its score is less than `least`. Scores that are `known` are not asked for.
+    """
+    scores = dict(known)
+
+    def at(speed: float) -> float:
+        if speed not in scores:
+            scores[speed] = score(speed)
+        return scores[speed]
+
+    if at(start) < least:
+        return start, scores
+    speed = start
+    for _ in range(STEPS):
+        near = [speed - STEP, speed, speed + STEP]
+        values = np.array([at(one) for one in near])
+        best = int(np.argmax(values))
+        if best == 1:
+            return speed + vertex(values) * STEP, scores
+        speed = near[best]
+    return speed, scores
+
+
+def _cosines(question: Question, part: Clip, speed: float, place: float, track: int) -> Floats:
+    """Cosines (R,) of the query at 1 / `speed` with the track's rows under it.
+
+    The middle of the query's `part` lies on `place` (s into the track). It is cut so that its
+    windows begin where the track's do. Silent windows are left out.
+    """
+    model, library = question.model, question.library
+    slowed = at_speed(part, 1 / speed)
+    begin = place - slowed.duration / 2  # s into the track
+    number = int(np.ceil(begin / model.hop))  # the first whole row
+    rest = slowed.samples[round((number * model.hop - begin) * slowed.sample_rate) :]
+    if len(rest) < model.window * slowed.sample_rate:
+        return np.empty(0, np.float32)
+    vectors = model.embed(Clip(rest, slowed.sample_rate)).vectors
+    start, end = library.rows.starts[track : track + 2]
+    wanted = start + number + np.arange(len(vectors))
+    inside = (wanted >= start) & (wanted < end)
+    stored = np.zeros_like(vectors)
+    stored[inside] = library.vectors(wanted[inside])
+    cosines: Floats = np.sum(vectors * stored, axis=1)[vectors.any(axis=1)]
+    return cosines

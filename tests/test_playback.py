@@ -1,0 +1,80 @@
+"""Queries at another speed, pitch or tempo, against a library of made-up songs."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fingerprint.audio.speed import at_speed
+from fingerprint.evaluation.queries import change_pitch, change_tempo
+from fingerprint.library.indexing import index_files
+from fingerprint.library.library import Library
+from fingerprint.model.fingerprinter import Fingerprinter
+from fingerprint.types import Clip, Floats, Match
+
+RATE = 16_000  # Hz, at which evaluation changes playback
+SONGS = 8
+BEGIN, END = 6.0, 14.0  # s of the passage
+
+
+@pytest.fixture(scope="module")
+def songs(song: Callable[..., Floats]) -> list[Floats]:
+    return [song(seed, 20.0, RATE) for seed in range(SONGS)]
+
+
+@pytest.fixture(scope="module")
+def library(
+    songs: list[Floats], write_audio: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Library]:
+    folder = tmp_path_factory.mktemp("songs")
+    paths = [write_audio(folder / f"{i}.wav", x, RATE) for i, x in enumerate(songs)]
+    with Library.create_or_open(folder / "library", Fingerprinter.default("cpu")) as library:
+        index_files(library, paths)
+        yield library
+
+
+def best(library: Library, samples: Floats) -> Match:
+    clip = Clip(samples[::2].copy(), RATE // 2)  # the songs have nothing above 4 kHz to alias
+    return library.identify(clip)[0]
+
+
+def passage(songs: list[Floats]) -> Floats:
+    return songs[3][round(BEGIN * RATE) : round(END * RATE)]
+
+
+@pytest.mark.parametrize("speed", [0.9, 0.96, 1.0, 1.04, 1.1])
+def test_a_passage_at_another_speed_is_named_with_its_rate_and_place(
+    library: Library, songs: list[Floats], speed: float
+) -> None:
+    match = best(library, at_speed(Clip(passage(songs), RATE), speed).samples)
+    assert match.track.path.name == "3.wav"
+    assert match.rate == pytest.approx(speed, rel=0.005)
+    assert match.offset == pytest.approx(BEGIN, abs=0.1)
+
+
+@pytest.mark.parametrize("semitones", [-2, 2])
+def test_a_passage_at_another_pitch_is_named_at_rate_one(
+    library: Library, songs: list[Floats], semitones: int
+) -> None:
+    match = best(library, change_pitch(passage(songs), semitones))
+    assert match.track.path.name == "3.wav"
+    assert match.rate == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize("tempo", [0.85, 1.15])
+def test_a_passage_at_another_tempo_is_named_with_its_rate(
+    library: Library, songs: list[Floats], tempo: float
+) -> None:
+    match = best(library, change_tempo(passage(songs), tempo))
+    assert match.track.path.name == "3.wav"
+    assert match.rate == pytest.approx(tempo, rel=0.03)
+
+
+def test_another_speed_and_back_is_the_same_sound(songs: list[Floats]) -> None:
+    clip = Clip(passage(songs), RATE)
+    there = at_speed(clip, 1.25)
+    assert there.duration == pytest.approx(clip.duration / 1.25, abs=1e-3)
+    back = at_speed(there, 0.8).samples
+    n = min(len(back), len(clip.samples))
+    assert np.corrcoef(back[:n], clip.samples[:n])[0, 1] > 0.99
