@@ -1,4 +1,4 @@
-"""The whole evaluation, on a corpus of a few synthetic songs and an untrained model."""
+"""The whole evaluation, on a corpus of a few synthetic songs and the shipped model."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from fingerprint.config import EmbedderConfig, ModelConfig
 from fingerprint.corpus import Corpus, CorpusFile, Recordings, Responses
 from fingerprint.corpus.config import RoomsConfig
 from fingerprint.corpus.manifest import write_manifest
@@ -77,8 +76,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 @pytest.fixture(scope="module")
 def model() -> Fingerprinter:
-    small = EmbedderConfig(stem=8, widths=(16, 16, 32), dim=32)
-    return Fingerprinter.create(ModelConfig(embedder=small))
+    return Fingerprinter.default("cpu")
 
 
 @pytest.fixture(scope="module")
