@@ -27,6 +27,16 @@ def _ascending(span: tuple[float, float]) -> tuple[float, float]:
 Range = Annotated[tuple[float, float], AfterValidator(_ascending)]  # low, high
 
 
+# Roles of the corpus: its own training music, and what `scripts/corpus.py --add` makes beside it.
+TrainingMusic = Literal["train", "rendered", "generated"]
+
+
+def _distinct(roles: tuple[TrainingMusic, ...]) -> tuple[TrainingMusic, ...]:
+    if not roles or len(set(roles)) < len(roles):
+        raise ValueError(f"name at least one role, and each once; got {list(roles)}")
+    return roles
+
+
 class Record(BaseModel):
     """Frozen, strict and closed: the base of every configuration section."""
 
@@ -132,6 +142,7 @@ class TrainConfig(Record):
     model: ModelConfig = ModelConfig()
     degrade: DegradeConfig = DegradeConfig()
     mining: MiningConfig = MiningConfig()
+    music: Annotated[tuple[TrainingMusic, ...], AfterValidator(_distinct)] = ("train",)
     start: str = ""  # model file whose weights the run begins with; empty: untrained ones
     steps: PositiveInt = 5_000
     batch: Annotated[int, Field(ge=2)] = 192  # tracks; one anchor each

@@ -2,10 +2,13 @@
 
 python scripts/corpus.py                          # all of it, about 5 GB of downloads
 python scripts/corpus.py --package lugaru-data    # a few packages only
+python scripts/corpus.py --add rendered --add generated    # more music to train on, beside it
 """
 
 import os
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -14,8 +17,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from fingerprint.config import load_config
-from fingerprint.corpus.assemble import Assembly, Step, assemble
-from fingerprint.corpus.config import CorpusConfig
+from fingerprint.corpus.additions import add_music
+from fingerprint.corpus.assemble import Dropped, Step, assemble
+from fingerprint.corpus.config import ADDITIONS, AdditionRole, CorpusConfig
+from fingerprint.corpus.manifest import CorpusFile
 from fingerprint.errors import FingerprintError
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -38,43 +43,76 @@ PROJECT = Path(__file__).resolve().parents[1]
 @click.option(
     "--package", "packages", multiple=True, metavar="NAME", help="Only this one; may be repeated."
 )
+@click.option(
+    "--add",
+    "additions",
+    multiple=True,
+    type=click.Choice(ADDITIONS),
+    help="Leave the corpus as it is and add music to train on; may be repeated.",
+)
 @click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count(), help="Processes.")
-def main(root: Path, config_path: Path, packages: tuple[str, ...], jobs: int) -> None:
-    """Download, unpack and sort the corpus. Safe to stop and to run again."""
-    console = Console(stderr=True)
+def main(
+    root: Path,
+    config_path: Path,
+    packages: tuple[str, ...],
+    additions: tuple[AdditionRole, ...],
+    jobs: int,
+) -> None:
+    """Download, unpack and sort the corpus, or add to it. Safe to stop and to run again."""
+    if packages and additions:
+        raise click.UsageError("--package and --add exclude each other")
+    try:
+        config = load_config(config_path, CorpusConfig)
+        with shown_progress() as show:
+            if additions:
+                made = [
+                    add_music(role, config, root, jobs=jobs, on_step=show) for role in additions
+                ]
+                table = summary(
+                    [f for m in made for f in m.files], [d for m in made for d in m.dropped]
+                )
+            else:
+                assembly = assemble(config, root, packages=packages, jobs=jobs, on_step=show)
+                table = summary(assembly.corpus.files, assembly.dropped)
+                for split, rooms in assembly.corpus.rooms.items():
+                    table.add_row(f"simulated rooms, {split}", str(rooms.count), "")
+    except FingerprintError as error:
+        raise click.ClickException(str(error)) from error
+    Console().print(table)
+
+
+@contextmanager
+def shown_progress() -> Iterator[Callable[[Step], None]]:
+    """A bar on standard error, as long as the block runs."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    try:
-        config = load_config(config_path, CorpusConfig)
-        with Progress(*columns, console=console) as progress:
-            bar = progress.add_task("corpus", total=len(packages or config.packages))
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("corpus", total=None)
 
-            def show(step: Step) -> None:
-                progress.update(
-                    bar, completed=step.number - 1, description=f"{step.stage} {step.package}"
-                )
+        def show(step: Step) -> None:
+            progress.update(
+                bar,
+                total=step.total,
+                completed=step.number - 1,
+                description=f"{step.stage} {step.package}",
+            )
 
-            made = assemble(config, root, packages=packages, jobs=jobs, on_step=show)
-            progress.update(bar, completed=len(packages or config.packages), description="done")
-    except FingerprintError as error:
-        raise click.ClickException(str(error)) from error
-    Console().print(summary(made))
+        yield show
+        done = progress.tasks[bar].total
+        progress.update(bar, completed=done, description="done")
 
 
-def summary(made: Assembly) -> Table:
-    """Files and hours of each role, simulated rooms, and what was left out."""
+def summary(files: Sequence[CorpusFile], dropped: Sequence[Dropped]) -> Table:
+    """Files and hours of each role, and what was left out."""
     table = Table("role", "files", "hours")
-    for role in dict.fromkeys(file.role for file in made.corpus.files):
-        files = made.corpus.role(role)
-        hours = sum(file.seconds for file in files) / 3600
-        table.add_row(role, str(len(files)), f"{hours:.1f}")
-    for split, rooms in made.corpus.rooms.items():
-        table.add_row(f"simulated rooms, {split}", str(rooms.count), "")
-    reasons = Counter(dropped.reason.split(":")[0].split(" of ")[0] for dropped in made.dropped)
+    for role in dict.fromkeys(file.role for file in files):
+        seconds = [file.seconds for file in files if file.role == role]
+        table.add_row(role, str(len(seconds)), f"{sum(seconds) / 3600:.1f}")
+    reasons = Counter(left.reason.split(":")[0].split(" of ")[0] for left in dropped)
     for reason, count in reasons.most_common():
         table.add_row(f"left out: {reason}", str(count), "")
     return table

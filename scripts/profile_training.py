@@ -65,7 +65,7 @@ class Bench:
         self.config, self.device, self.rounds = config, device, rounds
         self.frontend = Frontend(config.model.frontend).to(device)
         self.plan = Plan.of(config, World(), self.frontend)
-        self.material = load_material(corpus, config.model.frontend.sample_rate, "train")
+        self.material = load_material(corpus, config.model.frontend.sample_rate, config.music)
         drawn = self.plan.draw(self.material, 0).to(device)
         self.batch: Batch = self.plan.finish(drawn, self.frontend, 0)
         self.drawn = drawn

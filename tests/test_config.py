@@ -40,6 +40,14 @@ def test_what_is_wrong_in_a_file_is_one_line_that_names_it(tmp_path: Path, text:
     assert "\n" not in str(error.value)
 
 
+def test_music_of_unknown_or_repeated_roles_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, twice="music: [train, train]", test="music: [test]", more="music: [rendered]")
+    for name in ("twice", "test"):
+        with pytest.raises(ConfigError, match="music"):
+            load_config(tmp_path / f"{name}.yaml", TrainConfig)
+    assert load_config(tmp_path / "more.yaml", TrainConfig).music == ("rendered",)
+
+
 def test_wrong_keys_of_a_base_are_found_through_the_file_above_it(tmp_path: Path) -> None:
     write(tmp_path, base="stepz: 3", above="base: base.yaml")
     with pytest.raises(ConfigError, match="stepz"):

@@ -6,12 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from corpus_packages import Sound, build_deb, music, snapshot
 
 from fingerprint.config import load_config
 from fingerprint.corpus import Corpus, load_recordings, load_responses
@@ -38,17 +38,6 @@ rooms: {{train: {ROOMS % 1}, test: {ROOMS % 2}}}
 """
 
 
-def music(seed: int, seconds: float, rate: int = 11_025) -> Floats:
-    """Half-second notes of random pitch and loudness."""
-    rng = np.random.default_rng(seed)
-    time = np.arange(rate // 2) / rate
-    notes = [
-        rng.uniform(0.1, 0.8) * np.sin(2 * np.pi * rng.uniform(200, 2_000) * time)
-        for _ in range(round(2 * seconds))
-    ]
-    return np.concatenate(notes).astype(np.float32)
-
-
 def impulse(delay: int) -> Floats:
     """A direct path after some silence, then a decaying tail."""
     response = np.zeros(6_000, np.float32)
@@ -56,37 +45,6 @@ def impulse(delay: int) -> Floats:
     tail = np.random.default_rng(delay).standard_normal(4_000) * np.exp(-np.arange(4_000) / 500)
     response[delay + 40 : delay + 4_040] += (0.1 * tail).astype(np.float32)
     return response
-
-
-@dataclass(frozen=True)
-class Sound:
-    """An audio file to put into a package."""
-
-    samples: Floats
-    rate: int = 11_025
-
-
-def build_deb(folder: Path, package: str, files: dict[str, Sound | bytes]) -> Path:
-    """A package that holds `files` below /usr/share/<package>."""
-    tree = folder / f".tree-{package}"
-    (tree / "DEBIAN").mkdir(parents=True)
-    (tree / "DEBIAN" / "control").write_text(
-        f"Package: {package}\nVersion: 1.0\nArchitecture: all\nMaintainer: T <t@example.org>\n"
-        "Description: test\n"
-    )
-    for name, content in files.items():
-        path = tree / "usr" / "share" / package / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, bytes):
-            path.write_bytes(content)
-        else:
-            soundfile.write(path, content.samples, content.rate)
-    (tree / "usr" / "share" / package / "dangling.ogg").symlink_to("nowhere.ogg")
-    deb = folder / f"{package}_1.0_all.deb"
-    command = ["dpkg-deb", "--root-owner-group", "-Znone", "--build", tree, deb]
-    subprocess.run(command, check=True, capture_output=True)
-    shutil.rmtree(tree)
-    return deb
 
 
 @pytest.fixture(scope="session")
@@ -205,12 +163,6 @@ def test_the_manifest_tells_length_rate_and_hash_of_the_file(made: Assembly) -> 
     assert (file.sample_rate, file.kind, file.package) == (11_025, "music", "band")
     assert len(file.sha256) == len(file.digest) == 64
     assert made.corpus.rooms["train"].seed == 1
-
-
-def snapshot(root: Path) -> dict[str, tuple[int, int]]:
-    """Inode and time of change of everything below a folder."""
-    stats = {str(p.relative_to(root)): p.stat() for p in root.rglob("*")}
-    return {name: (s.st_ino, s.st_mtime_ns) for name, s in stats.items()}
 
 
 def test_a_second_run_changes_nothing(config: CorpusConfig, made: Assembly) -> None:

@@ -8,6 +8,8 @@ there, so a run that was stopped goes on where it was. Below the root:
     probed/      what each file holds, a file a package
     manifest.jsonl, dropped.jsonl
     cache/       decoded audio and responses, made when first asked for
+
+`additions` makes more music to train on beside it, in folders of its own.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -31,12 +33,12 @@ KEPT_OF_STRADDLING: tuple[Role, ...] = ("train", "test-unknown", "sounds-train",
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Progress: package `package` of `packages`, and what is being done to it."""
+    """Progress: item `number` of `total`, the package it is of, and what is being done to it."""
 
     number: int
-    packages: int
+    total: int
     package: str
-    stage: str  # "download", "unpack" or "decode"
+    stage: str  # "download", "unpack", "decode" or "make"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +90,9 @@ def assemble(
 
 
 def _report(
-    on_step: Callable[[Step], None], number: int, packages: int, package: str, stage: str
+    on_step: Callable[[Step], None], number: int, total: int, package: str, stage: str
 ) -> None:
-    on_step(Step(number, packages, package, stage))
+    on_step(Step(number, total, package, stage))
 
 
 def _fetch(package: str, root: Path, step: Callable[[str], None]) -> Path:

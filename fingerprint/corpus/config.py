@@ -2,25 +2,29 @@
 
 from collections.abc import Iterator
 from fnmatch import fnmatch
-from typing import Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from fingerprint.config import Positive, PositiveInt, Range, Record
 
 MusicRole = Literal["train", "validation", "test", "test-unknown"]
+AdditionRole = Literal["rendered", "generated"]  # more music to train on, made on demand
 Split = Literal["train", "test"]
 Role = Literal[
     "train",
     "validation",
     "test",
     "test-unknown",
+    "rendered",
+    "generated",
     "sounds-train",
     "sounds-test",
     "responses-train",
     "responses-test",
 ]
 Kind = Literal["music", "speech", "effect", "room", "device"]
+ADDITIONS: tuple[AdditionRole, ...] = get_args(AdditionRole)
 SOUND_ROLES: dict[Split, Role] = {"train": "sounds-train", "test": "sounds-test"}
 RESPONSE_ROLES: dict[Split, Role] = {"train": "responses-train", "test": "responses-test"}
 
@@ -45,6 +49,30 @@ class RoomsConfig(Record):
     distance: Range  # m between the source and the microphone
 
 
+class Soundfont(Record):
+    """The file of a package (a shell pattern) that holds a soundfont."""
+
+    package: str
+    file: str
+
+
+class RenderedConfig(Record):
+    """Scores to play: tracker modules once each, MIDI once with every soundfont."""
+
+    longest: Positive  # s of each; what comes after is left out
+    packages: tuple[str, ...]
+    without: tuple[str, ...] = ()  # shell patterns of what is left out: package/path.soundfont.flac
+    soundfonts: tuple[Soundfont, ...]
+
+
+class GeneratedConfig(Record):
+    """Music by formula: songs whose seeds follow each other, their lengths drawn uniformly."""
+
+    songs: PositiveInt
+    first_seed: Annotated[int, Field(ge=0)]
+    seconds: Range
+
+
 class CorpusConfig(Record):
     """Packages by what they are for. A package may give both long music and short sounds."""
 
@@ -53,11 +81,14 @@ class CorpusConfig(Record):
     sounds: dict[Split, dict[Literal["speech", "effect"], tuple[str, ...]]]
     responses: dict[Split, tuple[ResponseSource, ...]]
     rooms: dict[Split, RoomsConfig]
+    rendered: RenderedConfig | None = None
+    generated: GeneratedConfig | None = None
 
     @model_validator(mode="after")
     def _splits_are_disjoint(self) -> Self:
         owner: dict[str, str] = {}
-        for role, packages in self.music.items():
+        rendered = self.rendered.packages if self.rendered else ()
+        for role, packages in [*self.music.items(), ("train", rendered)]:
             for package in packages:
                 if owner.setdefault(package, role) != role:
                     raise ValueError(f"{package} is both {owner[package]} and {role} music")
@@ -69,7 +100,7 @@ class CorpusConfig(Record):
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """Every package once, in the order of the file."""
+        """Every package of the corpus without additions once, in the order of the file."""
         names = [name for packages in self.music.values() for name in packages]
         names += [
             n for kinds in self.sounds.values() for packages in kinds.values() for n in packages

@@ -1,9 +1,9 @@
-"""Debian packages: download by name, unpack the audio only. Both can be stopped and run again."""
+"""Debian packages: download by name, unpack what is wanted. Both can be stopped and rerun."""
 
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,8 +49,8 @@ def download(package: str, folder: Path) -> Path:
         return fetched.replace(folder / fetched.name)
 
 
-def unpack_audio(deb: Path, folder: Path) -> Path:
-    """Unpack the audio files of a package into `folder`, whole or not at all; done once.
+def unpack_audio(deb: Path, folder: Path, suffixes: Collection[str] = AUDIO_SUFFIXES) -> Path:
+    """Unpack the files of a package with these suffixes into `folder`, whole or not at all; once.
 
     Links are left out: what they point to is in some package under its own name.
 
@@ -63,7 +63,7 @@ def unpack_audio(deb: Path, folder: Path) -> Path:
         raise CorpusError(f"cannot unpack {deb}: there is no dpkg-deb here; install dpkg")
     try:
         with _scratch(folder.parent / f".{folder.name}") as scratch:
-            _extract(deb, scratch)
+            _extract(deb, scratch, suffixes)
             scratch.rename(folder)
     except tarfile.TarError as error:
         raise CorpusError(f"cannot unpack {deb}: {error}; delete it and run this again") from error
@@ -83,13 +83,13 @@ def _scratch(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _extract(deb: Path, folder: Path) -> None:
+def _extract(deb: Path, folder: Path, suffixes: Collection[str]) -> None:
     command = ["dpkg-deb", "--fsys-tarfile", str(deb)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None  # noqa: S101 - a pipe was asked for
         with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
             for member in archive:
-                if member.isreg() and Path(member.name).suffix.lower() in AUDIO_SUFFIXES:
+                if member.isreg() and Path(member.name).suffix.lower() in suffixes:
                     archive.extract(member, folder, filter="data")
     if process.returncode != 0:
         raise tarfile.ReadError(f"dpkg-deb ended with status {process.returncode}")

@@ -1,4 +1,7 @@
-"""The manifest: one JSON line a file of the corpus, after a line that says how rooms are made."""
+"""The manifest: one JSON line a file of the corpus, after a line that says how rooms are made.
+
+Music that was added to train on is in manifests of its own, so that there may be any or none.
+"""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -8,7 +11,9 @@ from typing import Any, Self, get_args
 
 from fingerprint.corpus.atomic import whole
 from fingerprint.corpus.config import (
+    ADDITIONS,
     SOUND_ROLES,
+    AdditionRole,
     Kind,
     MusicRole,
     Role,
@@ -50,28 +55,25 @@ class Corpus:
         Raises:
             CorpusError: it is missing, damaged or of another format version.
         """
-        path = root / MANIFEST
+        root = root.resolve()
         remedy = f"run: python scripts/corpus.py --root {root}"
+        if not (root / MANIFEST).exists():
+            raise CorpusError(f"there is no corpus at {root}; {remedy}")
+        header, files = _read_manifest(root, root / MANIFEST, remedy)
         try:
-            header, *lines = path.read_text(encoding="utf-8").splitlines()
-            described = json.loads(header)
-            if described["format"] != FORMAT:
-                raise CorpusError(
-                    f"{path} has format {described['format']}, not {FORMAT}; delete it and {remedy}"
-                )
-            rooms = {
+            rooms: dict[Split, RoomsConfig] = {
                 s: RoomsConfig.model_validate_json(json.dumps(r))
-                for s, r in described["rooms"].items()
+                for s, r in header["rooms"].items()
             }
-            files = tuple(_from_json(json.loads(line), root.resolve()) for line in lines)
-        except FileNotFoundError:
-            raise CorpusError(f"there is no corpus at {root}; {remedy}") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CorpusError(f"cannot read {path}; delete it and {remedy}") from error
-        return cls(root.resolve(), files, rooms)
+        except (ValueError, KeyError, AttributeError) as error:
+            raise _damaged(root / MANIFEST, remedy) from error
+        for role in ADDITIONS:
+            if (manifest := root / role / MANIFEST).exists():
+                files += _read_manifest(root, manifest, f"{remedy} --add {role}")[1]
+        return cls(root, files, rooms)
 
     def role(self, role: Role) -> tuple[CorpusFile, ...]:
-        """Every file of a role, in the order of the manifest."""
+        """Every file of a role, in the order of its manifest."""
         if role not in get_args(Role):
             raise CorpusError(f"no such role: {role}; there are {', '.join(get_args(Role))}")
         return tuple(file for file in self.files if file.role == role)
@@ -86,11 +88,35 @@ class Corpus:
 
 
 def write_manifest(corpus: Corpus) -> Path:
-    """Write the manifest of a corpus, whole or not at all."""
+    """Write the manifest of a corpus without its additions, whole or not at all."""
     rooms = {split: json.loads(rooms.model_dump_json()) for split, rooms in corpus.rooms.items()}
     records = [{"format": FORMAT, "rooms": rooms}]
-    records += [_to_json(file, corpus.root) for file in corpus.files]
+    records += [_to_json(f, corpus.root) for f in corpus.files if f.role not in ADDITIONS]
     return write_lines(corpus.root / MANIFEST, records)
+
+
+def write_addition(root: Path, role: AdditionRole, files: Iterable[CorpusFile]) -> Path:
+    """Write the manifest of an addition, which lies in a folder of its own."""
+    records = [{"format": FORMAT}, *(_to_json(file, root) for file in files)]
+    return write_lines(root / role / MANIFEST, records)
+
+
+def _read_manifest(
+    root: Path, path: Path, remedy: str
+) -> tuple[dict[str, Any], tuple[CorpusFile, ...]]:
+    try:
+        header, *lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        version = header["format"]
+        files = tuple(_from_json(line, root) for line in lines) if version == FORMAT else ()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, remedy) from error
+    if version != FORMAT:
+        raise CorpusError(f"{path} has format {version}, not {FORMAT}; delete it and {remedy}")
+    return header, files
+
+
+def _damaged(path: Path, remedy: str) -> CorpusError:
+    return CorpusError(f"cannot read {path}; delete it and {remedy}")
 
 
 def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> Path:

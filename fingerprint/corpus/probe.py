@@ -85,11 +85,7 @@ def probe_package(
         CorpusError: `record` is damaged.
     """
     if record.exists():
-        try:
-            lines = record.read_text(encoding="utf-8").splitlines()
-            return tuple(_from_json(line) for line in lines)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CorpusError(f"cannot read {record}; delete it and run this again") from error
+        return read_probes(record)
     paths = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     probes = []
     for probe in pool.map(probe_file, [folder] * len(paths), paths):
@@ -97,6 +93,19 @@ def probe_package(
         on_file()
     write_lines(record, map(asdict, probes))
     return tuple(probes)
+
+
+def read_probes(record: Path) -> tuple[Probe, ...]:
+    """What was found in the files of a package before.
+
+    Raises:
+        CorpusError: `record` is damaged.
+    """
+    try:
+        lines = record.read_text(encoding="utf-8").splitlines()
+        return tuple(_from_json(line) for line in lines)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorpusError(f"cannot read {record}; delete it and run this again") from error
 
 
 def worker_pool(jobs: int) -> ProcessPoolExecutor:

@@ -1,16 +1,17 @@
 """All recordings of a role, decoded once and mapped into memory from then on."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fingerprint.corpus.atomic import locked, whole
-from fingerprint.corpus.config import Role
+from fingerprint.corpus.config import ADDITIONS, Role
 from fingerprint.corpus.manifest import Corpus, CorpusFile
 from fingerprint.corpus.probe import to_int16
 from fingerprint.errors import CorpusError
@@ -38,33 +39,58 @@ class Recordings:
         return self.samples[self.starts[i] : self.starts[i + 1]]
 
 
-def load_recordings(corpus: Corpus, role: Role, sample_rate: int, *, jobs: int = 2) -> Recordings:
+def load_recordings(
+    corpus: Corpus, roles: Role | Sequence[Role], sample_rate: int, *, jobs: int = 2
+) -> Recordings:
     """The recordings of a role, mono at `sample_rate` (Hz); samples beyond full scale are clipped.
 
-    The first call decodes them on `jobs` threads into the corpus's cache; later ones take none.
+    Those of several roles follow each other in the order of the roles. The first call decodes
+    on `jobs` threads into the corpus's cache; later ones take none.
 
     Raises:
-        CorpusError: the role has no files.
+        CorpusError: a role has no files.
         AudioError: a file is gone or damaged since the corpus was assembled.
     """
+    if isinstance(roles, str):
+        files = _files(corpus, roles)
+        decode = partial(_decode_all, files, sample_rate, jobs)
+        return _cached(corpus, roles, files, sample_rate, decode)
+    parts = [load_recordings(corpus, role, sample_rate, jobs=jobs) for role in roles]
+    if len(parts) == 1:
+        return parts[0]
+    files = tuple(file for part in parts for file in part.files)
+    return _cached(corpus, "+".join(roles), files, sample_rate, partial(_join, parts))
+
+
+def _files(corpus: Corpus, role: Role) -> tuple[CorpusFile, ...]:
     files = corpus.role(role)
     if not files:
-        raise CorpusError(
-            f"the corpus at {corpus.root} has no files for {role}; assemble all of it"
-        )
+        remedy = f"run: python scripts/corpus.py --root {corpus.root} --add {role}"
+        remedy = remedy if role in ADDITIONS else "assemble all of it"
+        raise CorpusError(f"the corpus at {corpus.root} has no files for {role}; {remedy}")
+    return files
+
+
+def _cached(
+    corpus: Corpus,
+    name: str,
+    files: tuple[CorpusFile, ...],
+    sample_rate: int,
+    write: Callable[[Path], Ints],
+) -> Recordings:
+    """Map what `write` once wrote for these files; it returns where each starts, (n + 1,)."""
     key = content_key([file.digest for file in files])
     folder = cache_folder(corpus.root, sample_rate)
-    sound, index = folder / f"{role}.{key}.pcm", folder / f"{role}.{key}.npy"
+    sound, index = folder / f"{name}.{key}.pcm", folder / f"{name}.{key}.npy"
     with locked(folder):
         if not index.exists():
-            remove_stale(folder, role)
-            starts = _decode_all(files, sample_rate, sound, jobs)
-            save_array(index, starts)  # last: with it the cache counts as whole
+            remove_stale(folder, name)
+            save_array(index, write(sound))  # last: with it the cache counts as whole
     starts = np.load(index)
     return Recordings(np.memmap(sound, np.int16, mode="r", shape=(int(starts[-1]),)), starts, files)
 
 
-def _decode_all(files: Sequence[CorpusFile], sample_rate: int, sound: Path, jobs: int) -> Ints:
+def _decode_all(files: Sequence[CorpusFile], sample_rate: int, jobs: int, sound: Path) -> Ints:
     """Write the files end to end, and tell where each starts, (n + 1,)."""
     from fingerprint.audio.decode import load_clip
 
@@ -78,6 +104,15 @@ def _decode_all(files: Sequence[CorpusFile], sample_rate: int, sound: Path, jobs
             samples.tofile(out)
             lengths.append(len(samples))
     return np.cumsum(lengths, dtype=np.int64)
+
+
+def _join(parts: Sequence[Recordings], sound: Path) -> Ints:
+    """Write recordings end to end: one file that many can map is worth its place on the disk."""
+    with whole(sound) as draft, draft.open("wb") as out:
+        for part in parts:
+            part.samples.tofile(out)
+    lengths = [length for part in parts for length in np.diff(part.starts)]
+    return np.cumsum([0, *lengths], dtype=np.int64)
 
 
 def content_key(parts: Sequence[str]) -> str:

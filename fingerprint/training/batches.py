@@ -4,7 +4,7 @@ On the CPU the workers do all of it, down to the spectrograms; for a GPU they on
 and the GPU degrades and transforms.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fingerprint.config import TrainConfig
 from fingerprint.corpus import Corpus, load_recordings, load_responses
-from fingerprint.corpus.config import Role
+from fingerprint.corpus.config import ADDITIONS, Role
 from fingerprint.errors import ConfigError
 from fingerprint.model.embedder import create_embedder
 from fingerprint.model.frontend import Frontend
@@ -87,7 +87,8 @@ class Batches:
     ) -> None:
         frontend = Frontend(config.model.frontend)
         rate = config.model.frontend.sample_rate
-        music = load_material(corpus, rate, "train").music  # decoded once, here, not per worker
+        # Decoded once, here, not per worker.
+        music = load_material(corpus, rate, config.music).music
         if config.batch * here.size > len(music):
             raise ConfigError(
                 f"a batch of {config.batch} tracks on {here.size} processes needs as many "
@@ -133,16 +134,17 @@ class _Pairs(Dataset[Draw | Batch]):
     def __getitem__(self, step: int) -> Draw | Batch:
         if self._material is None:
             rate = self._plan.config.model.frontend.sample_rate
-            self._material = load_material(self._corpus, rate, "train")
+            self._material = load_material(self._corpus, rate, self._plan.config.music)
         drawn = self._plan.draw(self._material, step)
         return drawn if self._frontend is None else self._plan.finish(drawn, self._frontend, step)
 
 
-def load_material(corpus: Corpus, sample_rate: int, role: Role) -> Material:
-    """Music of a role; sounds and responses of the training split, or of the test split's."""
-    split: Literal["train", "test"] = "train" if role == "train" else "test"
+def load_material(corpus: Corpus, sample_rate: int, roles: Role | Sequence[Role]) -> Material:
+    """Music of one or more roles; sounds and responses of the training split, or the test split."""
+    named = {roles} if isinstance(roles, str) else set(roles)
+    split: Literal["train", "test"] = "train" if named <= {"train", *ADDITIONS} else "test"
     return Material(
-        music=load_recordings(corpus, role, sample_rate),
+        music=load_recordings(corpus, roles, sample_rate),
         sounds=load_recordings(
             corpus, "sounds-train" if split == "train" else "sounds-test", sample_rate
         ),
