@@ -88,7 +88,8 @@ class Candidate:
     """One track's best alignment with the query, before it has a name and a confidence.
 
     `track` is the track's number in `Rows`; `offset` (s into the track at which the query's start
-    falls); `rate` (playback speed against the track); `score` mean aligned cosine, at most 1.
+    falls); `rate` (playback speed against the track); `score` mean aligned cosine, at most 1, less
+    a handicap where it was found by undoing a change of speed.
     """
 
     track: int
@@ -103,7 +104,8 @@ class Match:
 
     `offset` is in seconds into the track at which the query's start falls; `rate` is the playback
     speed against the track (1.02: played 2 % faster); `confidence` is the estimated probability
-    in 0..1 that this is the right track; `score` is the mean aligned cosine similarity.
+    in 0..1 that this is the right track; `score` is the mean aligned cosine similarity, less a
+    handicap if a change of speed had to be undone to find the track.
     """
 
     track: Track

@@ -34,7 +34,8 @@ def at_its_speed(question: Question, heard: Heard) -> Candidate:
         cosines = _cosines(question, part, speed, place, candidate.track)
         return float(cosines.mean()) if len(cosines) else 0.0
 
-    known = {1.0: candidate.score} if heard.speed == candidate.rate == 1 else {}
+    measured = heard.speed == candidate.rate == 1 and clip.duration <= LONGEST_PROBE
+    known = {1.0: candidate.score} if measured else {}
     speed, scores = _peak(score, heard.speed, known, least=candidate.score - HOPELESS)
     rows = (part.duration - model.window) / model.hop
     if heard.speed == 1 and not evidence_for(max(scores.values()), scores[1.0], rows):
