@@ -90,7 +90,6 @@ class ModelConfig(Record):
 class SearchConfig(Record):
     """Query windows to ranked candidates. Lives with the library's code, not with the model."""
 
-    trees: PositiveInt = 20  # Annoy trees a segment
     search_k: PositiveInt = 10_000  # Annoy nodes inspected per query window looked up
     looked_up: PositiveInt = 32  # query windows, at most; all of them take part in the scores
     neighbours: PositiveInt = 20  # per query window looked up

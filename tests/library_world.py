@@ -15,7 +15,7 @@ import soundfile
 
 from fingerprint.library import indexing
 from fingerprint.library.library import Library
-from fingerprint.library.store import Stamp
+from fingerprint.library.records import Stamp
 from fingerprint.library.writer import Entry
 from fingerprint.search.confidence import Calibration
 from fingerprint.types import Clip, Fingerprint, Floats, Track

@@ -10,6 +10,7 @@ import pytest
 
 from fingerprint.config import SearchConfig
 from fingerprint.errors import LibraryError
+from fingerprint.library.profiles import PRECISE
 from fingerprint.search.index import VectorIndex
 from fingerprint.types import Floats, Hits
 
@@ -68,7 +69,7 @@ def test_the_shipped_settings_find_the_right_row_among_20_000(tmp_path: Path) ->
     rng = np.random.default_rng(2)
     config = SearchConfig()
     stored = unit(rng, 20_000, 128)
-    index = VectorIndex.build(stored, tmp_path / "big", trees=config.trees)
+    index = VectorIndex.build(stored, tmp_path / "big", trees=PRECISE.trees)
     hits = index.query(at_cosine(rng, stored[:200], 0.8), config.neighbours, config.search_k)
     assert np.mean(np.array(nearest(hits, 200)) == np.arange(200)) > 0.97
 

@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from library_world import Toy, add, entry, excerpt, place_of, song
 
-from fingerprint.config import SearchConfig
 from fingerprint.errors import LibraryError
 from fingerprint.library import writer
 from fingerprint.library.library import Library
+from fingerprint.library.profiles import PRECISE, encode
+from fingerprint.library.records import Extent, Meta, SegmentInfo
 from fingerprint.library.segments import digest, open_segment, write_segment
 from fingerprint.library.snapshot import REMOVED, best_per_query, place_rows, take_snapshot
-from fingerprint.library.store import Catalog, Extent, SegmentInfo
+from fingerprint.library.store import Catalog
 from fingerprint.library.writer import FULL_ROWS, MOST_SMALL, choose_merge
 from fingerprint.types import Floats, Hits
+
+META = Meta("toy-1", 48, Toy().hop, PRECISE)
 
 # Lengths of a segment's stretches, each a track or (negative) a hole that a removed one left.
 shelves = st.lists(
@@ -27,7 +31,7 @@ shelves = st.lists(
 
 
 def info(number: int, rows: int) -> SegmentInfo:
-    return SegmentInfo(number, rows, 0, "", "")
+    return SegmentInfo(number, rows, ())
 
 
 def layout_of(shelf: list[list[int]]) -> tuple[list[SegmentInfo], list[Extent], list[int]]:
@@ -107,7 +111,7 @@ def test_a_row_is_rewritten_a_logarithmic_number_of_times() -> None:
 
 def stored(library: Library) -> dict[str, Floats]:
     """Every living track's embeddings, by the catalog alone."""
-    snapshot = library._current()
+    snapshot = library.snapshot()
     tracks = {}
     for span, owner in enumerate(snapshot.owners.tolist()):
         if owner != REMOVED:
@@ -144,7 +148,7 @@ def test_merging_keeps_every_embedding_drops_the_dead_and_spares_readers(tmp_pat
     for name in before:
         np.testing.assert_array_equal(before[name], after[name])
     assert library.info().segments <= MOST_SMALL
-    rows = sum(segment.info.rows for segment in library._current().segments)
+    rows = sum(segment.info.rows for segment in library.snapshot().segments)
     assert rows == sum(map(len, after.values()))
     assert len(list((tmp_path / "segments").glob("*.npy"))) == library.info().segments
     # A snapshot taken before still answers from files that are deleted by now.
@@ -199,26 +203,28 @@ def test_answers_do_not_depend_on_how_tracks_lie_in_segments(tmp_path: Path) -> 
 
 def test_a_segment_stays_on_the_disk_until_it_is_asked_for(tmp_path: Path) -> None:
     vectors = entry(1).vectors
-    written = write_segment(tmp_path, 7, vectors, trees=SearchConfig().trees)
-    segment = open_segment(tmp_path, written, vectors.shape[1])
-    assert isinstance(segment.vectors, np.memmap)
-    assert not segment.vectors.flags.writeable
+    written = write_segment(tmp_path, 7, encode(vectors, PRECISE), META)
+    segment = open_segment(tmp_path, written, META)
+    assert isinstance(segment.codes, np.memmap)
+    assert not segment.codes.flags.writeable
     with pytest.raises(LibraryError):
-        open_segment(tmp_path, written, 47)
+        open_segment(tmp_path, written, replace(META, dim=47))
 
 
 def test_silent_rows_are_kept_and_never_found(tmp_path: Path) -> None:
     vectors = entry(1).vectors
     vectors[3:6] = 0
-    segment = open_segment(tmp_path, write_segment(tmp_path, 1, vectors, trees=10), 48)
-    assert not segment.vectors[3:6].any()
+    segment = open_segment(
+        tmp_path, write_segment(tmp_path, 1, encode(vectors, PRECISE), META), META
+    )
+    assert not segment.codes[3:6].any()
     assert not {3, 4, 5} & set(segment.index.query(vectors, 80, 10_000).row.tolist())
 
 
 def test_a_segment_that_cannot_be_written_leaves_no_files(tmp_path: Path) -> None:
     (tmp_path / "segments").write_bytes(b"in the way")
     with pytest.raises(LibraryError, match="cannot write") as caught:
-        write_segment(tmp_path, 1, entry(1).vectors, trees=10)
+        write_segment(tmp_path, 1, encode(entry(1).vectors, PRECISE), META)
     assert "\n" not in str(caught.value)
     assert [p.name for p in tmp_path.iterdir()] == ["segments"]
 

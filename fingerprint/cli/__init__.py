@@ -76,6 +76,7 @@ def main() -> None:
 
 
 main.add_command(index_command)
+main.add_command(index_command, "add")
 main.add_command(identify_command)
 main.add_command(list_command)
 main.add_command(info_command)

@@ -10,14 +10,22 @@ from typing import TYPE_CHECKING
 import click
 
 from fingerprint.audio.files import display_name, find_audio
-from fingerprint.cli.opening import open_model
-from fingerprint.cli.options import device_option, jobs_option, library_option, model_option
+from fingerprint.cli.opening import open_or_create
+from fingerprint.cli.options import (
+    device_option,
+    duplicate_option,
+    jobs_option,
+    library_option,
+    model_option,
+    profile_option,
+)
 from fingerprint.cli.progress import ProgressLine
 from fingerprint.cli.text import counted, length, one_line, reason
 from fingerprint.errors import AudioError
 
 if TYPE_CHECKING:
-    from fingerprint.library.indexing import Progress, Report
+    from fingerprint.library.indexing import OnDuplicate, Progress, Report
+    from fingerprint.library.library import Library
 
 
 @click.command("index")
@@ -26,6 +34,8 @@ if TYPE_CHECKING:
 @model_option
 @jobs_option
 @device_option
+@profile_option
+@duplicate_option
 @click.option(
     "--files-from",
     type=click.Path(path_type=Path, allow_dash=True),
@@ -40,14 +50,17 @@ def index_command(
     model: Path | None,
     jobs: int,
     device: str,
+    profile: str | None,
+    on_duplicate: "OnDuplicate",
     files_from: Path | None,
 ) -> None:
     """Learn the recordings in files and folders.
 
     PATH is an audio or video file, or a folder, which is walked.
 
-    Files that have not changed since the last run are skipped. A file that cannot be read is
-    reported at the end, the rest is indexed, and the exit status is 1.
+    Files that have not changed since the last run are skipped; recordings whose file was moved or
+    got new tags keep their place. A file that cannot be read is reported at the end, the rest is
+    indexed, and the exit status is 1. `add` is another name for this.
     """
     if not paths and files_from is None:
         raise click.UsageError("Name files or folders to index, or --files-from FILE.")
@@ -57,24 +70,29 @@ def index_command(
         raise AudioError(f"there are no audio files in {where}")
     if files:
         begin = perf_counter()
-        report = _index(files, library, model, jobs, device)
+        with open_or_create(library, model, device, profile) as opened:
+            report = index(opened, files, jobs, on_duplicate)
         reasons += [one_line(why) for _, why in report.failed]
-        click.echo(_summary(report, len(reasons), library, perf_counter() - begin))
+        click.echo(summary(report, len(reasons), library, perf_counter() - begin))
+        show_duplicates(report)
     for why in reasons:
         click.echo(f"failed: {why}", err=True)
     ctx.exit(1 if reasons else 0)
 
 
-def _index(files: list[Path], folder: Path, model: Path | None, jobs: int, device: str) -> "Report":
+def index(
+    library: "Library", files: list[Path], jobs: int, on_duplicate: "OnDuplicate"
+) -> "Report":
+    """Index files with progress on the terminal."""
     from fingerprint.library.indexing import index_files
-    from fingerprint.library.library import Library
 
-    with (
-        Library.create_or_open(folder, open_model(model, device)) as library,
-        ProgressLine() as line,
-    ):
+    with ProgressLine() as line:
         return index_files(
-            library, files, jobs=jobs, on_progress=lambda progress: _show(line, progress)
+            library,
+            files,
+            jobs=jobs,
+            on_duplicate=on_duplicate,
+            on_progress=lambda progress: _show(line, progress),
         )
 
 
@@ -106,10 +124,21 @@ def _show(line: ProgressLine, now: "Progress") -> None:
     line.show(now.done, now.total, text + failed)
 
 
-def _summary(report: "Report", failed: int, library: Path, elapsed: float) -> str:
+def summary(report: "Report", failed: int, library: Path, elapsed: float) -> str:
+    """What a run did, in one line."""
     done = f"Indexed {counted(report.added, 'track')}"
     if report.added:
         audio, speed = length(report.seconds_of_audio), report.seconds_of_audio / elapsed
         done += f" ({audio} of audio in {elapsed:.0f} s, {speed:,.0f} x real time)"
-    rest = f"{report.skipped:,} unchanged, {failed:,} failed"
+    moved = f"{report.relabelled:,} moved or retagged, " if report.relabelled else ""
+    rest = f"{moved}{report.skipped:,} unchanged, {failed:,} failed"
     return f"{done}, {rest}. Library: {display_name(library)}"
+
+
+def show_duplicates(report: "Report") -> None:
+    """Name the files whose recording another file stands for."""
+    for copy in report.duplicates:
+        kind = "the same audio as" if copy.exact else "another encoding of"
+        click.echo(
+            f"duplicate: {display_name(copy.path)} is {kind} {display_name(copy.of)}", err=True
+        )

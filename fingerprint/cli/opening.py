@@ -37,6 +37,20 @@ def open_library(folder: Path, model: Path | None, device: str) -> "Library":
     return library
 
 
+def open_or_create(
+    folder: Path, model: Path | None, device: str, profile: str | None = None
+) -> "Library":
+    """Open a library that is to be changed; in a new or an empty folder make one first.
+
+    Raises:
+        LibraryError: the folder holds something else, or a library of another model or profile.
+        ModelError: the checkpoint cannot be loaded.
+    """
+    from fingerprint.library.library import Library
+
+    return Library.create_or_open(folder, open_model(model, device), profile=profile)
+
+
 def require_library(folder: Path) -> None:
     """Check that there is a library at all.
 

@@ -54,6 +54,20 @@ jobs_option = click.option(
     show_default="all cores",
     help="Worker processes.",
 )
+profile_option = click.option(
+    "--profile",
+    type=click.Choice(["precise", "balanced", "compact"]),
+    show_default="precise, or what the library has",
+    help="How much a new library keeps of each recording; see docs/library.md.",
+)
+duplicate_option = click.option(
+    "--on-duplicate",
+    type=click.Choice(["skip", "add", "replace"]),
+    default="add",
+    show_default=True,
+    help="What becomes of a file whose recording is in the library already: left out, added as "
+    "well, or put in the old one's place.",
+)
 corpus_option = click.option(
     "--corpus",
     type=FOLDER,

@@ -1,31 +1,34 @@
-"""Indexing in bulk: files decoded in parallel, embedded here, committed as segments now and then.
+"""Indexing in bulk: recordings as they get embedded, committed as segments now and then.
 
 A run that is killed loses what it did since the last commit, and a rerun goes on from there.
+A recording is known by its sound, not by its file: one that was moved or has new tags keeps its
+entry and is not embedded again.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
+from typing import Literal
 
-from fingerprint.audio.decode import stream_clip
 from fingerprint.audio.files import display_name
-from fingerprint.errors import AudioError
-from fingerprint.library.decoding import Decoded, Outcome, Undecodable, decode_all
-from fingerprint.library.library import Embedder, Library
-from fingerprint.library.store import Stamp
-from fingerprint.library.writer import Entry, Writer, absolute
-from fingerprint.types import Clip, Fingerprint, Track
+from fingerprint.library.embedding import Failure, Recording, embed_files
+from fingerprint.library.identity import twin_among, twin_in_library
+from fingerprint.library.library import Library
+from fingerprint.library.records import Listed, Stamp
+from fingerprint.library.writer import Changes, Copy, Entry, Relabel, Writer, absolute
+from fingerprint.types import Floats, Track
 
 BATCH_ROWS = 30_000  # embeddings, about two hours; what a commit waits for
 BATCH_SECONDS = 60.0  # since the last commit; so much work a killed run loses
-SHORTEST = 0.5  # s; there is nothing to recognise in less
+
+OnDuplicate = Literal["skip", "add", "replace"]
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is. `done` of `total` files: added, unchanged or failed."""
+    """How far a run is. `done` of `total` files: added, unchanged, settled or failed."""
 
     done: int
     total: int
@@ -35,13 +38,24 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Duplicate:
+    """A file with the recording of a track; `exact`: the audio is the same to the last sample."""
+
+    path: Path
+    of: Path
+    exact: bool
+
+
+@dataclass(slots=True)
 class Report:
     """What a run did. A failed file's reason is a sentence that names it."""
 
-    added: int
-    skipped: int  # unchanged since they were indexed
-    failed: list[tuple[Path, str]]
-    seconds_of_audio: float  # of the added tracks
+    added: int = 0
+    skipped: int = 0  # unchanged since they were indexed
+    relabelled: int = 0  # known recordings in files that were moved or have other tags
+    duplicates: list[Duplicate] = field(default_factory=list)  # added as well or not, as asked
+    failed: list[tuple[Path, str]] = field(default_factory=list)
+    seconds_of_audio: float = 0.0  # of the added tracks
 
 
 def index_files(
@@ -49,6 +63,7 @@ def index_files(
     paths: Sequence[Path],
     *,
     jobs: int = 0,
+    on_duplicate: OnDuplicate = "add",
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Report:
     """Add recordings to a library; those that have not changed since are skipped.
@@ -61,42 +76,47 @@ def index_files(
         paths: files, not folders.
         jobs: processes that decode; 0 decodes in this one, which spares small jobs the start of
             the processes and scripts the `if __name__ == "__main__":` that they ask for.
+        on_duplicate: what becomes of a file whose recording another file stands for: it is not
+            added, added as a track of its own, or stands for the recording from now on.
         on_progress: is told after every file, and every block of a long one.
 
     Raises:
         LibraryError: another process is writing, or the disk is full; what was committed stays.
     """
     with library.writing() as writer:
-        run = _Run(writer, library.model, on_progress)
-        changed = run.sift(paths)
-        decoded = decode_all(changed, library.model.sample_rate, jobs=jobs)
-        with closing(decoded):
+        run = _Run(writer, library, on_duplicate, on_progress)
+        recordings = embed_files(
+            run.sift(paths), library.model, jobs=jobs, wanted=run.is_new, on_block=run.tell
+        )
+        with closing(recordings):
             try:
-                for path, outcome in decoded:
-                    run.take(path, changed[path], outcome)
+                for recording in recordings:
+                    run.take(recording)
                 run.commit()
             except KeyboardInterrupt:
                 run.keep()
                 raise
-    return Report(run.added, run.skipped, run.failed, run.seconds)
+    return run.report
 
 
 class _Run:
-    """One run's state: the tracks not yet committed, and the counts."""
+    """One run's state: the changes not yet committed, and the report."""
 
     def __init__(
-        self, writer: Writer, model: Embedder, on_progress: Callable[[Progress], None]
+        self,
+        writer: Writer,
+        library: Library,
+        on_duplicate: OnDuplicate,
+        on_progress: Callable[[Progress], None],
     ) -> None:
         self._writer = writer
-        self._model = model
+        self._library = library
+        self._policy = on_duplicate
         self._on_progress = on_progress
         self._begin = self._committed = monotonic()
-        self._batch: list[Entry] = []
-        self._total = 0
-        self.added = 0
-        self.skipped = 0
-        self.failed: list[tuple[Path, str]] = []
-        self.seconds = 0.0
+        self._batch = _Batch()
+        self._total = self._settled = 0
+        self.report = Report()
 
     def sift(self, paths: Iterable[Path]) -> dict[Path, Stamp]:
         """The files that are new or have changed; the others are done with."""
@@ -108,34 +128,39 @@ class _Run:
             try:
                 stamp = Stamp.of(path)
             except OSError as error:
-                self._fail(path, f"cannot read {display_name(path)}: {error.strerror}")
+                reason = f"cannot read {display_name(path)}: {error.strerror}"
+                self.report.failed.append((path, reason))
                 continue
             if known.get(path) == stamp:
-                self.skipped += 1
+                self.report.skipped += 1
             else:
                 changed[path] = stamp
-        self._tell()
+        self._settled = self.report.skipped + len(self.report.failed)
+        self.tell()
         return changed
 
-    def take(self, path: Path, stamp: Stamp, outcome: Outcome) -> None:
-        """Embed a decoded file, and commit when there is enough to."""
-        try:
-            entry = self._entry(path, stamp, outcome)
-        except AudioError as error:
-            self._fail(path, str(error))
-        else:
-            self._batch.append(entry)
-            self.added += 1
-            self.seconds += entry.track.duration
-        self._tell()
-        rows = sum(len(entry.vectors) for entry in self._batch)
-        if rows >= BATCH_ROWS or monotonic() - self._committed >= BATCH_SECONDS:
+    def is_new(self, path: Path, content: bytes) -> bool:
+        """Whether a recording must be embedded: not if a track is to stand for it."""
+        return self._same(path, content) is None
+
+    def take(self, result: Recording | Failure) -> None:
+        """Prepare what is to become of a file, and commit when there is enough to."""
+        if isinstance(result, Failure):
+            self.report.failed.append((result.path, result.reason))
+        elif (same := self._same(result.path, result.content)) is not None:
+            self._join(result, same)
+        elif result.vectors is not None:
+            self._add(result, result.vectors)
+        self._settled += 1
+        self.tell()
+        overdue = monotonic() - self._committed >= BATCH_SECONDS
+        if overdue or self._batch.rows >= BATCH_ROWS:
             self.commit()
 
     def keep(self) -> None:
         """Make what is done a part of the library."""
-        self._writer.add(self._batch)
-        self._batch = []
+        self._writer.apply(self._batch.changes())
+        self._batch = _Batch()
 
     def commit(self) -> None:
         """Keep what is done, and tidy up."""
@@ -143,46 +168,111 @@ class _Run:
         self._writer.merge()
         self._committed = monotonic()
 
-    def _entry(self, path: Path, stamp: Stamp, outcome: Outcome) -> Entry:
-        """Raises AudioError if there is nothing to recognise in it."""
-        if isinstance(outcome, Undecodable):
-            raise AudioError(outcome.reason)
-        fingerprint, duration = self._embedded(path, outcome)
-        name = display_name(path)
-        if duration < SHORTEST or not len(fingerprint.vectors):
-            raise AudioError(
-                f"cannot use {name}: it lasts {duration:.2f} s, too short to recognise"
-            )
-        if not fingerprint.vectors.any():
-            raise AudioError(f"cannot use {name}: it is silent throughout")
-        return Entry(Track(path, duration, outcome.tags), stamp, fingerprint.vectors)
+    def _same(self, path: Path, content: bytes) -> Listed | Entry | None:
+        """The track that stands for a recording in this file, by its content.
 
-    def _embedded(self, path: Path, decoded: Decoded) -> tuple[Fingerprint, float]:
-        """The embeddings of a recording, streamed if it is long, and its duration (s)."""
-        if decoded.clip is not None:
-            return self._model.embed(decoded.clip), decoded.clip.duration
-        lengths: list[float] = []
+        It is one of this path; or one whose file is gone, so that this is where it went; or any,
+        unless copies become tracks of their own.
+        """
+        known = self._writer.catalog.by_content(content)
+        here = [one for one in known if one.track.path == path]
+        gone = [one for one in known if not _is_there(one) and one.id not in self._batch.relabels]
+        rest: list[Listed | Entry] = [*known, *self._batch.with_content(content)]
+        return next(iter([*here, *gone, *(rest if self._policy != "add" else [])]), None)
 
-        def heard(blocks: Iterable[Clip]) -> Iterator[Clip]:
-            for block in blocks:
-                lengths.append(block.duration)
-                self._tell(sum(lengths))
-                yield block
+    def _join(self, new: Recording, same: Listed | Entry) -> None:
+        """A file whose recording is that of a track, to the last sample."""
+        if isinstance(same, Listed) and (same.track.path == new.path or not _is_there(same)):
+            self._batch.relabels[same.id] = Relabel(same.id, new.path, new.stamp, new.tags)
+            self.report.relabelled += 1
+            return
+        self.report.duplicates.append(Duplicate(new.path, same.track.path, exact=True))
+        if self._policy == "skip":
+            self._batch.copies.append(Copy(new.path, new.stamp, same.track.path))
+        elif isinstance(same, Listed):
+            self._batch.relabels[same.id] = Relabel(same.id, new.path, new.stamp, new.tags)
+            self._batch.copies.append(Copy(same.track.path, same.stamp, new.path))
+        else:
+            self._batch.replace(same, _entry(new, same.vectors))
 
-        blocks = heard(stream_clip(path, self._model.sample_rate))
-        return self._model.embed_blocks(blocks), sum(lengths)
+    def _add(self, new: Recording, vectors: Floats) -> None:
+        """A recording whose content is new; its sound may be known, as another encoding."""
+        entry = _entry(new, vectors)
+        twin = self._twin(vectors)
+        if twin is not None and twin.track.path != new.path:
+            exact = twin.content == new.content
+            self.report.duplicates.append(Duplicate(new.path, twin.track.path, exact))
+            if self._policy == "skip":
+                self._batch.copies.append(Copy(new.path, new.stamp, twin.track.path))
+                return
+            if self._policy == "replace":
+                self._batch.replace(twin, entry)
+        self._batch.entries[new.path] = entry
+        self.report.added += 1
+        self.report.seconds_of_audio += new.duration
 
-    def _fail(self, path: Path, reason: str) -> None:
-        self.failed.append((path, reason))
+    def _twin(self, vectors: Floats) -> Listed | Entry | None:
+        if (path := twin_among(list(self._batch.entries.values()), vectors)) is not None:
+            return self._batch.entries[path]
+        if (number := twin_in_library(self._library, vectors)) is None:
+            return None
+        gone = number in self._batch.relabels or number in self._batch.removed
+        return None if gone else self._writer.catalog.by_id(number)
 
-    def _tell(self, seconds: float = 0.0) -> None:
-        failed = len(self.failed)
+    def tell(self, seconds: float = 0.0) -> None:
+        """Report progress; `seconds` of a recording have been read that is not done yet."""
         self._on_progress(
             Progress(
-                done=self.added + self.skipped + failed,
+                done=self._settled,
                 total=self._total,
-                failed=failed,
-                seconds_of_audio=self.seconds + seconds,
+                failed=len(self.report.failed),
+                seconds_of_audio=self.report.seconds_of_audio + seconds,
                 elapsed=monotonic() - self._begin,
             )
         )
+
+
+class _Batch:
+    """Changes that wait to be committed."""
+
+    def __init__(self) -> None:
+        self.relabels: dict[int, Relabel] = {}
+        self.removed: list[int] = []
+        self.entries: dict[Path, Entry] = {}
+        self.copies: list[Copy] = []
+
+    @property
+    def rows(self) -> int:
+        return sum(len(entry.vectors) for entry in self.entries.values())
+
+    def with_content(self, content: bytes) -> list[Entry]:
+        return [entry for entry in self.entries.values() if entry.content == content]
+
+    def replace(self, old: Listed | Entry, new: Entry) -> None:
+        """Let a new track stand for the recording of another one."""
+        if isinstance(old, Listed):
+            self.removed.append(old.id)
+        else:
+            del self.entries[old.track.path]
+        self.entries[new.track.path] = new
+        self.copies.append(Copy(old.track.path, old.stamp, new.track.path))
+
+    def changes(self) -> Changes:
+        return Changes(
+            tuple(self.relabels.values()),
+            tuple(self.removed),
+            tuple(self.entries.values()),
+            tuple(self.copies),
+        )
+
+
+def _entry(new: Recording, vectors: Floats) -> Entry:
+    return Entry(Track(new.path, new.duration, new.tags), new.stamp, vectors, new.content)
+
+
+def _is_there(listed: Listed) -> bool:
+    """Whether a track's file is still as it was."""
+    try:
+        return Stamp.of(listed.track.path) == listed.stamp
+    except OSError:
+        return False

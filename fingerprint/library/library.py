@@ -10,9 +10,11 @@ from typing import Protocol, Self
 from fingerprint.config import SearchConfig
 from fingerprint.errors import LibraryError
 from fingerprint.library.asking import Listener, Question, ask, shortened
+from fingerprint.library.profiles import PRECISE, profile_of
+from fingerprint.library.records import LibraryInfo, Meta
 from fingerprint.library.snapshot import Snapshot, take_snapshot
 from fingerprint.library.speed import at_its_speed
-from fingerprint.library.store import CATALOG, Catalog, LibraryInfo, Meta, create_catalog
+from fingerprint.library.store import CATALOG, Catalog, create_catalog
 from fingerprint.library.writer import LOCK, Writer, locked, writing
 from fingerprint.search.confidence import Evidence, probability
 from fingerprint.types import Candidate, Clip, Fingerprint, Match, Track
@@ -72,16 +74,32 @@ class Library:
 
     @classmethod
     def create_or_open(
-        cls, path: Path, model: Embedder, *, config: SearchConfig = DEFAULTS
+        cls,
+        path: Path,
+        model: Embedder,
+        *,
+        profile: str | None = None,
+        config: SearchConfig = DEFAULTS,
     ) -> Self:
         """Open the library in a folder; in one that is new or empty, make a library first.
 
+        `profile` names one of `profiles.PROFILES`, precise where none is named.
+
         Raises:
-            LibraryError: as `open`, or the folder holds something else or cannot be written.
+            LibraryError: as `open`, or the folder holds something else or cannot be written, or a
+                library of another profile.
         """
         if not (path / CATALOG).exists():
-            _create(path, Meta(model.id, model.dim, model.hop))
-        return cls.open(path, model, config=config)
+            kind = profile_of(profile or PRECISE.name)
+            create(path, Meta(model.id, model.dim, model.hop, kind))
+        library = cls.open(path, model, config=config)
+        if profile not in (None, library.meta.profile.name):
+            library.close()
+            raise LibraryError(
+                f"the library {path} has the profile {library.meta.profile.name}, not {profile}: "
+                "index into a new folder"
+            )
+        return library
 
     def __enter__(self) -> Self:
         return self
@@ -96,6 +114,20 @@ class Library:
 
     def close(self) -> None:
         self._catalog.close()
+
+    @property
+    def folder(self) -> Path:
+        return self._catalog.folder
+
+    @property
+    def meta(self) -> Meta:
+        """The model and the profile that it is made for."""
+        return self._catalog.meta
+
+    @property
+    def catalog(self) -> Catalog:
+        """What it says of segments and tracks, for those who look after the library."""
+        return self._catalog
 
     def tracks(self) -> list[Track]:
         """Every track, in the order of their paths."""
@@ -125,7 +157,7 @@ class Library:
 
         With `thorough` the query is heard in every way that is tried on a doubtful one.
         """
-        now = self._current()
+        now = self.snapshot()
         part, begin = shortened(clip)
         question = Question(part, self.model, now, self._config)
         answers = ask(question, top=max(top, COMPARED), thorough=thorough)
@@ -140,7 +172,7 @@ class Library:
 
     def writing(self) -> AbstractContextManager[Writer]:
         """Be the library's one writer for a while; see `fingerprint.library.writer.writing`."""
-        return writing(self._catalog.folder, trees=self._config.trees)
+        return writing(self._catalog.folder)
 
     def remove(self, paths: Iterable[Path]) -> int:
         """Remove the tracks of these files; returns how many there were.
@@ -151,7 +183,8 @@ class Library:
         with self.writing() as writer:
             return writer.remove(paths)
 
-    def _current(self) -> Snapshot:
+    def snapshot(self) -> Snapshot:
+        """The library as it is now: the last one taken, unless a writer has changed it since."""
         version = self._catalog.version()
         if version != self._version:
             self._snapshot = take_snapshot(self._catalog, self._snapshot)
@@ -172,7 +205,12 @@ def library_info(path: Path) -> LibraryInfo:
         catalog.close()
 
 
-def _create(path: Path, meta: Meta) -> None:
+def create(path: Path, meta: Meta) -> None:
+    """Make an empty library in a new or an empty folder.
+
+    Raises:
+        LibraryError: the folder holds something else or cannot be written.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
         if any(not entry.name.startswith((CATALOG, LOCK)) for entry in path.iterdir()):

@@ -8,75 +8,149 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fingerprint.errors import LibraryError
-from fingerprint.library.store import SegmentInfo
+from fingerprint.library.disk import flush
+from fingerprint.library.profiles import HALF, Codes, decode
+from fingerprint.library.records import FileInfo, Meta, SegmentInfo
 from fingerprint.search.index import VectorIndex
-from fingerprint.types import Floats
+from fingerprint.types import Floats, Hits, Ints
 
 FOLDER = "segments"
+AXES = "axes"
 _SAMPLE = 4096  # bytes, a page
 _SAMPLES = 256  # pages of a file that its digest covers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segment:
-    """An open segment: `vectors` (rows, dim) float16 stay on the disk, as does the index."""
+    """An open segment: its codes and their index stay on the disk. Rows are a hop apart."""
 
     info: SegmentInfo
-    vectors: NDArray[np.float16]
+    meta: Meta
+    codes: Codes
+    axes: Floats | None  # (dim, A): the index holds embeddings along these; None: as they are
     index: VectorIndex
 
+    def search(self, vectors: Floats, neighbours: int, search_k: int) -> Hits:
+        """The about `neighbours` nearest rows of each of `vectors` (M, dim), with their cosines."""
+        profile = self.meta.profile
+        if self.axes is None:
+            hits = self.index.query(vectors, neighbours, search_k)
+        else:
+            hits = self.index.query(vectors @ self.axes, neighbours * profile.widening, search_k)
+        stored = hits.row * profile.index_step
+        cosine = hits.similarity
+        if self.axes is not None:
+            needed, which = np.unique(stored, return_inverse=True)
+            rows = decode(self.codes[needed], profile, self.meta.dim)[which]
+            cosine = np.sum(rows * vectors[hits.query], axis=1)
+        return Hits(hits.query, stored * profile.step, cosine)
 
-def write_segment(folder: Path, number: int, vectors: Floats, *, trees: int) -> SegmentInfo:
+    def vectors(self, rows: Ints, ends: Ints) -> Floats:
+        """The embeddings (K, dim) of rows (K,) of tracks that end before the rows `ends` (K,).
+
+        A row between two stored ones is mixed from both; after a track's last one it is that one.
+        """
+        profile = self.meta.profile
+        if profile.step == 1:
+            return decode(self.codes[rows], profile, self.meta.dim)
+        before = rows // profile.step
+        after = np.minimum(before + 1, (ends - 1) // profile.step)
+        needed, which = np.unique(np.stack([before, after]), return_inverse=True)
+        near, far = decode(self.codes[needed], profile, self.meta.dim)[which.reshape(2, -1)]
+        share = (rows % profile.step / profile.step).astype(np.float32)[:, None]
+        mixed = (1 - share) * near + share * far
+        length = np.linalg.norm(mixed, axis=1, keepdims=True)
+        unit: Floats = mixed / np.maximum(length, np.float32(1e-6))
+        return unit
+
+
+def write_segment(folder: Path, number: int, codes: Codes, meta: Meta) -> SegmentInfo:
     """Write a segment's files and see them onto the disk. They count once the catalog has them.
 
     Raises:
         LibraryError: the disk is full or cannot be written; what was written is removed again.
     """
-    vectors_path, index_path = _paths(folder, number)
+    codes_path = path_of(folder, number, "npy")
     try:
-        vectors_path.parent.mkdir(exist_ok=True)
-        with vectors_path.open("wb") as file:
-            _write_array(file, vectors.astype(np.float16))
-        VectorIndex.build(vectors, index_path.with_suffix(""), trees=trees)
+        codes_path.parent.mkdir(exist_ok=True)
+        flush(folder)  # the name of the folder just made
+        with codes_path.open("wb") as file:
+            _write_array(file, codes)
+        write_index(folder, number, codes, meta)
         for path in files_of(folder, number):
-            _flush(path)
-        _flush(vectors_path.parent)
-        return SegmentInfo(
-            id=number,
-            rows=len(vectors),
-            bytes=sum(path.stat().st_size for path in files_of(folder, number)),
-            vectors_digest=digest(vectors_path),
-            index_digest=digest(index_path),
-        )
+            flush(path)
+        flush(codes_path.parent)
+        return SegmentInfo(number, len(codes) * meta.profile.step, _described(folder, number))
     except BaseException as error:
         delete_files(files_of(folder, number))
         if isinstance(error, OSError):
             raise LibraryError(
-                f"cannot write {vectors_path.parent}: {error.strerror or error}; free space or "
+                f"cannot write {codes_path.parent}: {error.strerror or error}; free space or "
                 "choose another folder, and run again: what was indexed before is kept"
             ) from error
         raise
 
 
-def open_segment(folder: Path, info: SegmentInfo, dim: int) -> Segment:
+def write_index(folder: Path, number: int, codes: Codes, meta: Meta) -> None:
+    """Write the files that are made from the codes: the index and its axes."""
+    profile = meta.profile
+    vectors = decode(codes[:: profile.index_step], profile, meta.dim)
+    if 0 < profile.index_dim < meta.dim:
+        axes = principal_axes(vectors, profile.index_dim)
+        with path_of(folder, number, AXES).open("wb") as file:
+            _write_array(file, axes)
+        vectors = _unit(vectors @ axes)
+    index = path_of(folder, number, "ann").with_suffix("")
+    VectorIndex.build(vectors, index, trees=profile.trees)
+
+
+def principal_axes(vectors: Floats, count: int) -> Floats:
+    """The `count` orthogonal directions that hold most of the rows' energy, (dim, count)."""
+    values = np.linalg.eigh(vectors.T.astype(np.float64) @ vectors)  # ascending
+    return np.ascontiguousarray(values.eigenvectors[:, ::-1][:, :count], dtype=np.float32)
+
+
+def open_segment(folder: Path, info: SegmentInfo, meta: Meta) -> Segment:
     """Map a segment's files into memory; nothing but a sample of them is read.
 
     Raises:
         LibraryError: a file is missing or is not what was written.
     """
-    vectors_path, index_path = _paths(folder, info.id)
-    _check(vectors_path, info.vectors_digest)
-    _check(index_path, info.index_digest)
-    try:
-        vectors = np.load(vectors_path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise _damaged(vectors_path) from error
-    if vectors.shape != (info.rows, dim) or vectors.dtype != np.float16:
-        raise _damaged(vectors_path)
-    return Segment(info, vectors, VectorIndex.open(index_path.with_suffix(""), dim))
+    codes = open_codes(folder, info, meta)
+    index_path = path_of(folder, info.id, "ann")
+    suffixes = ["ann", "json"]
+    dim, axes = meta.dim, None
+    if 0 < meta.profile.index_dim < meta.dim:
+        suffixes.append(AXES)
+        dim = meta.profile.index_dim
+    for suffix in suffixes:
+        _check(folder, info, suffix)
+    if AXES in suffixes:
+        axes = np.array(_mapped(path_of(folder, info.id, AXES), (meta.dim, dim), np.float32))
+    return Segment(info, meta, codes, axes, VectorIndex.open(index_path.with_suffix(""), dim))
+
+
+def open_codes(folder: Path, info: SegmentInfo, meta: Meta) -> Codes:
+    """The codes alone, without their index, as `open_segment` has them."""
+    _check(folder, info, "npy")
+    profile = meta.profile
+    kind = np.float16 if profile.bits == HALF else np.uint8
+    shape = (profile.stored(info.rows), profile.width(meta.dim))
+    return _mapped(path_of(folder, info.id, "npy"), shape, kind)
+
+
+def damaged_files(folder: Path, info: SegmentInfo, meta: Meta) -> list[Path]:
+    """Files of a segment that are missing or not, to the last byte, what was written."""
+    expected = {"npy", "ann", "json"} | ({AXES} if 0 < meta.profile.index_dim < meta.dim else set())
+    written = {file.suffix: file for file in info.files}
+    damaged = []
+    for suffix in sorted(expected):
+        path = path_of(folder, info.id, suffix)
+        if suffix not in written or _sha256(path) != written[suffix].sha256:
+            damaged.append(path)
+    return damaged
 
 
 def digest(path: Path) -> str:
@@ -115,44 +189,67 @@ def delete_files(paths: Iterable[Path]) -> None:
             continue
 
 
-def _paths(folder: Path, number: int) -> tuple[Path, Path]:
-    stem = folder / FOLDER / _stem(number)
-    return stem.with_suffix(".npy"), stem.with_suffix(".ann")
+def path_of(folder: Path, number: int, suffix: str) -> Path:
+    """Where a segment's file of that kind is."""
+    return folder / FOLDER / f"{_stem(number)}.{suffix}"
 
 
 def _stem(number: int) -> str:
     return f"{number:06d}"
 
 
-def _check(path: Path, expected: str) -> None:
+def _described(folder: Path, number: int) -> tuple[FileInfo, ...]:
+    return tuple(
+        FileInfo(path.suffix[1:], path.stat().st_size, digest(path), _sha256(path) or "")
+        for path in files_of(folder, number)
+    )
+
+
+def _sha256(path: Path) -> str | None:
+    """None if the file cannot be read."""
     try:
-        if digest(path) == expected:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _check(folder: Path, info: SegmentInfo, suffix: str) -> None:
+    path = path_of(folder, info.id, suffix)
+    expected = [file.digest for file in info.files if file.suffix == suffix]
+    try:
+        if [digest(path)] == expected:
             return
     except OSError as error:
         raise _damaged(path) from error
     raise _damaged(path)
 
 
+def _mapped(path: Path, shape: tuple[int, int], kind: type[np.generic]) -> Codes:
+    try:
+        array: Codes = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(path) from error
+    if array.shape != shape or array.dtype != kind:
+        raise _damaged(path)
+    return array
+
+
+def _unit(vectors: Floats) -> Floats:
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Floats = vectors / np.maximum(length, np.float32(1e-9))
+    return unit
+
+
 def _damaged(path: Path) -> LibraryError:
     return LibraryError(
-        f"{path} is missing, cut short or damaged: restore it from a copy, "
-        "or index the music again into a new folder"
+        f"{path} is missing, cut short or damaged: `fingerprint verify --repair` makes it anew "
+        "from the music, or restore it from a copy"
     )
 
 
-def _write_array(file: BinaryIO, array: NDArray[np.float16]) -> None:
+def _write_array(file: BinaryIO, array: Codes) -> None:
     # Not np.save, whose error for a full disk does not say so.
     header = np.lib.format.header_data_from_array_1_0(array)
     np.lib.format.write_array_header_1_0(file, header)
     file.write(np.ascontiguousarray(array).data)
-
-
-def _flush(path: Path) -> None:
-    """See a file, or a folder's entries, onto the disk."""
-    if os.name == "nt" and path.is_dir():
-        return  # Windows cannot, and need not
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fingerprint.errors import LibraryError
+from fingerprint.library.records import Extent, SegmentInfo
 from fingerprint.library.segments import Segment, open_segment
-from fingerprint.library.store import Catalog, Extent, SegmentInfo
+from fingerprint.library.store import Catalog
 from fingerprint.types import Floats, Hits, Ints, Rows
 
 LEAST_NODES = 1_000  # inspected a vector, however small a segment is
@@ -36,19 +37,22 @@ class Snapshot:
         found = []
         for segment, first in zip(self.segments, self._first_rows(), strict=False):
             share = max(LEAST_NODES, -(-search_k * segment.info.rows // total))
-            found.append(_shifted(segment.index.query(vectors, neighbours, share), first))
+            found.append(_shifted(segment.search(vectors, neighbours, share), first))
         hits = _joined(found)
         owner = self.owners[np.searchsorted(self.rows.starts, hits.row, side="right") - 1]
         return best_per_query(_where(hits, owner != REMOVED), neighbours)
 
     def vectors(self, rows: Ints) -> Floats:
-        """The stored embeddings (K, dim) of the rows (K,)."""
+        """The embeddings (K, dim) of the rows (K,), as they are stored."""
         first = self._first_rows()
         place = np.searchsorted(first, rows, side="right") - 1
-        found = np.empty((len(rows), self.segments[0].vectors.shape[1]), dtype=np.float32)
+        ends = self.rows.starts[np.searchsorted(self.rows.starts, rows, side="right")]
+        found = np.empty((len(rows), self.segments[0].meta.dim), dtype=np.float32)
         for number in np.unique(place):
             here = place == number
-            found[here] = self.segments[number].vectors[rows[here] - first[number]]
+            found[here] = self.segments[number].vectors(
+                rows[here] - first[number], ends[here] - first[number]
+            )
         return found
 
     def _first_rows(self) -> Ints:
@@ -67,7 +71,7 @@ def take_snapshot(catalog: Catalog, previous: Snapshot | None = None) -> Snapsho
     while True:
         try:
             segments = tuple(
-                opened.get(info.id) or open_segment(catalog.folder, info, catalog.meta.dim)
+                opened.get(info.id) or open_segment(catalog.folder, info, catalog.meta)
                 for info in infos
             )
             return Snapshot(segments, *place_rows(infos, extents))
@@ -82,7 +86,11 @@ def place_rows(segments: Sequence[SegmentInfo], extents: Sequence[Extent]) -> tu
     """Lay all segments end to end and cut them where tracks begin and end.
 
     Returns the spans between the cuts, n of them, and the owner (n,) of each.
+
+    Raises:
+        LibraryError: two tracks overlap, or one lies beyond its segment.
     """
+    _check(segments, extents)
     ends = np.cumsum([segment.rows for segment in segments], dtype=np.int64)
     base = {s.id: int(end) - s.rows for s, end in zip(segments, ends, strict=True)}
     first = np.array([base[e.segment] + e.first_row for e in extents], dtype=np.int64)
@@ -91,6 +99,22 @@ def place_rows(segments: Sequence[SegmentInfo], extents: Sequence[Extent]) -> tu
     owners = np.full(len(starts) - 1, REMOVED, dtype=np.int64)
     owners[np.searchsorted(starts, first)] = [extent.track_id for extent in extents]
     return Rows(starts), owners
+
+
+def _check(segments: Sequence[SegmentInfo], extents: Sequence[Extent]) -> None:
+    """Extents come by segment and first row; none may reach into another or beyond its segment."""
+    rows = {segment.id: segment.rows for segment in segments}
+    segment, free = -1, 0
+    for extent in extents:
+        free = free if extent.segment == segment else 0
+        segment = extent.segment
+        if extent.first_row < free or extent.rows < 1:
+            raise LibraryError(f"the catalog is damaged: track {extent.track_id} overlaps another")
+        free = extent.first_row + extent.rows
+        if free > rows.get(segment, 0):
+            raise LibraryError(
+                f"the catalog is damaged: track {extent.track_id} lies beyond segment {segment}"
+            )
 
 
 def best_per_query(hits: Hits, most: int) -> Hits:

@@ -2,29 +2,42 @@
 
 On disk a library is a folder:
 
-    catalog.db            the truth: what is not in it does not exist
-    segments/000001.npy   embeddings (rows, dim) float16, memory-mapped when read
-    segments/000001.ann   their Annoy index, with its sidecar
-    writer.lock           held by the one process that writes
+    catalog.db              the truth: what is not in it does not exist
+    segments/000001.npy     embeddings (rows, width), memory-mapped when read; see `profiles`
+    segments/000001.ann     their Annoy index, with its sidecar .json
+    segments/000001.axes    where the profile has fewer axes in the index: these (dim, axes)
+    writer.lock             held by the one process that writes
 
 Segment files are written first and never changed; a single transaction then makes them part of
 the library. A track that is removed only loses its row here, and its embeddings lie dead in their
 segment until the segment is merged away. The catalog keeps SQLite's rollback journal (no WAL), so
-that a library on a read-only disk can be read.
+that a library on a read-only disk can be read. It is synchronous to the end (EXTRA): files of a
+segment that was merged away are deleted only once no power cut can bring the old catalog back.
 """
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from fingerprint.errors import LibraryError
+from fingerprint.library.disk import flush
+from fingerprint.library.profiles import profile_of
+from fingerprint.library.records import (
+    Extent,
+    FileInfo,
+    LibraryInfo,
+    Listed,
+    Meta,
+    SegmentInfo,
+    Stamp,
+)
 from fingerprint.types import Tags, Track
 
-FORMAT = 1
+FORMAT = 2
 CATALOG = "catalog.db"
 BUSY_TIMEOUT = 30.0  # s that a reader waits for a commit, which takes milliseconds
 
@@ -32,11 +45,16 @@ _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL);
 CREATE TABLE segments (
     id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice, not even after a deletion
-    rows INTEGER NOT NULL,
-    bytes INTEGER NOT NULL,  -- of all its files
-    vectors_digest TEXT NOT NULL,
-    index_digest TEXT NOT NULL
+    rows INTEGER NOT NULL  -- a hop apart, whether stored or not
 );
+CREATE TABLE files (
+    segment INTEGER NOT NULL REFERENCES segments (id) ON DELETE CASCADE,
+    suffix TEXT NOT NULL,
+    bytes INTEGER NOT NULL,
+    digest TEXT NOT NULL,  -- of pages spread over the file, checked whenever it is opened
+    sha256 TEXT NOT NULL,  -- of all of it
+    PRIMARY KEY (segment, suffix)
+) WITHOUT ROWID;
 CREATE TABLE tracks (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     segment INTEGER NOT NULL REFERENCES segments (id),
@@ -45,6 +63,7 @@ CREATE TABLE tracks (
     path BLOB NOT NULL UNIQUE,  -- the bytes of the absolute path: names need not be valid text
     size INTEGER NOT NULL,  -- bytes
     mtime_ns INTEGER NOT NULL,
+    content BLOB NOT NULL,  -- digest of the decoded audio; empty where it is not known
     duration REAL NOT NULL,  -- s
     title TEXT NOT NULL,
     artist TEXT NOT NULL,
@@ -55,64 +74,17 @@ CREATE TABLE tracks (
     added REAL NOT NULL  -- s since 1970
 );
 CREATE INDEX tracks_by_place ON tracks (segment, first_row);
+CREATE INDEX tracks_by_content ON tracks (content);
+CREATE TABLE copies (  -- files that hold a recording which another file stands for
+    path BLOB PRIMARY KEY,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    track INTEGER NOT NULL REFERENCES tracks (id) ON DELETE CASCADE
+);
+CREATE INDEX copies_by_track ON copies (track);
 """
 _TRACK = "path, duration, title, artist, album, isrc, musicbrainz_recording, musicbrainz_release"
-
-
-@dataclass(frozen=True, slots=True)
-class Meta:
-    """What a library is made for: embeddings of one model, `dim` wide, one every `hop` seconds."""
-
-    model_id: str
-    dim: int
-    hop: float  # s
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentInfo:
-    """A segment's line in the catalog; the digests are those of `segments.digest`."""
-
-    id: int
-    rows: int
-    bytes: int
-    vectors_digest: str
-    index_digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """Where a track's embeddings lie: `rows` rows of a segment, from `first_row` on."""
-
-    track_id: int
-    segment: int
-    first_row: int
-    rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """What tells a changed file from an unchanged one."""
-
-    size: int  # bytes
-    mtime_ns: int
-
-    @classmethod
-    def of(cls, path: Path) -> Self:
-        """Raises OSError if there is no such file."""
-        status = path.stat()
-        return cls(status.st_size, status.st_mtime_ns)
-
-
-@dataclass(frozen=True, slots=True)
-class LibraryInfo:
-    """A library in numbers."""
-
-    tracks: int
-    hours: float  # of audio
-    bytes: int  # on disk
-    segments: int
-    model_id: str
-    format: int
+_LISTED = f"id, segment, first_row, rows, size, mtime_ns, content, added, {_TRACK}"
 
 
 class Catalog:
@@ -138,14 +110,29 @@ class Catalog:
             self._db = sqlite3.connect(
                 uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
             )
-            self._db.execute("PRAGMA synchronous = FULL")
+        try:
+            self.meta = self._read_meta()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _read_meta(self) -> Meta:
+        with self._reporting():
+            for pragma in ("synchronous = EXTRA", "foreign_keys = ON", "trusted_schema = OFF"):
+                self._db.execute(f"PRAGMA {pragma}")
             found = dict(self._db.execute("SELECT key, value FROM meta"))
         if found.get("format") != FORMAT:
             raise LibraryError(
-                f"the library {folder} has format {found.get('format')}, this version reads "
+                f"the library {self.folder} has format {found.get('format')}, this version reads "
                 f"format {FORMAT}: index the music again into a new folder"
             )
-        self.meta = Meta(str(found["model"]), int(found["dim"]), float(found["hop"]))
+        try:
+            profile = profile_of(str(found["profile"]))
+            return Meta(str(found["model"]), int(found["dim"]), float(found["hop"]), profile)
+        except (KeyError, TypeError, ValueError) as error:
+            raise LibraryError(
+                f"{self.folder / CATALOG}: {advice(sqlite3.DatabaseError())}"
+            ) from error
 
     def close(self) -> None:
         self._db.close()
@@ -158,45 +145,76 @@ class Catalog:
     def layout(self) -> tuple[list[SegmentInfo], list[Extent]]:
         """Every segment by id, and every track's place by segment and row, at one moment."""
         with self.transaction("DEFERRED"):
-            segments = self._db.execute(
-                "SELECT id, rows, bytes, vectors_digest, index_digest FROM segments ORDER BY id"
-            ).fetchall()
+            segments = self._db.execute("SELECT id, rows FROM segments ORDER BY id").fetchall()
+            found = self._db.execute("SELECT * FROM files ORDER BY segment, suffix").fetchall()
             extents = self._db.execute(
                 "SELECT id, segment, first_row, rows FROM tracks ORDER BY segment, first_row"
             ).fetchall()
-        return [SegmentInfo(*row) for row in segments], [Extent(*row) for row in extents]
+        files: dict[int, list[FileInfo]] = {}
+        for number, *file in found:
+            files.setdefault(number, []).append(FileInfo(*file))
+        infos = [SegmentInfo(id, rows, tuple(files.get(id, ()))) for id, rows in segments]  # noqa: A001
+        return infos, [Extent(*row) for row in extents]
 
     def tracks(self) -> list[Track]:
         """Every track, in the order of their paths."""
-        with self._reporting():
-            found = self._db.execute(f"SELECT {_TRACK} FROM tracks ORDER BY path").fetchall()  # noqa: S608 - constant
-        return [_track(row) for row in found]
+        return [listed.track for listed in self.listed()]
+
+    def listed(self) -> list[Listed]:
+        """Every track with all that is known of it, in the order of their paths."""
+        return self._listed("ORDER BY path")
 
     def track(self, track_id: int) -> Track | None:
         """The track of that number; None if it has been removed."""
+        found = self.by_id(track_id)
+        return None if found is None else found.track
+
+    def by_id(self, track_id: int) -> Listed | None:
+        """All that is known of the track of that number; None if it has been removed."""
+        found = self._listed("WHERE id = ?", track_id)
+        return found[0] if found else None
+
+    def by_path(self, path: Path) -> Listed | None:
+        """The track of that file, if it has one."""
+        found = self._listed("WHERE path = ?", os.fsencode(path))
+        return found[0] if found else None
+
+    def by_content(self, content: bytes) -> list[Listed]:
+        """The tracks whose decoded audio has this digest, the oldest first."""
+        return self._listed("WHERE content = ? ORDER BY id", content)
+
+    def _listed(self, which: str, *values: object) -> list[Listed]:
         with self._reporting():
-            row = self._db.execute(
-                f"SELECT {_TRACK} FROM tracks WHERE id = ?",  # noqa: S608 - constant
-                (track_id,),
-            ).fetchone()
-        return None if row is None else _track(row)
+            found = self._db.execute(f"SELECT {_LISTED} FROM tracks {which}", values).fetchall()  # noqa: S608 - constants
+            return [_listed(row) for row in found]
 
     def stamps(self) -> dict[Path, Stamp]:
-        """What every track's file looked like when it was indexed."""
+        """What every track's file, and every copy, looked like when it was indexed."""
         with self._reporting():
-            found = self._db.execute("SELECT path, size, mtime_ns FROM tracks").fetchall()
+            found = self._db.execute(
+                "SELECT path, size, mtime_ns FROM copies "
+                "UNION ALL SELECT path, size, mtime_ns FROM tracks"
+            ).fetchall()
         return {Path(os.fsdecode(path)): Stamp(size, time) for path, size, time in found}
+
+    def copies(self) -> dict[Path, int]:
+        """Files that hold a recording which another file stands for, and that one's track id."""
+        with self._reporting():
+            found = self._db.execute("SELECT path, track FROM copies ORDER BY path").fetchall()
+        return {Path(os.fsdecode(path)): track for path, track in found}
 
     def info(self) -> LibraryInfo:
         with self.transaction("DEFERRED"):
             tracks, seconds = self._db.execute(
                 "SELECT count(*), total(duration) FROM tracks"
             ).fetchone()
-            segments, size = self._db.execute(
-                "SELECT count(*), total(bytes) FROM segments"
-            ).fetchone()
+            (segments,) = self._db.execute("SELECT count(*) FROM segments").fetchone()
+            (size,) = self._db.execute("SELECT total(bytes) FROM files").fetchone()
         size = int(size) + (self.folder / CATALOG).stat().st_size
-        return LibraryInfo(tracks, seconds / 3600, size, segments, self.meta.model_id, FORMAT)
+        meta = self.meta
+        return LibraryInfo(
+            tracks, seconds / 3600, size, segments, meta.profile.name, meta.model_id, FORMAT
+        )
 
     def next_segment(self) -> int:
         """The number that the next segment gets."""
@@ -204,6 +222,18 @@ class Catalog:
             row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'segments'")
             found = row.fetchone()
         return 1 if found is None else int(found[0]) + 1
+
+    def faults(self) -> list[str]:
+        """What SQLite's own check finds wrong with the catalog; nothing for a sound one."""
+        try:
+            found = self._db.execute("PRAGMA integrity_check").fetchall()
+            found += [
+                (f"a row of {table} refers to nothing",)
+                for table, *_ in self._db.execute("PRAGMA foreign_key_check")
+            ]
+        except sqlite3.DatabaseError as error:
+            return [str(error)]
+        return [text for (text,) in found if text != "ok"]
 
     @contextmanager
     def transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
@@ -221,23 +251,53 @@ class Catalog:
     # The rest is called within a transaction of the writer.
 
     def insert_segment(self, segment: SegmentInfo) -> None:
-        self._db.execute("INSERT INTO segments VALUES (?, ?, ?, ?, ?)", astuple(segment))
+        self._db.execute("INSERT INTO segments VALUES (?, ?)", (segment.id, segment.rows))
+        self._db.executemany(
+            "INSERT INTO files VALUES (?, ?, ?, ?, ?)",
+            [(segment.id, *astuple(file)) for file in segment.files],
+        )
 
     def insert_track(
-        self, track: Track, stamp: Stamp, place: tuple[int, int, int], *, added: float
+        self,
+        track: Track,
+        stamp: Stamp,
+        content: bytes,
+        place: tuple[int, int, int],
+        *,
+        added: float,
     ) -> None:
-        """Add a track at `place` (segment, first row, rows); it replaces the one of that path."""
+        """Add a track at `place` (segment, first row, rows), for the one of that path."""
+        self.delete_path(track.path)
+        file = (os.fsencode(track.path), stamp.size, stamp.mtime_ns, content, track.duration)
+        tags = map(_storable, astuple(track.tags))
         self._db.execute(
-            "INSERT OR REPLACE INTO tracks VALUES (NULL, ?,?,?, ?,?,?, ?, ?,?,?,?,?,?, ?)",
-            (
-                *place,
-                os.fsencode(track.path),
-                stamp.size,
-                stamp.mtime_ns,
-                track.duration,
-                *map(_storable, astuple(track.tags)),
-                added,
-            ),
+            "INSERT INTO tracks VALUES (NULL, ?,?,?, ?,?,?,?,?, ?,?,?,?,?,?, ?)",
+            (*place, *file, *tags, added),
+        )
+
+    def relabel_tracks(self, changes: Iterable[tuple[int, Path, Stamp, Tags]]) -> None:
+        """Give tracks other files or other tags; whatever was at those paths makes way."""
+        found = list(changes)
+        for number, *_ in found:  # so that files may swap their names
+            self._db.execute(
+                "UPDATE tracks SET path = CAST(X'00' || id AS BLOB) WHERE id = ?", (number,)
+            )
+        for number, path, stamp, tags in found:
+            self.delete_path(path)
+            file = (os.fsencode(path), stamp.size, stamp.mtime_ns)
+            self._db.execute(
+                "UPDATE tracks SET path = ?, size = ?, mtime_ns = ?, title = ?, artist = ?, "
+                "album = ?, isrc = ?, musicbrainz_recording = ?, musicbrainz_release = ? "
+                "WHERE id = ?",
+                (*file, *map(_storable, astuple(tags)), number),
+            )
+
+    def insert_copy(self, path: Path, stamp: Stamp, track_id: int) -> None:
+        """Note that a file holds the recording of a track, and need not be looked at again."""
+        self.delete_path(path)
+        self._db.execute(
+            "INSERT INTO copies VALUES (?, ?, ?, ?)",
+            (os.fsencode(path), stamp.size, stamp.mtime_ns, track_id),
         )
 
     def move_track(self, track_id: int, *, segment: int, first_row: int) -> None:
@@ -246,9 +306,15 @@ class Catalog:
             (segment, first_row, track_id),
         )
 
-    def delete_track(self, path: Path) -> int:
-        """How many were removed: one or none."""
+    def delete_path(self, path: Path) -> int:
+        """How many tracks were removed: one or none. A note that it is a copy goes too."""
+        self._db.execute("DELETE FROM copies WHERE path = ?", (os.fsencode(path),))
         return self._db.execute("DELETE FROM tracks WHERE path = ?", (os.fsencode(path),)).rowcount
+
+    def delete_tracks(self, ids: Iterable[int]) -> int:
+        """How many there were."""
+        removed = [self._db.execute("DELETE FROM tracks WHERE id = ?", (one,)) for one in ids]
+        return sum(row.rowcount for row in removed)
 
     def delete_empty_segments(self) -> None:
         self._db.execute("DELETE FROM segments WHERE id NOT IN (SELECT segment FROM tracks)")
@@ -257,8 +323,9 @@ class Catalog:
     def _reporting(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.DatabaseError as error:
-            raise LibraryError(f"{self.folder / CATALOG}: {error}; {advice(error)}") from error
+        except (sqlite3.DatabaseError, OverflowError) as error:
+            wrong = error if isinstance(error, sqlite3.DatabaseError) else sqlite3.DatabaseError()
+            raise LibraryError(f"{self.folder / CATALOG}: {error}; {advice(wrong)}") from error
 
 
 def create_catalog(folder: Path, meta: Meta) -> None:
@@ -270,16 +337,33 @@ def create_catalog(folder: Path, meta: Meta) -> None:
         db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
         db.executemany(
             "INSERT INTO meta VALUES (?, ?)",
-            [("format", FORMAT), ("model", meta.model_id), ("dim", meta.dim), ("hop", meta.hop)],
+            [
+                ("format", FORMAT),
+                ("model", meta.model_id),
+                ("dim", meta.dim),
+                ("hop", meta.hop),
+                ("profile", meta.profile.name),
+            ],
         )
     finally:
         db.close()
     new.replace(folder / CATALOG)
+    flush(folder)
 
 
-def _track(row: tuple[Any, ...]) -> Track:
-    path, duration, *tags = row
-    return Track(Path(os.fsdecode(path)), duration, Tags(*tags))
+def _listed(row: tuple[Any, ...]) -> Listed:
+    """Whatever a damaged or a crafted catalog holds in place of what it should is refused."""
+    number, segment, first, rows, size, mtime_ns, content, added, path, duration, *tags = row
+    try:
+        return Listed(
+            Track(Path(os.fsdecode(path)), float(duration), Tags(*map(str, tags))),
+            Stamp(int(size), int(mtime_ns)),
+            bytes(content),
+            float(added),
+            Extent(int(number), int(segment), int(first), int(rows)),
+        )
+    except (TypeError, ValueError) as error:
+        raise sqlite3.DatabaseError("a track's row holds values of another kind") from error
 
 
 def _storable(text: str) -> str:

@@ -3,7 +3,7 @@
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from fingerprint.errors import LibraryError
-from fingerprint.library.segments import delete_files, open_segment, strays, write_segment
-from fingerprint.library.store import Catalog, Extent, SegmentInfo, Stamp, advice
-from fingerprint.types import Floats, Track
+from fingerprint.library.profiles import Codes, encode
+from fingerprint.library.records import Extent, SegmentInfo, Stamp
+from fingerprint.library.segments import delete_files, open_codes, strays, write_segment
+from fingerprint.library.store import Catalog, advice
+from fingerprint.types import Floats, Tags, Track
 
 LOCK = "writer.lock"
 MOST_SMALL = 8  # segments; every one costs each query a search of its index
@@ -22,23 +24,56 @@ FULL_ROWS = 500_000  # rows a merge makes at most, about 36 h; 256 MB of memory 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
-    """A track on its way into a library, with its embeddings (rows, dim) and its file's stamp."""
+    """A track on its way into a library, with its embeddings (rows, dim) and its file's stamp.
+
+    `content` is the digest of the decoded audio, empty where it is not known.
+    """
 
     track: Track
     stamp: Stamp
     vectors: Floats
+    content: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Relabel:
+    """A track whose recording is now in another file, or has other tags."""
+
+    track_id: int
+    path: Path
+    stamp: Stamp
+    tags: Tags
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A file that holds the recording of the track at the path `of`."""
+
+    path: Path
+    stamp: Stamp
+    of: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What is done in one transaction, in this order: relabel, remove, add, note copies."""
+
+    relabels: Sequence[Relabel] = ()
+    removed: Sequence[int] = ()  # track ids
+    entries: Sequence[Entry] = ()
+    copies: Sequence[Copy] = ()
 
 
 class Writer:
     """The one writer of a library; made by `writing`."""
 
-    def __init__(self, catalog: Catalog, *, trees: int) -> None:
-        self._catalog = catalog
-        self._trees = trees
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self._meta = catalog.meta
 
     def stamps(self) -> dict[Path, Stamp]:
-        """Every track's file as it was when it was indexed."""
-        return self._catalog.stamps()
+        """Every track's file, and every copy, as it was when it was indexed."""
+        return self.catalog.stamps()
 
     def add(self, entries: Sequence[Entry]) -> None:
         """Add tracks as one new segment; a track of a path that is there already replaces it.
@@ -47,76 +82,115 @@ class Writer:
             LibraryError: the disk is full or fails; the library is as it was.
             ValueError: an entry has no rows, or rows of another size than the library's.
         """
-        if not entries:
-            return
-        for entry in entries:
-            if not len(entry.vectors) or entry.vectors.shape[1:] != (self._catalog.meta.dim,):
-                raise ValueError(f"{entry.track.path}: embeddings of shape {entry.vectors.shape}")
-        vectors = np.concatenate([entry.vectors for entry in entries])
-        segment = self._write(vectors)
-        first, now = 0, time.time()
-        with self._committed():
-            self._catalog.insert_segment(segment)
-            for entry in entries:
-                place = (segment.id, first, len(entry.vectors))
-                self._catalog.insert_track(entry.track, entry.stamp, place, added=now)
-                first += len(entry.vectors)
+        self.apply(Changes(entries=entries))
 
     def remove(self, paths: Iterable[Path]) -> int:
         """Remove the tracks of these files; returns how many there were."""
         with self._committed():
-            return sum(self._catalog.delete_track(absolute(path)) for path in paths)
+            return sum(self.catalog.delete_path(absolute(path)) for path in paths)
+
+    def apply(self, changes: Changes) -> int:
+        """Do all of it or, if it fails, nothing; returns how many tracks were removed by number.
+
+        Raises:
+            LibraryError, ValueError: as `add`.
+        """
+        if changes == Changes():
+            return 0
+        for entry in changes.entries:
+            if not len(entry.vectors) or entry.vectors.shape[1:] != (self._meta.dim,):
+                raise ValueError(f"{entry.track.path}: embeddings of shape {entry.vectors.shape}")
+        codes = [encode(entry.vectors, self._meta.profile) for entry in changes.entries]
+        segment = self._write(np.concatenate(codes)) if codes else None
+        with self._committed():
+            self.catalog.relabel_tracks(
+                (one.track_id, one.path, one.stamp, one.tags) for one in changes.relabels
+            )
+            removed = self.catalog.delete_tracks(changes.removed)
+            if segment is not None:
+                self._insert(segment, changes.entries, map(len, codes))
+            for copy in changes.copies:
+                if (original := self.catalog.by_path(copy.of)) is not None:
+                    self.catalog.insert_copy(copy.path, copy.stamp, original.id)
+        return removed
 
     def merge(self) -> None:
         """Make one segment of many small ones and drop removed rows, as `choose_merge` says."""
         while True:
-            segments, extents = self._catalog.layout()
+            segments, extents = self.catalog.layout()
             chosen = choose_merge(segments, extents)
             if not chosen:
                 return
-            self._merge(chosen, [e for e in extents if e.segment in {s.id for s in chosen}])
+            self.rewrite(chosen, extents)
+
+    def compact(self, on_progress: Callable[[int, int], None] = lambda _done, _all: None) -> None:
+        """Drop every removed row and make as few segments as `FULL_ROWS` allows.
+
+        `on_progress` is told how many rows are rewritten, and how many are to be.
+        """
+        segments, extents = self.catalog.layout()
+        groups = choose_compaction(segments, extents)
+        done, total = 0, sum(segment.rows for group in groups for segment in group)
+        for group in groups:
+            on_progress(done, total)
+            self.rewrite(group, extents)
+            done += sum(segment.rows for segment in group)
+        on_progress(done, total)
+
+    def rewrite(self, chosen: Sequence[SegmentInfo], extents: Sequence[Extent]) -> None:
+        """Make one new segment of the living rows of some, with a new index.
+
+        Codes are copied, so nothing is lost however often; the old indices are not looked at.
+        """
+        folder, profile = self.catalog.folder, self._meta.profile
+        opened = {info.id: open_codes(folder, info, self._meta) for info in chosen}
+        moved = [extent for extent in extents if extent.segment in opened]
+        pieces = []
+        for extent in moved:
+            first = extent.first_row // profile.step
+            pieces.append(opened[extent.segment][first : first + profile.stored(extent.rows)])
+        segment = self._write(np.concatenate(pieces)) if pieces else None
+        first = 0
+        with self._committed():
+            if segment is not None:
+                self.catalog.insert_segment(segment)
+                for extent, piece in zip(moved, pieces, strict=True):
+                    place = {"segment": segment.id, "first_row": first}
+                    self.catalog.move_track(extent.track_id, **place)
+                    first += len(piece) * profile.step
 
     def sweep(self) -> None:
         """Delete the files of segments that the catalog does not have."""
-        segments, _ = self._catalog.layout()
-        delete_files(strays(self._catalog.folder, (segment.id for segment in segments)))
+        segments, _ = self.catalog.layout()
+        delete_files(strays(self.catalog.folder, (segment.id for segment in segments)))
 
-    def _merge(self, chosen: Sequence[SegmentInfo], extents: Sequence[Extent]) -> None:
-        opened = {
-            info.id: open_segment(self._catalog.folder, info, self._catalog.meta.dim).vectors
-            for info in chosen
-        }
-        vectors = np.empty((sum(e.rows for e in extents), self._catalog.meta.dim), np.float32)
-        firsts = []
-        first = 0
-        for extent in extents:
-            old = slice(extent.first_row, extent.first_row + extent.rows)
-            vectors[first : first + extent.rows] = opened[extent.segment][old]
-            firsts.append(first)
-            first += extent.rows
-        segment = self._write(vectors)
-        with self._committed():
-            self._catalog.insert_segment(segment)
-            for extent, first in zip(extents, firsts, strict=True):
-                self._catalog.move_track(extent.track_id, segment=segment.id, first_row=first)
+    def _insert(
+        self, segment: SegmentInfo, entries: Sequence[Entry], stored: Iterable[int]
+    ) -> None:
+        self.catalog.insert_segment(segment)
+        first, now = 0, time.time()
+        for entry, rows in zip(entries, stored, strict=True):
+            place = (segment.id, first, len(entry.vectors))
+            self.catalog.insert_track(entry.track, entry.stamp, entry.content, place, added=now)
+            first += rows * self._meta.profile.step
 
-    def _write(self, vectors: Floats) -> SegmentInfo:
-        number = self._catalog.next_segment()
-        return write_segment(self._catalog.folder, number, vectors, trees=self._trees)
+    def _write(self, codes: Codes) -> SegmentInfo:
+        number = self.catalog.next_segment()
+        return write_segment(self.catalog.folder, number, codes, self._meta)
 
     @contextmanager
     def _committed(self) -> Iterator[None]:
         """A transaction; segments that no track is left in go with it, and their files after it."""
         try:
-            with self._catalog.transaction():
+            with self.catalog.transaction():
                 yield
-                self._catalog.delete_empty_segments()
+                self.catalog.delete_empty_segments()
         finally:
             self.sweep()
 
 
 @contextmanager
-def writing(folder: Path, *, trees: int) -> Iterator[Writer]:
+def writing(folder: Path) -> Iterator[Writer]:
     """Be the library's one writer for a while; readers go on undisturbed.
 
     What a killed run left half-written is deleted first.
@@ -127,7 +201,7 @@ def writing(folder: Path, *, trees: int) -> Iterator[Writer]:
     with locked(folder):
         catalog = Catalog(folder)
         try:
-            writer = Writer(catalog, trees=trees)
+            writer = Writer(catalog)
             writer.sweep()
             yield writer
         finally:
@@ -147,9 +221,7 @@ def choose_merge(segments: Sequence[SegmentInfo], extents: Sequence[Extent]) -> 
     one that is no larger than all of those together. So a row is rewritten only when its segment
     about doubles: a number of times that grows with the logarithm of the library.
     """
-    living = dict.fromkeys((segment.id for segment in segments), 0)
-    for extent in extents:
-        living[extent.segment] += extent.rows
+    living = living_rows(segments, extents)
     dead = [s for s in segments if living[s.id] < s.rows / 2]
     small = [s for s in segments if s not in dead and living[s.id] < FULL_ROWS / 2]
     small.sort(key=lambda s: (living[s.id], s.id))
@@ -163,6 +235,34 @@ def choose_merge(segments: Sequence[SegmentInfo], extents: Sequence[Extent]) -> 
         chosen.append(segment)
         rows += living[segment.id]
     return chosen
+
+
+def choose_compaction(
+    segments: Sequence[SegmentInfo], extents: Sequence[Extent]
+) -> list[list[SegmentInfo]]:
+    """Groups of segments to make one of each: every one with dead rows, and the small ones.
+
+    A group holds at most `FULL_ROWS` living rows, unless it is a single segment.
+    """
+    living = living_rows(segments, extents)
+    todo = [s for s in segments if living[s.id] < max(0.99 * s.rows, FULL_ROWS / 2)]
+    groups: list[list[SegmentInfo]] = []
+    room = 0
+    for segment in sorted(todo, key=lambda s: (-living[s.id], s.id)):
+        if not groups or living[segment.id] > room:
+            groups.append([])
+            room = FULL_ROWS
+        groups[-1].append(segment)
+        room -= living[segment.id]
+    return [group for group in groups if len(group) > 1 or living[group[0].id] < group[0].rows]
+
+
+def living_rows(segments: Sequence[SegmentInfo], extents: Sequence[Extent]) -> dict[int, int]:
+    """Rows of each segment that belong to a track."""
+    living = dict.fromkeys((segment.id for segment in segments), 0)
+    for extent in extents:
+        living[extent.segment] += extent.rows
+    return living
 
 
 @contextmanager

@@ -5,13 +5,18 @@ match a query equally well, and that must not make either less believable.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fingerprint.types import Candidate, Floats, Ints, Rows
+from fingerprint.types import Candidate, Floats, Hits, Ints, Rows
 
 SAME = 0.95  # mean cosine; copies measure 0.99, other tracks of one game up to 0.86
+SHARED = 0.9  # of the longer of two recordings, at least, that both must have to be the same
+PROBES = 16  # rows of a recording that are looked up to find its twins
+TRIED = 6  # places that most of them agree on, and that are compared
+COMPARED = 128  # rows, at most, over the whole of what two recordings share
 
 
 def same_recordings(
@@ -62,3 +67,90 @@ def _stretch(
     length = np.linalg.norm(mixed, axis=1, keepdims=True)
     unit: Floats = (mixed / np.maximum(length, 1e-6)).astype(np.float32)
     return unit
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """A track that is the same recording: mean cosine, and the share of the longer one compared."""
+
+    track: int  # number in `Rows`
+    cosine: float
+    shared: float
+
+
+def twins_of(
+    recording: Floats,
+    lookup: Callable[[Floats], Hits],
+    rows: Rows,
+    vectors: Callable[[Ints], Floats],
+    *,
+    grid: int = 1,
+) -> list[Twin]:
+    """The tracks that are the same recording from end to end, the most similar first.
+
+    Neighbours of a few of the recording's rows vote for tracks and shifts; a shift is then measured
+    to a fraction of a row and the two compared all along. A recording that is part of a longer one
+    is no twin of it.
+
+    Args:
+        recording: (N, D), a hop apart.
+        lookup: rows (M, D) to their nearest neighbours in the library.
+        rows: which library rows are whose.
+        vectors: row numbers (K,) to stored vectors (K, D).
+        grid: rows between those that `lookup` can find.
+    """
+    audible = np.flatnonzero(recording.any(axis=1))
+    if not len(audible):
+        return []
+    probes = np.unique(audible[np.linspace(0, len(audible) - 1, PROBES).astype(np.int64)])
+    hits = lookup(recording[probes])
+    track = np.searchsorted(rows.starts, hits.row, side="right") - 1
+    shift = hits.row - rows.starts[track] - probes[hits.query]  # rows from its start to the track's
+    votes, count = np.unique(np.stack([track, shift // grid]), axis=1, return_counts=True)
+    found: dict[int, Twin] = {}
+    for place in np.argsort(-count, kind="stable")[:TRIED]:
+        number, coarse = votes[:, place].tolist()
+        twin = _twin(recording, number, coarse * grid, rows, vectors, grid)
+        if twin is not None and twin.cosine > getattr(found.get(number), "cosine", 0):
+            found[number] = twin
+    return sorted(found.values(), key=lambda twin: -twin.cosine)
+
+
+def _twin(
+    recording: Floats,
+    track: int,
+    shift: int,
+    rows: Rows,
+    vectors: Callable[[Ints], Floats],
+    grid: int,
+) -> Twin | None:
+    """The track as a twin at the best shift near this one; None if it is another recording."""
+    start, end = rows.starts[track : track + 2].tolist()
+    first, last = max(0, shift), min(end - start, shift + len(recording))
+    shared = (last - first) / max(end - start, len(recording))
+    if shared < SHARED:
+        return None
+    place = np.unique(np.linspace(first, last - 1, COMPARED).astype(np.int64))
+    stored = vectors(start + place)
+    near = np.arange(shift - grid, shift + 2 * grid, dtype=np.float64)
+    best = near[np.argmax([_likeness(recording, stored, place - lag) for lag in near])]
+    lags = best + np.arange(-8, 9) / 8
+    cosine = max(_likeness(recording, stored, place - lag) for lag in lags)
+    # What rows from other moments have in common says nothing, and all rows may have much.
+    chance = max(0.0, _likeness(recording, stored, (place - best)[::-1]))
+    same = cosine - chance >= SAME * (1 - chance)
+    return Twin(track, cosine, shared) if same else None
+
+
+def _likeness(recording: Floats, stored: Floats, position: NDArray[np.float64]) -> float:
+    """Mean cosine of stored rows with the recording at fractional rows; 0 if nothing is there."""
+    below = np.floor(position).astype(np.int64)
+    inside = (below >= 0) & (below + 1 < len(recording))
+    share = (position - below)[inside, None]
+    mixed = (1 - share) * recording[below[inside]] + share * recording[below[inside] + 1]
+    audible = mixed.any(axis=1) & stored[inside].any(axis=1)
+    if not audible.any():
+        return 0.0
+    mixed, other = mixed[audible], stored[inside][audible]
+    length = np.linalg.norm(mixed, axis=1) * np.linalg.norm(other, axis=1)
+    return float(np.mean(np.sum(mixed * other, axis=1) / length))

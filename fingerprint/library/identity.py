@@ -1,0 +1,65 @@
+"""Is this recording in the library already? By its content, and by its sound."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fingerprint.library.library import Library
+from fingerprint.library.snapshot import REMOVED, Snapshot, best_per_query
+from fingerprint.library.writer import Entry
+from fingerprint.search.copies import Twin, twins_of
+from fingerprint.types import Floats, Hits, Ints, Rows
+
+NEIGHBOURS = 5  # of each row that is looked up
+INSPECTED = 2_000  # nodes of the index a row
+
+
+def twin_in_library(library: Library, vectors: Floats) -> int | None:
+    """The id of the track that is most surely the same recording as these embeddings (N, dim)."""
+    now = library.snapshot()
+    twins = twins_in(now, vectors, grid_of(library))
+    return int(now.owners[twins[0].track]) if twins else None
+
+
+def twins_in(now: Snapshot, vectors: Floats, grid: int) -> list[Twin]:
+    """Every track of a snapshot that is the same recording; `grid` is that of `grid_of`."""
+    if not now.segments:
+        return []
+    found = twins_of(
+        vectors,
+        lambda rows: now.search(rows, neighbours=NEIGHBOURS, search_k=INSPECTED),
+        now.rows,
+        now.vectors,
+        grid=grid,
+    )
+    return [twin for twin in found if now.owners[twin.track] != REMOVED]
+
+
+def grid_of(library: Library) -> int:
+    """Rows between those that the library's index holds."""
+    profile = library.meta.profile
+    return profile.step * profile.index_step
+
+
+def twin_among(entries: Sequence[Entry], vectors: Floats) -> Path | None:
+    """The same among tracks that are not in the library yet, by the path of the track."""
+    if not entries:
+        return None
+    every = np.concatenate([entry.vectors for entry in entries])
+    lengths = [len(entry.vectors) for entry in entries]
+    rows = Rows(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+
+    def stored(numbers: Ints) -> Floats:
+        return every[numbers]
+
+    twins = twins_of(vectors, lambda probes: _nearest(probes, every), rows, stored)
+    return entries[twins[0].track].track.path if twins else None
+
+
+def _nearest(probes: Floats, rows: Floats) -> Hits:
+    cosines = probes @ rows.T  # (M, R)
+    kept = np.argpartition(-cosines, min(NEIGHBOURS, len(rows) - 1), axis=1)[:, :NEIGHBOURS]
+    query = np.repeat(np.arange(len(probes)), kept.shape[1])
+    row = kept.ravel().astype(np.int64)
+    return best_per_query(Hits(query, row, cosines[query, row]), NEIGHBOURS)

@@ -1,0 +1,89 @@
+"""What a library's catalog says of segments, files and tracks: small frozen records."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from fingerprint.library.profiles import Profile
+from fingerprint.types import Track
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What a library is made for: embeddings of one model, `dim` wide, one every `hop` seconds."""
+
+    model_id: str
+    dim: int
+    hop: float  # s
+    profile: Profile
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """A segment's file as it was written; digests by `segments.digest` and SHA-256."""
+
+    suffix: str
+    bytes: int
+    digest: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentInfo:
+    """A segment and its files; `rows` are a hop apart, whether stored or not."""
+
+    id: int
+    rows: int
+    files: tuple[FileInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Where a track's embeddings lie: `rows` rows of a segment, from `first_row` on."""
+
+    track_id: int
+    segment: int
+    first_row: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What tells a changed file from an unchanged one."""
+
+    size: int  # bytes
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Raises OSError if there is no such file."""
+        status = path.stat()
+        return cls(status.st_size, status.st_mtime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """All that the catalog says of a track; `content` is the digest of its decoded audio."""
+
+    track: Track
+    stamp: Stamp
+    content: bytes
+    added: float  # s since 1970
+    place: Extent
+
+    @property
+    def id(self) -> int:
+        return self.place.track_id
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryInfo:
+    """A library in numbers."""
+
+    tracks: int
+    hours: float  # of audio
+    bytes: int  # on disk
+    segments: int
+    profile: str
+    model_id: str
+    format: int
