@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fingerprint.errors import ConfigError
@@ -170,6 +169,8 @@ def load_config(path: Path, kind: type[T]) -> T:
     Raises:
         ConfigError: the file is missing or not YAML, or a key or value is wrong.
     """
+    import yaml
+
     try:
         # Through JSON, so that strict mode takes a list for a tuple but not a string for a number.
         return kind.model_validate_json(json.dumps(_document(path)))
@@ -182,6 +183,8 @@ def load_config(path: Path, kind: type[T]) -> T:
 
 
 def _document(path: Path) -> Any:
+    import yaml
+
     document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     if not isinstance(document, dict) or "base" not in document:
         return document

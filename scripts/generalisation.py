@@ -17,7 +17,8 @@ import numpy as np
 
 from fingerprint.corpus import Corpus, Recordings
 from fingerprint.errors import FingerprintError
-from fingerprint.model.fingerprinter import DEFAULT_WEIGHTS, Fingerprinter
+from fingerprint.model.fingerprinter import DEFAULT_WEIGHTS
+from fingerprint.model.torch_network import TorchNetwork
 from fingerprint.training.batches import load_material
 from fingerprint.training.pairs import Material
 from fingerprint.training.validation import Validation
@@ -32,10 +33,11 @@ PROJECT = Path(__file__).resolve().parents[1]
 def main(corpus: Path, weights: Path, draws: int) -> None:
     """Measure the gap between what was trained on and what was not."""
     try:
-        model = Fingerprinter.load(weights)
+        model = TorchNetwork.load(weights)
         opened = Corpus.open(corpus)
         trained, unheard = (
-            load_material(opened, model.sample_rate, role) for role in ("train", "validation")
+            load_material(opened, model.about.config.frontend.sample_rate, role)
+            for role in ("train", "validation")
         )
     except FingerprintError as error:
         raise click.ClickException(str(error)) from error
@@ -58,7 +60,7 @@ def draw(music: Recordings, count: int, rng: np.random.Generator) -> Recordings:
     return Recordings(np.concatenate(parts), starts, tuple(music.files[i] for i in chosen))
 
 
-def hit_rate(model: Fingerprinter, material: Material) -> float:
+def hit_rate(model: TorchNetwork, material: Material) -> float:
     """The validation hit rate on some material."""
     validation = Validation.make(material, model.frontend, model.embedder)
     return validation.hit_rate(model.embedder)

@@ -20,7 +20,7 @@ from torch import Tensor
 from fingerprint.config import TrainConfig, load_config
 from fingerprint.corpus import Corpus
 from fingerprint.errors import FingerprintError
-from fingerprint.model.fingerprinter import pick_device
+from fingerprint.machine import pick_device
 from fingerprint.model.frontend import Frontend
 from fingerprint.training.batches import Plan, load_material
 from fingerprint.training.degrade import degrade
@@ -45,7 +45,7 @@ def main(config_path: Path, corpus: Path, device: str, threads: int, rounds: int
     torch.set_num_threads(threads)
     try:
         config = load_config(config_path, TrainConfig).model_copy(update={"start": ""})
-        bench = Bench(config, Corpus.open(corpus), pick_device(device), rounds)
+        bench = Bench(config, Corpus.open(corpus), torch.device(pick_device(device)), rounds)
     except FingerprintError as error:
         raise click.ClickException(str(error)) from error
     parts = bench.parts()

@@ -241,4 +241,3 @@ def test_calibration_asks_training_and_validation_tracks_only(
     with Library.open(tmp_path / "library", model) as library:
         held = {track.path for track in library.tracks()}
     assert held == {file.path for role in ("train", "validation") for file in corpus.music(role)}  # type: ignore[arg-type]
-    assert model.calibrated(calibration).id == model.id

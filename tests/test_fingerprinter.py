@@ -1,6 +1,7 @@
 """The model as its users see it: geometry, invariances, checkpoint round-trips."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from fingerprint.errors import ModelError
 from fingerprint.model.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from fingerprint.model.embedder import create_embedder
 from fingerprint.model.fingerprinter import QUERY_SHIFTS, Fingerprinter
+from fingerprint.model.torch_network import TorchNetwork
 from fingerprint.search.confidence import Calibration
 from fingerprint.types import Clip, Floats
 
@@ -19,8 +21,13 @@ SMALL = ModelConfig(embedder=EmbedderConfig(stem=8, widths=(8, 16, 16), depth=1,
 
 
 @pytest.fixture(scope="module")
-def model() -> Fingerprinter:
-    return Fingerprinter.create(SMALL, seed=0)
+def network() -> TorchNetwork:
+    return TorchNetwork.create(SMALL, seed=0)
+
+
+@pytest.fixture(scope="module")
+def model(network: TorchNetwork) -> Fingerprinter:
+    return Fingerprinter(network)
 
 
 @pytest.fixture(scope="module")
@@ -128,16 +135,16 @@ def test_a_saved_model_is_the_same_model(model: Fingerprinter, music: Clip, tmp_
 
 
 def test_the_id_follows_weights_and_configuration_but_not_the_calibration(
-    model: Fingerprinter,
+    network: TorchNetwork,
 ) -> None:
-    given = model.checkpoint
+    given = network.checkpoint
     moved = {name: tensor.clone() for name, tensor in given.weights.items()}
     moved["head.bias"][0] += 0.5
     other_config = ModelConfig(frontend=FrontendConfig(f_min=200.0), embedder=SMALL.embedder)
-    assert Checkpoint(given.config, moved, given.calibration).id != model.id
-    assert Checkpoint(other_config, given.weights, given.calibration).id != model.id
+    assert Checkpoint(given.config, moved, given.calibration).id != given.id
+    assert Checkpoint(other_config, given.weights, given.calibration).id != given.id
     fitted = Calibration(intercept=-1.0)
-    assert Checkpoint(given.config, given.weights, fitted).id == model.id
+    assert Checkpoint(given.config, given.weights, fitted).id == given.id
 
 
 def test_bad_model_files_are_named_in_one_line(model: Fingerprinter, tmp_path: Path) -> None:
@@ -158,10 +165,10 @@ def test_bad_model_files_are_named_in_one_line(model: Fingerprinter, tmp_path: P
         Fingerprinter.load(path)
 
 
-def test_weights_of_another_shape_are_refused(model: Fingerprinter, tmp_path: Path) -> None:
+def test_weights_of_another_shape_are_refused(network: TorchNetwork, tmp_path: Path) -> None:
     other = ModelConfig(embedder=EmbedderConfig(stem=8, widths=(8, 16, 16), depth=1, dim=16))
     path = tmp_path / "m.pt"
-    write_checkpoint(Checkpoint(other, model.checkpoint.weights, model.calibration), path)
+    write_checkpoint(replace(network.checkpoint, config=other), path)
     assert read_checkpoint(path).config == other
     with pytest.raises(ModelError, match="do not fit its configuration"):
         Fingerprinter.load(path)

@@ -1,5 +1,6 @@
 """`fingerprint calibrate`: fit a model's confidence."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -44,6 +45,7 @@ def calibrate_command(
     opened = Corpus.open(corpus)
     from fingerprint.cli.opening import open_model
     from fingerprint.evaluation.calibrate import calibrate
+    from fingerprint.model.checkpoint import read_checkpoint, write_checkpoint
 
     fingerprinter = open_model(model, device)
     with ProgressLine() as line:
@@ -57,5 +59,5 @@ def calibrate_command(
                 now.done, now.total, f"{now.stage} {now.done:,}/{now.total:,}"
             ),
         )
-    fingerprinter.calibrated(calibration).save(model)
+    write_checkpoint(replace(read_checkpoint(model), calibration=calibration), model)
     click.echo(f"Calibrated {display_name(model)}: {calibration.model_dump_json()}")

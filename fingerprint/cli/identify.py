@@ -116,7 +116,8 @@ def _answers(
     as_json: bool,
 ) -> Iterator[Answer]:
     try:
-        library = open_library(folder, model, device)
+        # A snippet is too little work for what it takes to start a GPU.
+        library = open_library(folder, model, "cpu" if device == "auto" else device)
     except FingerprintError as error:
         if not as_json:
             raise

@@ -1,9 +1,10 @@
 """Options that several commands share, each with one name, one default and one help text."""
 
-import os
 from pathlib import Path
 
 import click
+
+from fingerprint.machine import available_cores
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -14,11 +15,6 @@ def default_library() -> Path:
     import platformdirs
 
     return platformdirs.user_data_path("fingerprint") / "library"
-
-
-def available_cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 library_option = click.option(
@@ -37,7 +33,7 @@ model_option = click.option(
     envvar="FINGERPRINT_MODEL",
     show_default="the one that ships with the package",
     show_envvar=True,
-    help="Checkpoint of the model that makes the fingerprints.",
+    help="File of the model that makes the fingerprints: a checkpoint (.pt) or an export (.onnx).",
 )
 device_option = click.option(
     "--device",

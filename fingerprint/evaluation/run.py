@@ -186,9 +186,9 @@ def _answers_from_processes(
 ) -> Generator[list[Outcome], None, None]:
     """The same, in the same order."""
     with TemporaryDirectory(prefix="fingerprint-") as shelf:
-        weights = Path(shelf) / "model.pt"
+        weights = Path(shelf) / f"model{model.network.suffix}"
         model.save(weights)
-        work = partial(_answer_here, corpus.root, split, weights, str(model.device), folder)
+        work = partial(_answer_here, corpus.root, split, weights, model.network.device, folder)
         pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_one_thread)
         try:
             yield from pool.map(work, tasks)
@@ -210,11 +210,11 @@ def _open(
     from fingerprint.model.fingerprinter import Fingerprinter
 
     material = Material.load(Corpus.open(corpus), split)
-    return material, Library.open(folder, Fingerprinter.load(weights, device))
+    return material, Library.open(folder, Fingerprinter.load(weights, device, threads=1))
 
 
 def _one_thread() -> None:
-    import torch
+    import torch  # degrades the queries
 
     torch.set_num_threads(1)
 

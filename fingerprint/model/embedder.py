@@ -11,9 +11,13 @@ from torch import Tensor, nn
 
 from fingerprint.config import EmbedderConfig, ModelConfig
 from fingerprint.errors import ModelError
-
-STEM_KERNEL = (4, 4)  # bands, frames
-STEM_STRIDE = (4, 2)
+from fingerprint.model.geometry import (
+    HALVINGS,
+    STEM_KERNEL,
+    STEM_STRIDE,
+    bands_left,
+    stride_and_window,
+)
 
 
 class ResidualBlock(nn.Module):
@@ -61,9 +65,9 @@ class ConvEmbedder(nn.Module):
             nn.ReLU(),
         )
         self.stages = nn.Sequential(*_blocks(config))
-        bands = _bands_left(config, n_bands)
+        bands = bands_left(config, n_bands)
         self.head = nn.Conv1d(config.widths[-1] * bands, config.dim, config.head_frames)
-        self.stride, self.window_frames = _geometry(config)
+        self.stride, self.window_frames = stride_and_window(config)
 
     def forward(self, spectrogram: Tensor) -> Tensor:
         x = self.stages(self.stem(spectrogram.unsqueeze(1)))  # (B, C, bands', N + head_frames - 1)
@@ -99,23 +103,9 @@ def _blocks(config: EmbedderConfig) -> list[ResidualBlock]:
         for block in range(config.depth):
             first = block == 0
             blocks.append(
-                ResidualBlock(channels, width, halve_bands=first, halve_time=first and stage < 2)
+                ResidualBlock(
+                    channels, width, halve_bands=first, halve_time=first and stage < HALVINGS
+                )
             )
             channels = width
     return blocks
-
-
-def _bands_left(config: EmbedderConfig, n_bands: int) -> int:
-    bands = (n_bands - STEM_KERNEL[0]) // STEM_STRIDE[0] + 1
-    for _ in config.widths:
-        bands = (bands + 1) // 2
-    return bands
-
-
-def _geometry(config: EmbedderConfig) -> tuple[int, int]:
-    """Frames from one window to the next, and frames in a window, back from the head."""
-    stride, window = 1, config.head_frames
-    for stage in reversed(range(len(config.widths))):
-        if stage < 2:
-            stride, window = 2 * stride, 2 * (window + 2) + 1
-    return stride * STEM_STRIDE[1], (window - 1) * STEM_STRIDE[1] + STEM_KERNEL[1]

@@ -6,78 +6,88 @@ a `query_hop` from the library's grid wherever the query was cut.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fingerprint.config import ModelConfig
 from fingerprint.errors import ModelError
-from fingerprint.model.checkpoint import Checkpoint, half, read_checkpoint, write_checkpoint
-from fingerprint.model.embedder import ConvEmbedder, create_embedder, load_weights
-from fingerprint.model.frontend import Frontend
+from fingerprint.machine import available_cores, pick_device
+from fingerprint.model.geometry import Geometry
+from fingerprint.model.network import Network
 from fingerprint.search.confidence import Calibration
 from fingerprint.types import Clip, Fingerprint, Floats
 
 WEIGHTS = Path(__file__).parent / "weights"
-DEFAULT_WEIGHTS = WEIGHTS / "default.pt"
+DEFAULT_WEIGHTS = WEIGHTS / "default.pt"  # with default.onnx, its twin, beside it
 QUERY_SHIFTS = 4  # query rows to a library row
-BLOCK_ROWS = 240  # library rows embedded at a time; bounds memory, about a minute of audio
 SILENCE_RMS = 10 ** (-75 / 20)  # of full scale; windows below it hold nothing to recognise
 
 
 class Fingerprinter:
-    """Front-end and embedder with the id of their checkpoint.
+    """A network with the bookkeeping around it: stretches, padding, silence.
 
     Build it with `default`, `load` or `create`.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
-        self.checkpoint = checkpoint
-        self.config = checkpoint.config
-        self.id = checkpoint.id
-        self.calibration = checkpoint.calibration
-        self.device = pick_device(device)
-        self.frontend = Frontend(self.config.frontend).to(self.device).eval()
-        self.embedder = ConvEmbedder(self.config.embedder, self.config.frontend.n_bands)
-        load_weights(self.embedder, checkpoint.weights)
-        self.embedder.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        self.card = ""
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.geometry = Geometry.of(self.config)
 
     @classmethod
-    def default(cls, device: str = "auto") -> Self:
+    def default(cls, device: str = "auto", *, threads: int = 0) -> Self:
         """The model that ships with the package."""
-        return cls.load(DEFAULT_WEIGHTS, device)
+        return cls.load(DEFAULT_WEIGHTS, device, threads=threads)
 
     @classmethod
-    def load(cls, path: Path, device: str = "auto") -> Self:
-        """Read a model file, and its model card from the Markdown file beside it.
+    def load(cls, path: Path, device: str = "auto", *, threads: int = 0) -> Self:
+        """Read a model file: a checkpoint (.pt) or an export (.onnx).
+
+        An export runs on the CPU, on ONNX Runtime. A checkpoint runs on torch; but on the CPU its
+        export takes its place, if one of the same name lies beside it and was made of it.
+
+        Args:
+            path: the file.
+            device: "cpu", "cuda", or "auto": CUDA where there is one.
+            threads: that share the work of one call on the CPU; 0: as many as there are cores.
 
         Raises:
-            ModelError: missing, damaged, or of another format version.
+            ModelError: missing, damaged, of another format version, or not for that device.
         """
-        model = cls(read_checkpoint(path), device)
-        card = path.with_suffix(".md")
-        model.card = card.read_text(encoding="utf-8") if card.is_file() else ""
-        return model
+        target = "cpu" if path.suffix == ".onnx" and device == "auto" else pick_device(device)
+        return cls(_open(path, target, threads or available_cores()))
 
     @classmethod
     def create(cls, config: ModelConfig, seed: int = 0, device: str = "cpu") -> Self:
-        """An untrained model."""
-        weights = half(create_embedder(config, seed).state_dict())
-        return cls(Checkpoint(config, weights, Calibration()), device)
+        """An untrained model, on torch."""
+        from fingerprint.model.torch_network import TorchNetwork
+
+        return cls(TorchNetwork.create(config, seed, device))
 
     def save(self, path: Path) -> None:
-        """Write the model file."""
-        write_checkpoint(self.checkpoint, path)
+        """Write the model file, of the network's own kind."""
+        self.network.save(path)
 
-    def calibrated(self, calibration: Calibration) -> Self:
-        """The same model, with the same id, that judges evidence by another calibration."""
-        return type(self)(replace(self.checkpoint, calibration=calibration), str(self.device))
+    @property
+    def id(self) -> str:
+        """Digest of configuration and weights, by which a library knows its model."""
+        return self.network.about.id
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.network.about.config
+
+    @property
+    def calibration(self) -> Calibration:
+        return self.network.about.calibration
+
+    @property
+    def card(self) -> str:
+        """The model card in Markdown, if there is one."""
+        return self.network.about.card
 
     @property
     def sample_rate(self) -> int:
@@ -92,7 +102,7 @@ class Fingerprinter:
     @property
     def hop(self) -> float:
         """Seconds between a library fingerprint's rows."""
-        return self.embedder.stride / self.config.frontend.frame_rate
+        return self.geometry.stride / self.config.frontend.frame_rate
 
     @property
     def query_hop(self) -> float:
@@ -102,7 +112,7 @@ class Fingerprinter:
     @property
     def window(self) -> float:
         """Seconds that a row describes."""
-        return self.frontend.samples(self.embedder.window_frames) / self.sample_rate
+        return self._window / self.sample_rate
 
     def embed(self, clip: Clip) -> Fingerprint:
         """Library rows of a recording; a recording shorter than a window gives one row.
@@ -118,11 +128,10 @@ class Fingerprinter:
         Raises:
             ValueError: a block has another sample rate than the model.
         """
-        rows = [self._rows(stretch) for stretch in self._stretches(blocks)]
+        rows = [self._stretch_rows(stretch) for stretch in self._stretches(blocks)]
         vectors = np.concatenate(rows) if rows else np.zeros((0, self.dim), np.float32)
         return Fingerprint(vectors, self.hop)
 
-    @torch.inference_mode()
     def embed_query(self, clip: Clip) -> Fingerprint:
         """Dense rows of a snippet.
 
@@ -133,47 +142,37 @@ class Fingerprinter:
             ValueError: the clip has another sample rate than the model.
         """
         self._check(clip)
-        samples = _at_least(clip.samples, self.frontend.samples(1))
-        spectrogram = self.frontend(self._tensor(samples))
-        window, stride = self.embedder.window_frames, self.embedder.stride
-        missing = max(0, window + stride - 1 - spectrogram.shape[2])
-        before = missing // 2
-        spectrogram = torch.nn.functional.pad(spectrogram, (before, missing - before))
-        step = stride // QUERY_SHIFTS
-        count = (spectrogram.shape[2] - window) // step + 1
-        vectors = np.zeros((count, self.dim), np.float32)
-        for shift in range(QUERY_SHIFTS):
-            rows = self.embedder(spectrogram[..., shift * step :])[0].cpu().numpy()
-            vectors[shift::QUERY_SHIFTS] = rows[: len(vectors[shift::QUERY_SHIFTS])]
-        first = -before * self.config.frontend.hop
-        silent = _silent(samples, first, step * self.config.frontend.hop, self._window, count)
-        vectors[silent] = 0
-        return Fingerprint(vectors, self.query_hop, first / self.sample_rate)
+        where = self.geometry
+        samples = _at_least(clip.samples, where.samples(1))
+        frames = where.frames(len(samples))
+        missing = max(0, where.window + where.stride - 1 - frames)
+        first, step = -(missing // 2), where.stride // QUERY_SHIFTS
+        count = (frames + missing - where.window) // step + 1
+        vectors = self._rows(samples, first, step, count)
+        return Fingerprint(vectors, self.query_hop, first * where.hop / self.sample_rate)
 
     @property
     def _window(self) -> int:
-        return self.frontend.samples(self.embedder.window_frames)
+        return self.geometry.samples(self.geometry.window)
 
     def _check(self, clip: Clip) -> None:
         if clip.sample_rate != self.sample_rate:
             raise ValueError(f"need a clip at {self.sample_rate} Hz, got {clip.sample_rate} Hz")
 
-    def _tensor(self, samples: Floats) -> Tensor:
-        return torch.from_numpy(np.array(samples, np.float32)).to(self.device)[None]
-
     def _stretches(self, blocks: Iterable[Clip]) -> Iterator["_Stretch"]:
-        """Cut blocks into overlapping stretches of `BLOCK_ROWS` rows with their surroundings."""
-        row = self.embedder.stride * self.config.frontend.hop  # samples
-        halo_rows = -(-self.frontend.halo // self.embedder.stride)
+        """Cut blocks into overlapping stretches of `block_rows` rows with their surroundings."""
+        row = self.geometry.stride * self.geometry.hop  # samples
+        halo_rows = -(-self.geometry.halo // self.geometry.stride)
+        most = self.network.block_rows
         buffer = np.zeros(0, np.float32)
         origin, done = 0, 0  # row at which the buffer begins; rows embedded so far
-        need = (BLOCK_ROWS + halo_rows) * row + self._window
+        need = (most + halo_rows) * row + self._window
         for block in blocks:
             self._check(block)
             buffer = np.concatenate([buffer, block.samples])
             while len(buffer) >= (done - origin) * row + need:
-                yield _Stretch(buffer[: (done - origin) * row + need], done - origin, BLOCK_ROWS)
-                done += BLOCK_ROWS
+                yield _Stretch(buffer[: (done - origin) * row + need], done - origin, most)
+                done += most
                 drop = max(0, done - halo_rows) - origin
                 buffer, origin = buffer[drop * row :], origin + drop
         left = (len(buffer) - self._window) // row + 1 - (done - origin)
@@ -182,17 +181,16 @@ class Fingerprinter:
         elif done == 0 and len(buffer):
             yield _Stretch(buffer, 0, 1)
 
-    @torch.inference_mode()
-    def _rows(self, stretch: "_Stretch") -> Floats:
-        row = self.embedder.stride * self.config.frontend.hop
-        samples = _at_least(stretch.samples, self.frontend.samples(1))
-        spectrogram = self.frontend(self._tensor(samples))
-        first = stretch.first * self.embedder.stride
-        frames = (stretch.rows - 1) * self.embedder.stride + self.embedder.window_frames
-        cut = spectrogram[..., first : first + frames]
-        cut = torch.nn.functional.pad(cut, (0, frames - cut.shape[2]))
-        vectors: Floats = self.embedder(cut)[0].cpu().numpy().copy()
-        vectors[_silent(samples, stretch.first * row, row, self._window, stretch.rows)] = 0
+    def _stretch_rows(self, stretch: "_Stretch") -> Floats:
+        samples = _at_least(stretch.samples, self.geometry.samples(1))
+        step = self.geometry.stride
+        return self._rows(samples, stretch.first * step, step, stretch.rows)
+
+    def _rows(self, samples: Floats, first: int, step: int, count: int) -> Floats:
+        """Rows (count, dim) from frame `first` on, `step` frames apart; zeros for silence."""
+        vectors = np.array(self.network.rows(samples, first=first, count=count, step=step))
+        hop = self.geometry.hop
+        vectors[_silent(samples, first * hop, step * hop, self._window, count)] = 0
         return vectors
 
 
@@ -205,17 +203,39 @@ class _Stretch:
     rows: int
 
 
-def pick_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU.
+def _open(path: Path, device: str, threads: int) -> Network:
+    """The network in a file."""
+    from fingerprint.model.onnx_network import OnnxNetwork
 
-    Raises:
-        ModelError: CUDA was asked for and there is none.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ModelError("there is no CUDA device here; use --device cpu")
-    return torch.device(name)
+    if path.suffix == OnnxNetwork.suffix:
+        if device != "cpu":
+            raise ModelError(f"{path} runs on the CPU only: for {device} name the checkpoint (.pt)")
+        return OnnxNetwork.load(path, threads=threads)
+    if device == "cpu" and (twin := _twin(path, threads)):
+        return twin
+    try:
+        import torch
+
+        from fingerprint.model.torch_network import TorchNetwork
+    except ImportError as error:
+        raise ModelError(
+            f"{path} needs {error.name}, which is not installed: pip install fingerprint, or name "
+            "a model that `fingerprint export` has made"
+        ) from error
+    if device == "cpu":
+        torch.set_num_threads(threads)
+    return TorchNetwork.load(path, device)
+
+
+def _twin(path: Path, threads: int) -> Network | None:
+    """The export beside a checkpoint; None if there is none, or it is of another checkpoint."""
+    from fingerprint.model.onnx_network import OnnxNetwork, digest_of
+
+    export = path.with_suffix(OnnxNetwork.suffix)
+    if not export.is_file():
+        return None
+    network = OnnxNetwork.load(export, threads=threads)
+    return network if network.source == digest_of(path) else None
 
 
 def _at_least(samples: Floats, length: int) -> Floats:

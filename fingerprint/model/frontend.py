@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fingerprint._torchaudio import import_torchaudio
 from fingerprint.config import FrontendConfig
+from fingerprint.model.geometry import frames_in, halo, reach, samples_of
 
 TINY = 1e-20  # power; keeps digital silence finite without touching 16-bit noise (about 1e-10)
 
@@ -101,7 +102,7 @@ class LogCompression(nn.Module):
     def __init__(self, config: FrontendConfig) -> None:
         super().__init__()
         self.floor = 10 ** (config.floor_db / 10)
-        self.reach = _reach(config)
+        self.reach = reach(config)
 
     def forward(self, power: Tensor, valid: Tensor) -> Tensor:
         level = _local_mean(power.mean(dim=1), valid, self.reach).unsqueeze(1)  # (B, 1, F)
@@ -124,7 +125,7 @@ class PcenCompression(nn.Module):
         decay = torch.exp(-5.0 * torch.arange(frames) / frames)
         self.register_buffer("smoother", decay.flip(0).view(1, 1, -1), persistent=False)
         self.floor = 10 ** (config.floor_db / 10)
-        self.reach = _reach(config)
+        self.reach = reach(config)
 
     def forward(self, power: Tensor, valid: Tensor) -> Tensor:
         level = _local_mean(power.mean(dim=1), valid, self.reach).unsqueeze(1)
@@ -160,7 +161,7 @@ class Frontend(nn.Module):
         self.config = config
         self.bands = bands(config)
         self.compression = compression(config)
-        self.reach = _reach(config)
+        self.reach = reach(config)
 
     def forward(self, waveform: Tensor, valid: Tensor | None = None) -> Tensor:
         with torch.autocast(waveform.device.type, enabled=False):
@@ -180,15 +181,15 @@ class Frontend(nn.Module):
     @property
     def halo(self) -> int:
         """Frames on either side of a stretch that its spectrogram can depend on."""
-        return 4 * self.reach
+        return halo(self.config)
 
     def frames(self, samples: int) -> int:
         """How many frames a waveform of so many samples gives."""
-        return max(0, (samples - self.config.n_fft) // self.config.hop + 1)
+        return frames_in(self.config, samples)
 
     def samples(self, frames: int) -> int:
         """How many samples so many frames span."""
-        return (frames - 1) * self.config.hop + self.config.n_fft
+        return samples_of(self.config, frames)
 
 
 def _spectrum(waveform: Tensor, window: Tensor, hop: int) -> Tensor:
@@ -199,11 +200,6 @@ def _spectrum(waveform: Tensor, window: Tensor, hop: int) -> Tensor:
 def _power(spectrum: Tensor) -> Tensor:
     """Squared magnitude, without the square root that `abs` takes."""
     return spectrum.real.square() + spectrum.imag.square()
-
-
-def _reach(config: FrontendConfig) -> int:
-    """Frames on either side that `context` seconds cover."""
-    return max(1, round(config.context / 2 * config.frame_rate))
 
 
 def _local_mean(x: Tensor, valid: Tensor, reach: int) -> Tensor:

@@ -17,9 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self, TextIO
 
+import torch
+
 from fingerprint.config import TrainConfig
 from fingerprint.corpus import Corpus
-from fingerprint.model.fingerprinter import pick_device
+from fingerprint.machine import pick_device
 from fingerprint.model.frontend import Frontend
 from fingerprint.training.batches import Batches, load_material
 from fingerprint.training.distributed import local_device, world
@@ -70,7 +72,7 @@ def train(
         ConfigError: the batch has more tracks than the corpus, or the folder holds a run with
             another configuration.
     """
-    target = local_device(pick_device(device))
+    target = local_device(torch.device(pick_device(device)))
     corpus = Corpus.open(corpus_root)
     run.mkdir(parents=True, exist_ok=True)
     with world(target) as here:

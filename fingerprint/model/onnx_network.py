@@ -1,0 +1,108 @@
+"""The model on ONNX Runtime, from the file that `onnx.export_onnx` writes. Needs no torch."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from pydantic import ValidationError
+
+from fingerprint.config import ModelConfig
+from fingerprint.errors import ModelError
+from fingerprint.model.network import About
+from fingerprint.search.confidence import Calibration
+from fingerprint.types import Floats
+
+FORMAT = 1
+QUIET = 3  # log severity: errors only; it warns of inputs that have a default
+
+
+class OnnxNetwork:
+    """An ONNX file on the CPU; a `Network`. `source` is the digest of the checkpoint it is from."""
+
+    suffix = ".onnx"
+    device = "cpu"
+    block_rows = 240  # about a minute
+
+    def __init__(self, content: bytes, threads: int) -> None:
+        """Raises ModelError if it is not a model of this package and format."""
+        self._content = content
+        self._session = _session(content, threads)
+        values = self._session.get_modelmeta().custom_metadata_map
+        if "model_id" not in values:
+            raise ModelError("it is not a fingerprint model")
+        if values["format"] != str(FORMAT):
+            raise ModelError(f"it has format {values['format']}; this version reads {FORMAT}")
+        try:
+            self.about = About(
+                values["model_id"],
+                ModelConfig.model_validate_json(values["config"]),
+                Calibration.model_validate_json(values["calibration"]),
+                values["card"],
+            )
+        except (KeyError, ValidationError) as error:
+            raise ModelError(f"{type(error).__name__} in its metadata") from error
+        self.source = values.get("source", "")
+
+    @classmethod
+    def load(cls, path: Path, *, threads: int) -> Self:
+        """Read an ONNX file; `threads` share the work of one call.
+
+        Raises:
+            ModelError: missing, damaged, not a model, or of another format version.
+        """
+        try:
+            return cls(path.read_bytes(), threads)
+        except OSError as error:
+            raise ModelError(f"cannot read the model {path}: {error.strerror or error}") from error
+        except ModelError as error:
+            raise ModelError(f"cannot use the model {path}: {error}") from error
+
+    def rows(self, samples: Floats, *, first: int, count: int, step: int) -> Floats:
+        numbers = {"first": first, "rows": count, "step": step}
+        feed: dict[str, Any] = {name: np.array(number) for name, number in numbers.items()}
+        feed["waveform"] = np.asarray(samples, np.float32)[None]
+        embeddings: Floats = self._session.run(None, feed)[0][0]
+        return embeddings
+
+    def save(self, path: Path) -> None:
+        write_whole(self._content, path)
+
+
+def digest_of(path: Path) -> str:
+    """Hex SHA-256 of a checkpoint's file, by which an ONNX file knows what it was made from.
+
+    Raises:
+        ModelError: the file is missing or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"cannot read the model {path}: {error.strerror or error}") from error
+
+
+def write_whole(content: bytes, path: Path) -> None:
+    """Write a model file, whole or not at all."""
+    part = path.with_name(path.name + f".part{os.getpid()}")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise ModelError(f"cannot write the model {path}: {error.strerror or error}") from error
+
+
+def _session(content: bytes, threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = QUIET
+    # Threads that wait must not spin: the cores are the decoders' too.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no common base
+        raise ModelError("it is damaged or not an ONNX model") from error
