@@ -188,7 +188,8 @@ class Fingerprinter:
 
     def _rows(self, samples: Floats, first: int, step: int, count: int) -> Floats:
         """Rows (count, dim) from frame `first` on, `step` frames apart; zeros for silence."""
-        vectors = np.array(self.network.rows(samples, first=first, count=count, step=step))
+        rows = self.network.rows(samples, first=first, count=count, step=step)
+        vectors = np.array(rows, order="C")
         hop = self.geometry.hop
         vectors[_silent(samples, first * hop, step * hop, self._window, count)] = 0
         return vectors
