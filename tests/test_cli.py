@@ -72,6 +72,14 @@ def test_help_lists_every_command_of_the_contract():
         "calibrate",
         "evaluate",
         "export",
+        "sync",
+        "remove",
+        "merge",
+        "duplicates",
+        "compact",
+        "verify",
+        "import",
+        "stats",
     }
     for flag in ("-h", "--help"):
         result = run(flag)

@@ -14,11 +14,20 @@ from typing import Any
 import click
 
 from fingerprint.cli.calibrate import calibrate_command
+from fingerprint.cli.changes import (
+    compact_command,
+    import_command,
+    merge_command,
+    remove_command,
+    sync_command,
+    verify_command,
+)
+from fingerprint.cli.duplicates import duplicates_command
 from fingerprint.cli.evaluate import evaluate_command
 from fingerprint.cli.export import export_command
 from fingerprint.cli.identify import identify_command
 from fingerprint.cli.index import index_command
-from fingerprint.cli.library import info_command, list_command
+from fingerprint.cli.library import info_command, list_command, stats_command
 from fingerprint.cli.text import reason
 from fingerprint.cli.train import train_command
 from fingerprint.errors import FingerprintError
@@ -77,9 +86,17 @@ def main() -> None:
 
 main.add_command(index_command)
 main.add_command(index_command, "add")
+main.add_command(sync_command)
+main.add_command(remove_command)
+main.add_command(merge_command)
+main.add_command(duplicates_command)
+main.add_command(compact_command)
+main.add_command(verify_command)
+main.add_command(import_command)
 main.add_command(identify_command)
 main.add_command(list_command)
 main.add_command(info_command)
+main.add_command(stats_command)
 main.add_command(train_command)
 main.add_command(calibrate_command)
 main.add_command(evaluate_command)

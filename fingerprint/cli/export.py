@@ -1,4 +1,4 @@
-"""`fingerprint export`: the model as an ONNX file."""
+"""`fingerprint export`: the library as one file, its embeddings, or the model as an ONNX file."""
 
 import math
 from pathlib import Path
@@ -6,26 +6,67 @@ from pathlib import Path
 import click
 
 from fingerprint.audio.files import display_name
-from fingerprint.cli.options import FILE, model_option
+from fingerprint.cli.opening import open_library, require_library
+from fingerprint.cli.options import FILE, library_option, model_option
+from fingerprint.cli.progress import ProgressLine
+from fingerprint.cli.text import counted
+
+SUFFIXES = (".fplib", ".npz", ".parquet", ".onnx")
 
 
-def _onnx_file(_context: click.Context, _parameter: click.Parameter, path: Path) -> Path:
+def _known(_context: click.Context, _parameter: click.Parameter, path: Path) -> Path:
     """Refuse other suffixes: whoever takes OUTPUT for the checkpoint must not lose it."""
-    if path.suffix != ".onnx":
-        raise click.BadParameter("the name must end in .onnx; name the checkpoint with --model")
+    if path.suffix not in SUFFIXES:
+        raise click.BadParameter(
+            f"the name must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, which says what "
+            "is written; name the checkpoint with --model"
+        )
     return path
 
 
 @click.command("export")
-@click.argument("output", type=FILE, metavar="OUTPUT.onnx", callback=_onnx_file)
+@click.argument("output", type=FILE, metavar="OUTPUT", callback=_known)
+@library_option
 @model_option
-def export_command(output: Path, model: Path | None) -> None:
-    """Write the model as an ONNX file.
+def export_command(output: Path, library: Path, model: Path | None) -> None:
+    """Write the library, its embeddings or the model as one file.
 
-    It takes a waveform and gives embeddings, without torch: the front-end is inside. It is written
-    only if ONNX Runtime computes with it what the model computes. Beside the checkpoint and under
-    its name, it takes the checkpoint's place on a CPU.
+    \b
+    OUTPUT.fplib    the library, for `import` on any machine
+    OUTPUT.npz      the library's embeddings as NumPy arrays
+    OUTPUT.parquet  the library's embeddings as a table
+    OUTPUT.onnx     the model: it takes a waveform and gives embeddings, without torch
+
+    The model is written only if ONNX Runtime computes with it what the model computes. Beside the
+    checkpoint and under its name, it takes the checkpoint's place on a CPU.
     """
+    if output.suffix == ".onnx":
+        _export_model(output, model)
+    elif output.suffix == ".fplib":
+        _export_library(output, library)
+    else:
+        _export_embeddings(output, library, model)
+
+
+def _export_library(output: Path, library: Path) -> None:
+    require_library(library)
+    from fingerprint.library.portable import export_library
+
+    with ProgressLine() as line:
+        export_library(library, output, lambda n, of: line.show(n, of, f"{n:,}/{of:,} segments"))
+    size = output.stat().st_size / 1e6
+    click.echo(f"Exported {display_name(library)} to {display_name(output)}: {size:,.1f} MB")
+
+
+def _export_embeddings(output: Path, library: Path, model: Path | None) -> None:
+    from fingerprint.library.portable import export_embeddings
+
+    with open_library(library, model, "cpu") as opened:
+        rows = export_embeddings(opened.snapshot(), opened.catalog, output)
+    click.echo(f"Exported {counted(rows, 'embedding')} to {display_name(output)}")
+
+
+def _export_model(output: Path, model: Path | None) -> None:
     from fingerprint.model.fingerprinter import DEFAULT_WEIGHTS
     from fingerprint.model.onnx import export_onnx
     from fingerprint.model.onnx_network import digest_of

@@ -92,7 +92,7 @@ def index(
             files,
             jobs=jobs,
             on_duplicate=on_duplicate,
-            on_progress=lambda progress: _show(line, progress),
+            on_progress=lambda progress: show_progress(line, progress),
         )
 
 
@@ -117,7 +117,8 @@ def _found(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
     return list(files), reasons
 
 
-def _show(line: ProgressLine, now: "Progress") -> None:
+def show_progress(line: ProgressLine, now: "Progress") -> None:
+    """How far a run is, as a line that changes."""
     audio, speed = length(now.seconds_of_audio), now.seconds_of_audio / max(now.elapsed, 0.001)
     text = f"{now.done:,}/{now.total:,} tracks  {audio} of audio  {speed:,.0f} x real time"
     failed = f"  {now.failed:,} failed" if now.failed else ""

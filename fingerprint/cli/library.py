@@ -16,20 +16,20 @@ from fingerprint.cli.text import clock, json_line, printable, track_name
 def list_command(library: Path, as_json: bool) -> None:
     """List the tracks of the library.
 
-    They come in the order of their paths, each with its length.
+    They come in the order of their paths, each with its number and its length.
     """
     require_library(library)
     from fingerprint.library.store import Catalog
 
-    tracks = Catalog(library).tracks()  # no model needed
-    if as_json:
-        for track in tracks:
-            record = {"path": str(track.path), "duration": track.duration, **asdict(track.tags)}
-            click.echo(json_line(record).encode("utf-8"))
-        return
-    for track in tracks:
-        click.echo(f"{clock(track.duration):>8}  {track_name(track)}")
-    if not tracks:
+    listed = Catalog(library).listed()  # no model needed
+    for one in listed:
+        track = one.track
+        if as_json:
+            record = {"id": one.id, "path": str(track.path), "duration": track.duration}
+            click.echo(json_line({**record, **asdict(track.tags)}).encode("utf-8"))
+        else:
+            click.echo(f"{one.id:>6}  {clock(track.duration):>8}  {track_name(track)}")
+    if not listed and not as_json:
         click.echo("The library is empty.", err=True)
 
 
@@ -54,6 +54,29 @@ def info_command(what: str, library: Path, model: Path | None, as_json: bool) ->
     if card:
         click.echo()
         click.echo("\n".join(map(printable, str(card).splitlines())))
+
+
+@click.command("stats")
+@library_option
+@json_option
+def stats_command(library: Path, as_json: bool) -> None:
+    """Count what the library holds, and what it costs.
+
+    Kinds of files, artists, segments, bytes an hour of audio, and how much of what is stored
+    belongs to tracks that were removed.
+    """
+    require_library(library)
+    from fingerprint.library.counting import count
+
+    record = asdict(count(library))
+    if as_json:
+        click.echo(json_line(record).encode("utf-8"))
+        return
+    kinds = ", ".join(f"{number:,} {kind}" for kind, number in record["kinds"].items())
+    record["kinds"] = kinds or "none"
+    width = max(map(len, record))
+    for name, value in record.items():
+        click.echo(f"{name.replace('_', ' '):<{width}}  {printable(_shown(value))}")
 
 
 def _library_record(folder: Path) -> dict[str, object]:

@@ -145,16 +145,23 @@ class Catalog:
     def layout(self) -> tuple[list[SegmentInfo], list[Extent]]:
         """Every segment by id, and every track's place by segment and row, at one moment."""
         with self.transaction("DEFERRED"):
-            segments = self._db.execute("SELECT id, rows FROM segments ORDER BY id").fetchall()
-            found = self._db.execute("SELECT * FROM files ORDER BY segment, suffix").fetchall()
+            infos = self._segments()
             extents = self._db.execute(
                 "SELECT id, segment, first_row, rows FROM tracks ORDER BY segment, first_row"
             ).fetchall()
-        files: dict[int, list[FileInfo]] = {}
-        for number, *file in found:
-            files.setdefault(number, []).append(FileInfo(*file))
-        infos = [SegmentInfo(id, rows, tuple(files.get(id, ()))) for id, rows in segments]  # noqa: A001
         return infos, [Extent(*row) for row in extents]
+
+    def contents(self) -> tuple[list[SegmentInfo], list[Listed]]:
+        """Every segment, and every track by segment and row, at one moment."""
+        with self.transaction("DEFERRED"):
+            return self._segments(), self._listed("ORDER BY segment, first_row")
+
+    def _segments(self) -> list[SegmentInfo]:
+        files: dict[int, list[FileInfo]] = {}
+        for number, *file in self._db.execute("SELECT * FROM files ORDER BY segment, suffix"):
+            files.setdefault(number, []).append(FileInfo(*file))
+        found = self._db.execute("SELECT id, rows FROM segments ORDER BY id").fetchall()
+        return [SegmentInfo(number, rows, tuple(files.get(number, ()))) for number, rows in found]
 
     def tracks(self) -> list[Track]:
         """Every track, in the order of their paths."""

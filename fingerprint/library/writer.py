@@ -118,7 +118,7 @@ class Writer:
         """Make one segment of many small ones and drop removed rows, as `choose_merge` says."""
         while True:
             segments, extents = self.catalog.layout()
-            chosen = choose_merge(segments, extents)
+            chosen = choose_merge(segments, extents, self._meta.profile.step)
             if not chosen:
                 return
             self.rewrite(chosen, extents)
@@ -129,7 +129,7 @@ class Writer:
         `on_progress` is told how many rows are rewritten, and how many are to be.
         """
         segments, extents = self.catalog.layout()
-        groups = choose_compaction(segments, extents)
+        groups = choose_compaction(segments, extents, self._meta.profile.step)
         done, total = 0, sum(segment.rows for group in groups for segment in group)
         for group in groups:
             on_progress(done, total)
@@ -213,7 +213,9 @@ def absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
 
 
-def choose_merge(segments: Sequence[SegmentInfo], extents: Sequence[Extent]) -> list[SegmentInfo]:
+def choose_merge(
+    segments: Sequence[SegmentInfo], extents: Sequence[Extent], step: int = 1
+) -> list[SegmentInfo]:
     """Which segments to make one of; none if the library is fine as it is.
 
     A segment with more dead rows than living ones is always rewritten. Of segments under half of
@@ -221,7 +223,7 @@ def choose_merge(segments: Sequence[SegmentInfo], extents: Sequence[Extent]) -> 
     one that is no larger than all of those together. So a row is rewritten only when its segment
     about doubles: a number of times that grows with the logarithm of the library.
     """
-    living = living_rows(segments, extents)
+    living = living_rows(segments, extents, step)
     dead = [s for s in segments if living[s.id] < s.rows / 2]
     small = [s for s in segments if s not in dead and living[s.id] < FULL_ROWS / 2]
     small.sort(key=lambda s: (living[s.id], s.id))
@@ -238,13 +240,13 @@ def choose_merge(segments: Sequence[SegmentInfo], extents: Sequence[Extent]) -> 
 
 
 def choose_compaction(
-    segments: Sequence[SegmentInfo], extents: Sequence[Extent]
+    segments: Sequence[SegmentInfo], extents: Sequence[Extent], step: int = 1
 ) -> list[list[SegmentInfo]]:
     """Groups of segments to make one of each: every one with dead rows, and the small ones.
 
     A group holds at most `FULL_ROWS` living rows, unless it is a single segment.
     """
-    living = living_rows(segments, extents)
+    living = living_rows(segments, extents, step)
     todo = [s for s in segments if living[s.id] < max(0.99 * s.rows, FULL_ROWS / 2)]
     groups: list[list[SegmentInfo]] = []
     room = 0
@@ -257,11 +259,13 @@ def choose_compaction(
     return [group for group in groups if len(group) > 1 or living[group[0].id] < group[0].rows]
 
 
-def living_rows(segments: Sequence[SegmentInfo], extents: Sequence[Extent]) -> dict[int, int]:
-    """Rows of each segment that belong to a track."""
+def living_rows(
+    segments: Sequence[SegmentInfo], extents: Sequence[Extent], step: int = 1
+) -> dict[int, int]:
+    """Rows of each segment that belong to a track; every `step`th is stored."""
     living = dict.fromkeys((segment.id for segment in segments), 0)
     for extent in extents:
-        living[extent.segment] += extent.rows
+        living[extent.segment] += -(-extent.rows // step) * step
     return living
 
 

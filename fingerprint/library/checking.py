@@ -1,0 +1,122 @@
+"""Is every byte of a library what was written, and if not, can it be made again?"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fingerprint.audio.files import display_name
+from fingerprint.errors import LibraryError
+from fingerprint.library.embedding import Failure, embed_files
+from fingerprint.library.library import Embedder
+from fingerprint.library.records import Listed, SegmentInfo, Stamp
+from fingerprint.library.segments import damaged_files, path_of
+from fingerprint.library.snapshot import place_rows
+from fingerprint.library.store import CATALOG, Catalog
+from fingerprint.library.writer import Changes, Entry, Writer, writing
+from fingerprint.types import Track
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A damaged file and the tracks whose embeddings are lost with it."""
+
+    path: Path
+    reason: str
+    segment: SegmentInfo | None = None  # None: it is the catalog
+    tracks: tuple[Listed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Repairs:
+    """What became of the tracks of damaged segments."""
+
+    rebuilt: int  # tracks that only needed a new index
+    embedded: list[Path]  # anew, from their files
+    lost: list[tuple[Path, str]]  # removed, for their files are gone or unreadable: and why
+
+
+def check(
+    catalog: Catalog, on_progress: Callable[[int, int], None] = lambda _done, _all: None
+) -> list[Fault]:
+    """Everything that is wrong with a library: every byte is read.
+
+    `on_progress` is told how many segments have been read, and how many there are.
+    """
+    where = catalog.folder / CATALOG
+    if faults := catalog.faults():
+        return [Fault(where, text) for text in faults]
+    infos, listed = catalog.contents()
+    try:
+        place_rows(infos, [one.place for one in listed])
+    except LibraryError as error:
+        return [Fault(where, str(error))]
+    found = []
+    for number, info in enumerate(infos):
+        on_progress(number, len(infos))
+        for path in damaged_files(catalog.folder, info, catalog.meta):
+            lost = path == path_of(catalog.folder, info.id, "npy")
+            tracks = tuple(one for one in listed if one.place.segment == info.id) if lost else ()
+            reason = "is not what was written" if path.exists() else "is missing"
+            found.append(Fault(path, reason, info, tracks))
+    on_progress(len(infos), len(infos))
+    return found
+
+
+def repair(folder: Path, model: Embedder, *, jobs: int = 0) -> Repairs:
+    """Make damaged segments anew: an index from the embeddings, embeddings from the music.
+
+    Tracks whose embeddings are damaged and whose files cannot be read any more are removed.
+
+    Raises:
+        LibraryError: the catalog itself is damaged, the library is of another model, or another
+            process is writing.
+    """
+    done = Repairs(0, [], [])
+    with writing(folder) as writer:
+        if writer.catalog.meta.model_id != model.id:
+            raise LibraryError(f"the library {folder} was made with another model")
+        faults = check(writer.catalog)
+        for fault in faults:
+            if fault.segment is None:
+                raise LibraryError(
+                    f"{fault.path}: {fault.reason}; a damaged catalog cannot be repaired: restore "
+                    "it from a copy, or index the music again into a new folder"
+                )
+        beyond = {fault.segment.id for fault in faults if fault.segment and fault.tracks}
+        for fault in faults:
+            if fault.tracks:
+                done = _embedded(writer, fault.tracks, model, jobs, done)
+        _, listed = writer.catalog.contents()
+        for info in {f.segment.id: f.segment for f in faults if f.segment}.values():
+            if info.id in beyond:
+                continue
+            places = [one.place for one in listed if one.place.segment == info.id]
+            writer.rewrite([info], places)
+            done = Repairs(done.rebuilt + len(places), done.embedded, done.lost)
+    return done
+
+
+def _embedded(
+    writer: Writer, tracks: Sequence[Listed], model: Embedder, jobs: int, done: Repairs
+) -> Repairs:
+    """Replace tracks by what their files hold now, all in one transaction."""
+    files: dict[Path, Stamp] = {}
+    lost: list[tuple[Path, str]] = []
+    for one in tracks:
+        try:
+            files[one.track.path] = Stamp.of(one.track.path)
+        except OSError as error:
+            name = display_name(one.track.path)
+            lost.append((one.track.path, f"cannot read {name}: {error.strerror}"))
+    entries = []
+    for result in embed_files(files, model, jobs=jobs):
+        if isinstance(result, Failure):
+            lost.append((result.path, result.reason))
+        elif result.vectors is not None:
+            track = Track(result.path, result.duration, result.tags)
+            entries.append(Entry(track, result.stamp, result.vectors, result.content))
+    gone = {path for path, _ in lost}
+    removed = [one.id for one in tracks if one.track.path in gone]
+    writer.apply(Changes(removed=removed, entries=entries))
+    paths = [entry.track.path for entry in entries]
+    return Repairs(done.rebuilt, done.embedded + paths, done.lost + lost)

@@ -1,0 +1,52 @@
+"""A library in numbers: what it holds and what that costs."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from fingerprint.library.store import Catalog
+from fingerprint.library.writer import living_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What is in a library; `removed_share` of what is stored belongs to no track any more."""
+
+    tracks: int
+    hours: float
+    artists: int
+    albums: int
+    kinds: dict[str, int]  # tracks by the suffix of their files, the most frequent first
+    copies: int  # files whose recording a track of another file stands for
+    profile: str
+    segments: int
+    bytes: int
+    bytes_per_hour: int
+    removed_share: float
+
+
+def count(folder: Path) -> Counts:
+    """Raises LibraryError if there is no library, or it is damaged or of another format."""
+    catalog = Catalog(folder)
+    try:
+        infos, listed = catalog.contents()
+        info, copies = catalog.info(), len(catalog.copies())
+    finally:
+        catalog.close()
+    kinds = Counter(one.track.path.suffix.lower() or "none" for one in listed)
+    stored = sum(segment.rows for segment in infos)
+    places = [one.place for one in listed]
+    alive = sum(living_rows(infos, places, catalog.meta.profile.step).values())
+    return Counts(
+        tracks=info.tracks,
+        hours=round(info.hours, 4),
+        artists=len({one.track.tags.artist for one in listed} - {""}),
+        albums=len({(one.track.tags.artist, one.track.tags.album) for one in listed}),
+        kinds=dict(kinds.most_common()),
+        copies=copies,
+        profile=info.profile,
+        segments=info.segments,
+        bytes=info.bytes,
+        bytes_per_hour=round(info.bytes / info.hours) if info.hours else 0,
+        removed_share=round(1 - alive / stored, 4) if stored else 0.0,
+    )

@@ -1,0 +1,79 @@
+"""Taking the tracks of other libraries into one, without their music."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fingerprint.errors import LibraryError
+from fingerprint.library.library import Library
+from fingerprint.library.snapshot import REMOVED, Snapshot, take_snapshot
+from fingerprint.library.store import Catalog
+from fingerprint.library.writer import Changes, Entry, Writer
+
+BATCH_ROWS = 200_000  # embeddings of a commit: 100 MB of memory
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """How many tracks came over, and how many were there already."""
+
+    added: int
+    known: int
+
+
+def merge_library(
+    library: Library, source: Path, on_progress: Callable[[int, int], None] = lambda _d, _a: None
+) -> Merged:
+    """Add the tracks of another library, except those whose path or content is here already.
+
+    Raises:
+        LibraryError: the other one is missing, damaged, of another model or this very library, or
+            another process is writing to this one.
+    """
+    if source.resolve() == library.folder.resolve():
+        raise LibraryError(f"{source} is the library that others are to be merged into")
+    catalog = Catalog(source)
+    try:
+        ours, theirs = library.meta, catalog.meta
+        if (ours.model_id, ours.dim, ours.hop) != (theirs.model_id, theirs.dim, theirs.hop):
+            raise LibraryError(
+                f"{source} was made with model {theirs.model_id[:12]}, {library.folder} with "
+                f"{ours.model_id[:12]}: index its music into this library instead"
+            )
+        with library.writing() as writer:
+            return _merged(writer, catalog, take_snapshot(catalog), on_progress)
+    finally:
+        catalog.close()
+
+
+def _merged(
+    writer: Writer, source: Catalog, now: Snapshot, on_progress: Callable[[int, int], None]
+) -> Merged:
+    known, total, added = set(writer.stamps()), len(now.owners), 0
+    batch: list[Entry] = []
+    seen = 0
+    for number, entry in enumerate(_entries(source, now)):
+        on_progress(number, total)
+        seen += 1
+        if entry.track.path in known or (
+            entry.content and writer.catalog.by_content(entry.content)
+        ):
+            continue
+        batch.append(entry)
+        added += 1
+        if sum(len(one.vectors) for one in batch) >= BATCH_ROWS:
+            writer.apply(Changes(entries=batch))
+            batch = []
+    writer.apply(Changes(entries=batch))
+    writer.merge()
+    return Merged(added, seen - added)
+
+
+def _entries(source: Catalog, now: Snapshot) -> Iterator[Entry]:
+    for span, owner in enumerate(now.owners.tolist()):
+        listed = source.by_id(owner) if owner != REMOVED else None
+        if listed is not None:
+            rows = np.arange(*now.rows.starts[span : span + 2], dtype=np.int64)
+            yield Entry(listed.track, listed.stamp, now.vectors(rows), listed.content)
