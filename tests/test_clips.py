@@ -7,7 +7,15 @@ import pytest
 from numpy.typing import NDArray
 
 from fingerprint.corpus import CorpusFile, Recordings
-from fingerprint.training.clips import Source, cut, draw_place, draw_source, loop
+from fingerprint.training.clips import (
+    SOUND_RATES,
+    Source,
+    chain,
+    cut,
+    draw_place,
+    draw_source,
+    loop,
+)
 
 RATE = 8_000
 
@@ -59,3 +67,22 @@ def test_a_short_sound_is_repeated_to_fill_and_has_unit_level() -> None:
     assert len(clip) == RATE
     assert np.sqrt(np.mean(clip**2)) == pytest.approx(1.0, rel=1e-4)
     assert np.allclose(clip[:2_000], clip[2_000:4_000], atol=1e-4)
+
+
+def test_a_chain_is_of_sounds_that_are_all_as_loud_each_at_its_own_speed() -> None:
+    sounds = [tone(1_000, seconds=1.0, level=level) for level in (30, 300, 3_000)]
+    clip = chain(sounds, 6 * RATE, np.random.default_rng(0))
+    assert len(clip) == 6 * RATE
+    frames = clip[: 48 * 1_000].reshape(48, 1_000)
+    assert np.sqrt(np.mean(frames**2, axis=1)) == pytest.approx(np.ones(48), abs=0.1)
+    spectra = np.abs(np.fft.rfft(frames * np.hanning(1_000)))
+    pitches = spectra.argmax(axis=1) * RATE / 1_000
+    low, high = (1_000 * rate for rate in SOUND_RATES)
+    assert np.all((pitches > low - 10) & (pitches < high + 10))
+    assert len(np.unique(pitches)) >= 4
+
+
+def test_a_chain_of_silence_or_of_single_samples_is_silent_or_finite() -> None:
+    rng = np.random.default_rng(0)
+    assert not chain([np.zeros(100, np.int16)], RATE, rng).any()
+    assert np.isfinite(chain([np.ones(1, np.int16)], 50, rng)).all()

@@ -111,6 +111,7 @@ def test_figures_of_a_condition_count_what_they_say() -> None:
     assert summary.accepted_wrong == Share(1, 8)
     assert summary.offset_error_median == pytest.approx(0.04)  # of 0.02, 0.04 and 0.06
     assert summary.rate_error_median == 0.0
+    assert summary.rate == Share(4, 5)
 
 
 def test_no_answer_is_not_accepted_even_at_confidence_zero() -> None:
@@ -218,7 +219,7 @@ def test_false_accepts_are_those_of_unknown_tracks_alone(results: Results) -> No
 def test_the_table_has_a_row_a_condition_and_no_recognition_of_unknowns(results: Results) -> None:
     head, rule, *rows = report.table(results).splitlines()
     assert [row.split("|")[1].strip() for row in rows] == [c.name for c in CONDITIONS]
-    assert {line.count("|") for line in (head, rule, *rows)} == {9}
+    assert {line.count("|") for line in (head, rule, *rows)} == {10}
     assert all(row.split("|")[3].strip() == "-" for row in rows if "unknown" in row)
 
 

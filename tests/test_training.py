@@ -166,7 +166,7 @@ def test_a_run_starts_from_the_weights_of_another(corpus_root: Path, tmp_path: P
     given = read_checkpoint(first).weights
     assert all(torch.equal(after.state_dict()[name], given[name].float()) for name in given)
     other = TINY.model_copy(update={"start": str(first), "model": ModelConfig()})
-    with pytest.raises(ConfigError, match="is a model of another configuration"):
+    with pytest.raises(ConfigError, match="is a model of other sizes"):
         State(other, CPU, World())
 
 

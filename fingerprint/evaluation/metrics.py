@@ -7,6 +7,7 @@ from math import nan, sqrt
 import numpy as np
 
 PLACE_TOLERANCE = 0.5  # s, between the offset given and the true one
+RATE_TOLERANCE = 0.005  # share of the true playback rate
 CALIBRATION_BINS = 15  # of equal width
 Z_95 = 1.959964  # standard normal quantile at 0.975
 
@@ -75,6 +76,7 @@ class Summary:
     offset_error_median: float  # s
     offset_error_95: float  # s, 95th percentile
     rate_error_median: float  # share of the true rate
+    rate: Share  # of the right answers: those whose rate is within `RATE_TOLERANCE`
     seconds_median: float  # processing time a query
 
 
@@ -94,6 +96,7 @@ def summarise(condition: str, outcomes: Sequence[Outcome], min_confidence: float
     accepted = [o for o in outcomes if o.path and o.confidence >= min_confidence]
     errors = [abs(o.offset - o.truth_offset) for o in outcomes if o.place_right]
     near = [error for error in errors if error <= PLACE_TOLERANCE]
+    rate_errors = [abs(o.rate / o.truth_rate - 1) for o in outcomes if o.right]
     return Summary(
         condition=condition,
         top1=Share(sum(o.right for o in outcomes), n),
@@ -102,9 +105,8 @@ def summarise(condition: str, outcomes: Sequence[Outcome], min_confidence: float
         accepted_wrong=Share(sum(not o.right for o in accepted), n),
         offset_error_median=_quantile(near, 0.5),
         offset_error_95=_quantile(near, 0.95),
-        rate_error_median=_quantile(
-            [abs(o.rate / o.truth_rate - 1) for o in outcomes if o.right], 0.5
-        ),
+        rate_error_median=_quantile(rate_errors, 0.5),
+        rate=Share(sum(error <= RATE_TOLERANCE for error in rate_errors), len(rate_errors)),
         seconds_median=_quantile([o.seconds for o in outcomes], 0.5),
     )
 

@@ -24,6 +24,7 @@ def table(results: Results) -> str:
         "accepted and right %",
         "accepted and wrong %",
         "offset error ms, median / 95 %",
+        "rate within 0.5 %",
         "ms a query",
     )
     rows = [head, tuple("---" if i == 0 else "---:" for i in range(len(head)))]
@@ -94,6 +95,7 @@ def _row(summary: Summary, *, unknown: bool) -> tuple[str, ...]:
         "-" if unknown else _percent(summary.accepted_right),
         _percent(summary.accepted_wrong),
         "-" if unknown else place,
+        "-" if unknown else _percent(summary.rate),
         _ms(summary.seconds_median),
     )
 
@@ -129,7 +131,7 @@ def _share_json(share: Share) -> dict[str, Any]:
 
 
 def _summary_json(summary: Summary) -> dict[str, Any]:
-    shares = ("top1", "place", "accepted_right", "accepted_wrong")
+    shares = ("top1", "place", "accepted_right", "accepted_wrong", "rate")
     numbers = ("offset_error_median", "offset_error_95", "rate_error_median", "seconds_median")
     return (
         {"condition": summary.condition}

@@ -4,6 +4,7 @@ Samples are 16-bit in the corpus and floats in [-1, 1] from here on.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from fingerprint.types import Floats
 QUIET_RMS = 10 ** (-50 / 20)  # of full scale; quieter places are drawn again
 DRAWS = 8  # tries for a place that is not quiet
 VIRTUAL_RATES = (0.8, 1.25)  # playback speeds of virtual tracks
+SOUND_RATES = (0.7, 1.4)  # playback speeds of recorded sounds
 FULL_SCALE = 32_768
 
 
@@ -86,6 +88,26 @@ def loop(recording: NDArray[np.int16], length: int, rng: np.random.Generator) ->
     clip = cut(recording, int(rng.integers(max(1, len(recording) - length))), length)
     scale: Floats = clip / max(1e-6, float(np.sqrt(np.mean(np.square(clip)))))
     return scale
+
+
+def chain(recordings: Sequence[NDArray[np.int16]], length: int, rng: np.random.Generator) -> Floats:
+    """Recorded sounds one after another, all as loud and each at a speed of its own: (T,).
+
+    The first begins at a random place. Other speeds make other sounds of the few there are.
+    """
+    clip = np.zeros(length, np.float32)
+    filled = 0
+    while filled < length:
+        sound = recordings[int(rng.integers(len(recordings)))]
+        begin = int(rng.integers(max(1, len(sound)))) if filled == 0 else 0
+        rate = float(np.exp(rng.uniform(*np.log(SOUND_RATES))))
+        heard = sound[begin : begin + math.ceil((length - filled) * rate) + 1].astype(np.float32)
+        place = np.arange(0, len(heard), rate)[: length - filled]
+        piece = np.interp(place, np.arange(len(heard)), heard).astype(np.float32)
+        level = float(np.sqrt(np.mean(np.square(piece))))
+        clip[filled : filled + len(piece)] = piece / max(1.0, level)
+        filled += max(1, len(piece))
+    return clip
 
 
 def cut(recording: NDArray[np.int16], start: int, length: int) -> Floats:

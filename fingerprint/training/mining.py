@@ -2,7 +2,7 @@
 
 Every embedding of the batch is an anchor. Its positives are the embeddings of the same window of
 the other clips of its track (in a batch, all clips of a track are the same place), its negatives
-all embeddings of other tracks; other windows of its own track are neither.Distances are squared
+all embeddings of other tracks; other windows of its own track are neither. Distances are squared
 Euclidean between unit vectors, 0 to 4. The loss is the mean over the *active* triplets, those that
 violate the margin: satisfied ones would only dilute it (Hermans et al., "In defense of the triplet
 loss", 2017).

@@ -9,17 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from fingerprint.config import DegradeConfig
 from fingerprint.corpus import Recordings, Responses
 from fingerprint.model.embedder import ConvEmbedder
 from fingerprint.model.frontend import Frontend
-from fingerprint.training.clips import Source, draw_place, draw_source, loop
+from fingerprint.training.clips import Source, chain, draw_place, draw_source, loop
 from fingerprint.training.degrade import Scene, cut_out, degrade
 from fingerprint.types import Floats, Ints
 
-VOICES = 4  # at most, in a babble
+VOICES = 6  # at most, in a babble
 CPU_ROWS = 8  # clips degraded at a time on a CPU: few enough for its cache, three times as fast
 
 
@@ -32,10 +33,10 @@ class Material:
     responses: Responses
     sample_rate: int
 
-    def numbers(self, kind: str) -> list[int]:
-        """Which sounds are of a kind; all of them where none is."""
+    def sounds_of(self, kind: str) -> list[NDArray[np.int16]]:
+        """The sounds of a kind; all of them where none is."""
         chosen = [i for i, file in enumerate(self.sounds.files) if file.kind == kind]
-        return chosen or list(range(len(self.sounds)))
+        return [self.sounds.recording(i) for i in chosen or range(len(self.sounds))]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,28 +168,22 @@ def _noises(
     music: float,
     rng: np.random.Generator,
 ) -> Floats:
-    """Half the rows an effect, half a babble of up to `VOICES` voices: (n, T).
+    """Half the rows effects, half a babble of up to `VOICES` voices: (n, T).
 
-    A share `music` of the rows has music instead, from tracks that are not among `tracks`.
+    Both are chains of sounds. A share `music` of the rows has music instead, from tracks that are
+    not among `tracks`.
     """
-    sounds, speech, effects = (
-        material.sounds,
-        material.numbers("speech"),
-        material.numbers("effect"),
-    )
+    speech, effects = material.sounds_of("speech"), material.sounds_of("effect")
     others = np.setdiff1d(np.arange(len(material.music)), tracks)
-
-    def sound(of: Recordings, numbers: Sequence[int] | Ints) -> Floats:
-        return loop(of.recording(int(rng.choice(numbers))), length, rng)
 
     noises = np.zeros((n, length), np.float32)
     for i in range(n):
         if len(others) and rng.random() < music:
-            noises[i] = sound(material.music, others)
+            noises[i] = loop(material.music.recording(int(rng.choice(others))), length, rng)
             continue
         babble = rng.random() < 0.5
         for _ in range(rng.integers(1, VOICES + 1) if babble else 1):
-            noises[i] += sound(sounds, speech if babble else effects)
+            noises[i] += chain(speech if babble else effects, length, rng)
     return noises
 
 

@@ -136,10 +136,11 @@ def _first_embedder(config: TrainConfig) -> ConvEmbedder:
     embedder = create_embedder(config.model, config.seed)
     if config.start:
         checkpoint = read_checkpoint(Path(config.start))
-        if checkpoint.config != config.model:
+        theirs, ours = checkpoint.config, config.model
+        if theirs.embedder != ours.embedder or theirs.frontend.n_bands != ours.frontend.n_bands:
             raise ConfigError(
-                f"{config.start}, from which the run is to start, is a model of another "
-                "configuration; copy its `model` section or start untrained"
+                f"{config.start}, from which the run is to start, is a model of other sizes; copy "
+                "its `embedder` section and `n_bands`, or start untrained"
             )
         load_weights(embedder, checkpoint.weights)
     return embedder

@@ -19,7 +19,7 @@ from fingerprint.model.frontend import Frontend
 from fingerprint.training.pairs import Material, draw, draw_tracks, finish, geometry
 
 SEED = 7
-ROUNDS = 16  # batches of one query a track
+ROUNDS = 64  # batches of one query a track
 
 
 @dataclass(frozen=True, slots=True, eq=False)
