@@ -20,6 +20,7 @@ from fingerprint.model.fingerprinter import DEFAULT_WEIGHTS, QUERY_SHIFTS, Finge
 from fingerprint.model.frontend import FRONTENDS, FilterPower
 from fingerprint.model.onnx import check_onnx, export_onnx, metadata, to_onnx
 from fingerprint.model.onnx_bands import FourierPower
+from fingerprint.model.onnx_network import OnnxNetwork
 from fingerprint.model.torch_network import TorchNetwork
 from fingerprint.search.confidence import Calibration
 from fingerprint.types import Clip, Floats
@@ -206,6 +207,17 @@ def test_another_model_s_file_is_told_apart(network: TorchNetwork) -> None:
     assert check_onnx(content, network) == -1
 
 
+def test_eight_bits_change_embeddings_little(song: Callable[..., Floats]) -> None:
+    network = small_network()  # untrained, it exaggerates every difference
+    content = to_onnx(network, eight_bit=True).SerializeToString()
+    mine, theirs = Fingerprinter(OnnxNetwork(content, threads=1)), Fingerprinter(network)
+    assert mine.id == theirs.id
+    clip = Clip(song(2, 9.0), RATE)
+    assert 0.95 < lowest_cosine(mine.embed(clip).vectors, theirs.embed(clip).vectors) < 0.99999
+    rows, others = mine.embed_query(clip).vectors, theirs.embed_query(clip).vectors
+    assert lowest_cosine(rows, others) > 0.95
+
+
 def test_exporting_leaves_the_model_as_it_was(music: Floats) -> None:
     small = small_network()
     before = Fingerprinter(small).embed(Clip(music, RATE)).vectors
@@ -245,7 +257,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_a_file_that_would_not_agree_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fingerprint.model.onnx.AGREEMENT", 1.1)
+    monkeypatch.setattr("fingerprint.model.onnx.AGREEMENT", {False: 1.1})
     with pytest.raises(ModelError, match="would have a cosine to the model's of"):
         export_onnx(small_network(), tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())

@@ -83,7 +83,7 @@ def test_the_shipped_twins_are_one_model(song: Callable[..., Floats]) -> None:
     assert export.stat().st_size <= 10_000_000
     checkpoint = read_checkpoint(DEFAULT_WEIGHTS)
     twin = OnnxNetwork.load(export, threads=1)
-    remedy = "run `fingerprint export fingerprint/model/weights/default.onnx`"
+    remedy = "run `fingerprint export --eight-bit fingerprint/model/weights/default.onnx`"
     assert twin.source == digest_of(DEFAULT_WEIGHTS), remedy
     assert twin.about.id == checkpoint.id
     assert twin.about.config == checkpoint.config
@@ -95,7 +95,7 @@ def test_the_shipped_twins_are_one_model(song: Callable[..., Floats]) -> None:
         (mine.embed(clip), theirs.embed(clip)),
         (mine.embed_query(clip), theirs.embed_query(clip)),
     ):
-        assert np.sum(one.vectors * other.vectors, axis=1).min() > 0.9999
+        assert np.sum(one.vectors * other.vectors, axis=1).min() > 0.99  # in eight bits
 
 
 def test_on_a_cpu_the_export_takes_the_checkpoint_s_place_only_while_it_is_its_own(

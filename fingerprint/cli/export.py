@@ -28,7 +28,12 @@ def _known(_context: click.Context, _parameter: click.Parameter, path: Path) -> 
 @click.argument("output", type=FILE, metavar="OUTPUT", callback=_known)
 @library_option
 @model_option
-def export_command(output: Path, library: Path, model: Path | None) -> None:
+@click.option(
+    "--eight-bit",
+    is_flag=True,
+    help="A model that computes in eight bits: a third of the time, rows alike to a cosine of 0.99.",
+)
+def export_command(output: Path, library: Path, model: Path | None, eight_bit: bool) -> None:
     """Write the library, its embeddings or the model as one file.
 
     \b
@@ -41,7 +46,7 @@ def export_command(output: Path, library: Path, model: Path | None) -> None:
     checkpoint and under its name, it takes the checkpoint's place on a CPU.
     """
     if output.suffix == ".onnx":
-        _export_model(output, model)
+        _export_model(output, model, eight_bit=eight_bit)
     elif output.suffix == ".fplib":
         _export_library(output, library)
     else:
@@ -66,7 +71,7 @@ def _export_embeddings(output: Path, library: Path, model: Path | None) -> None:
     click.echo(f"Exported {counted(rows, 'embedding')} to {display_name(output)}")
 
 
-def _export_model(output: Path, model: Path | None) -> None:
+def _export_model(output: Path, model: Path | None, *, eight_bit: bool) -> None:
     from fingerprint.model.fingerprinter import DEFAULT_WEIGHTS
     from fingerprint.model.onnx import export_onnx
     from fingerprint.model.onnx_network import digest_of
@@ -74,7 +79,7 @@ def _export_model(output: Path, model: Path | None) -> None:
 
     checkpoint = model or DEFAULT_WEIGHTS
     network = TorchNetwork.load(checkpoint)
-    cosine = export_onnx(network, output, source=digest_of(checkpoint))
+    cosine = export_onnx(network, output, source=digest_of(checkpoint), eight_bit=eight_bit)
     size = output.stat().st_size / 1e6
     click.echo(
         f"Exported model {network.about.id[:12]} to {display_name(output)}: {size:.1f} MB, "

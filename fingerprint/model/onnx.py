@@ -28,10 +28,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from fingerprint.corpus.generate import generate
 from fingerprint.errors import ModelError
 from fingerprint.model.fingerprinter import QUERY_SHIFTS, Fingerprinter
 from fingerprint.model.geometry import Geometry
 from fingerprint.model.onnx_bands import real_power
+from fingerprint.model.onnx_eight import in_eight_bits
 from fingerprint.model.onnx_network import FORMAT, OnnxNetwork, write_whole
 from fingerprint.model.torch_network import Rows, TorchNetwork
 from fingerprint.types import Clip, Floats
@@ -40,23 +42,30 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 OPSET = 18
-AGREEMENT = 0.9999  # cosine to the torch model's rows, at least
-CHECK_WINDOWS = 6  # length of the noise that the check embeds
+AGREEMENT = {False: 0.9999, True: 0.99}  # in eight bits or not: cosine to the model's, at least
+CHECK_WINDOWS = 6  # length of what the check embeds
+CHECK_SONG = 1_000  # seed
 
 
-def export_onnx(network: TorchNetwork, path: Path, *, source: str = "") -> float:
+def export_onnx(
+    network: TorchNetwork, path: Path, *, source: str = "", eight_bit: bool = False
+) -> float:
     """Write the model as an ONNX file, whole or not at all; gives the cosine `check_onnx` found.
 
-    `source` is the digest of the checkpoint's file, if there is one: then the export takes the
-    checkpoint's place wherever it lies beside it.
+    Args:
+        network: the model.
+        path: where to.
+        source: digest of the checkpoint's file, if there is one: then the export takes the
+            checkpoint's place wherever it lies beside it.
+        eight_bit: as `onnx_eight` says.
 
     Raises:
         ModelError: onnx is missing, the file cannot be written, or what it computes is not what the
             model computes.
     """
-    content = to_onnx(network, source=source).SerializeToString()
+    content = to_onnx(network, source=source, eight_bit=eight_bit).SerializeToString()
     cosine = check_onnx(content, network)
-    if not cosine > AGREEMENT:
+    if not cosine > AGREEMENT[eight_bit]:
         raise ModelError(
             f"cannot export to {path}: ONNX Runtime's embeddings would have a cosine to the "
             f"model's of {cosine:.5f} only"
@@ -65,7 +74,7 @@ def export_onnx(network: TorchNetwork, path: Path, *, source: str = "") -> float
     return cosine
 
 
-def to_onnx(network: TorchNetwork, *, source: str = "") -> "ModelProto":
+def to_onnx(network: TorchNetwork, *, source: str = "", eight_bit: bool = False) -> "ModelProto":
     """The graph with its weights, in half precision where that is exact, and its metadata.
 
     Raises:
@@ -73,9 +82,12 @@ def to_onnx(network: TorchNetwork, *, source: str = "") -> "ModelProto":
     """
     onnx = _import("onnx")
     proto = onnx.load_from_string(_trace(network))
-    _store_halves(proto.graph)
-    for name, value in {"first": 0, "rows": 0, "step": network.embedder.stride}.items():
+    defaults = {"first": 0, "rows": 0, "step": network.embedder.stride}
+    if eight_bit:
+        proto = in_eight_bits(proto, defaults, network.about.config.frontend.sample_rate)
+    for name, value in defaults.items():
         proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array(value), name))
+    _store_halves(proto.graph)
     onnx.helper.set_model_props(proto, metadata(network) | {"source": source})
     proto.producer_name = "fingerprint"
     proto.doc_string = __doc__
@@ -116,11 +128,15 @@ def metadata(network: TorchNetwork) -> dict[str, str]:
 
 
 def check_onnx(content: bytes, network: TorchNetwork) -> float:
-    """Lowest cosine of the file's rows to the model's, of a library and of a query, on noise."""
+    """Lowest cosine of the file's rows to the model's, of a library and of a query.
+
+    On music by formula in noise, other than what `onnx_eight` takes its ranges from.
+    """
     model, export = Fingerprinter(network), Fingerprinter(OnnxNetwork(content, threads=1))
     length = model.geometry.samples(CHECK_WINDOWS * model.geometry.window)
-    noise = 0.1 * np.random.default_rng(0).standard_normal(length, np.float32)
-    clip = Clip(noise, model.sample_rate)
+    noise = np.random.default_rng(1).standard_normal(length, np.float32)
+    song = generate(CHECK_SONG, length / model.sample_rate, model.sample_rate)
+    clip = Clip(song + song.std() * noise, model.sample_rate)
     return min(
         _lowest_cosine(export.embed(clip).vectors, model.embed(clip).vectors),
         _lowest_cosine(export.embed_query(clip).vectors, model.embed_query(clip).vectors),
