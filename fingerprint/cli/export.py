@@ -31,7 +31,7 @@ def _known(_context: click.Context, _parameter: click.Parameter, path: Path) -> 
 @click.option(
     "--eight-bit",
     is_flag=True,
-    help="A model that computes in eight bits: a third of the time, rows alike to a cosine of 0.99.",
+    help="A model that computes in eight bits: a third of the time, cosines of 0.99 and more.",
 )
 def export_command(output: Path, library: Path, model: Path | None, eight_bit: bool) -> None:
     """Write the library, its embeddings or the model as one file.
