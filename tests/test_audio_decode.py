@@ -10,6 +10,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fingerprint.audio import decode
 from fingerprint.audio.decode import load_clip, stream_clip
 from fingerprint.errors import AudioError
 
@@ -387,3 +388,26 @@ def test_a_file_with_wrong_bytes_is_a_clip_or_one_line(suffix, encoded, changes)
     for place, value in changes:
         data[int(place**3 * (len(data) - 1))] = value  # the header more often than the rest
     clip_or_refusal(bytes(data))
+
+
+def test_a_header_that_promises_too_much_is_refused(tmp_path):
+    path = tmp_path / "crafted.wav"
+    soundfile.write(path, np.zeros(8_000, np.float32), 8_000)
+    content = bytearray(path.read_bytes())
+    content[22:24] = (65_535).to_bytes(2, "little")  # channels
+    content[32:34] = (65_534).to_bytes(2, "little")  # bytes a frame
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match=r"crafted\.wav"):
+        load_clip(path, 8_000)
+
+
+def test_a_recording_that_goes_on_and_on_is_given_up(tmp_path, monkeypatch):
+    path = tmp_path / "long.wav"
+    soundfile.write(path, np.zeros(8_000 * 40, np.float32), 8_000)
+    monkeypatch.setattr(decode, "LONGEST_CLIP", 30.0)
+    monkeypatch.setattr(decode, "LONGEST_STREAM", 35.0)
+    with pytest.raises(AudioError, match="lasts over"):
+        load_clip(path, 8_000)
+    assert load_clip(path, 8_000, seconds=5).duration == 5
+    with pytest.raises(AudioError, match="lasts over"):
+        list(stream_clip(path, 8_000, block=10))

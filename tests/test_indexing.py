@@ -17,7 +17,8 @@ import pytest
 import soundfile
 from library_world import RATE, Toy, excerpt, place_of, song, write_song
 
-from fingerprint.errors import LibraryError
+from fingerprint.audio.decode import load_clip
+from fingerprint.errors import AudioError, LibraryError
 from fingerprint.library import decoding, indexing
 from fingerprint.library.decoding import Decoded, Undecodable, decode_all
 from fingerprint.library.indexing import Progress, index_files
@@ -499,3 +500,36 @@ def test_an_excerpt_of_a_recording_is_no_copy_of_it(indexed: Library, music: Pat
     soundfile.write(part, song(2)[: 12 * RATE], RATE)
     assert index_files(indexed, [part]).duplicates == []
     assert len(indexed.tracks()) == 4
+
+
+# Files that mean harm.
+
+
+def test_a_file_that_hangs_its_decoder_is_given_up(
+    library: Library, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(music / "0002b.wav")  # nobody ever writes into it
+    monkeypatch.setattr(decoding, "PATIENCE", 2.0)
+    report = index_files(library, files_in(music), jobs=1)
+    assert report.added == 3
+    assert ["takes over" in reason for _, reason in report.failed] == [True]
+
+
+def test_a_long_recording_is_streamed_from_a_process_of_its_own(
+    library: Library, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_song(music / "long.wav", 8, 150)
+    blocks = list(decoding.stream(path, RATE, apart=True))
+    assert [round(block.duration) for block in blocks] == [60, 60, 30]
+    np.testing.assert_array_equal(
+        np.concatenate([block.samples for block in blocks]), load_clip(path, RATE).samples
+    )
+    streaming = decoding.stream(path, RATE, apart=True)
+    next(streaming)
+    for child in active_children():
+        os.kill(child.pid or 0, signal.SIGKILL)
+    with pytest.raises(AudioError, match="crashed"):
+        list(streaming)
+    with pytest.raises(AudioError, match="no such file"):
+        list(decoding.stream(music / "none.wav", RATE, apart=True))
+    assert active_children() == []

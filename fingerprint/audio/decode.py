@@ -24,6 +24,8 @@ from fingerprint.types import Clip, Floats
 CHUNK = 16_384  # sample frames decoded at a time, and at most lost where a file is damaged
 LARGEST_STREAM = 1 << 30  # bytes; a pipe is held in memory
 SOURCE_RATES = (1_000, 1_000_000)  # Hz; a header that says otherwise is damaged
+LONGEST_CLIP = 4 * 3600.0  # s in memory at once: 460 MB at 8 kHz
+LONGEST_STREAM = 24 * 3600.0  # s; more is a mistake, or a small file that wants to be a bomb
 LARGEST_SAMPLE = 2.0**31  # float files may hold integers; beyond 32 bits it is not audio
 
 
@@ -42,9 +44,15 @@ def load_clip(
     standard input, is read to its end. `name` stands for the source in error messages.
 
     Raises:
-        AudioError: the source is missing, unreadable, not audio, damaged, or holds no samples.
+        AudioError: the source is missing, unreadable, not audio, damaged, holds no samples, or
+            more than `LONGEST_CLIP`.
     """
-    pieces = list(_pieces(source, sample_rate, start, seconds, name or _name(source)))
+    name = name or _name(source)
+    pieces = list(
+        _bounded(
+            _pieces(source, sample_rate, start, seconds, name), sample_rate, LONGEST_CLIP, name
+        )
+    )
     return Clip(np.concatenate(pieces), sample_rate)
 
 
@@ -54,11 +62,13 @@ def stream_clip(path: Path, sample_rate: int, *, block: float = 60.0) -> Iterato
     Their concatenation equals `load_clip(path, sample_rate)`; memory does not grow with the file.
 
     Raises:
-        AudioError: as `load_clip`, possibly after some blocks.
+        AudioError: as `load_clip`, possibly after some blocks; over `LONGEST_STREAM` for sure.
     """
     size = max(1, round(block * sample_rate))
     pending, held = list[Floats](), 0
-    for piece in _pieces(path, sample_rate, 0.0, None, _name(path)):
+    name = _name(path)
+    pieces = _pieces(path, sample_rate, 0.0, None, name)
+    for piece in _bounded(pieces, sample_rate, LONGEST_STREAM, name):
         pending.append(piece)
         held += len(piece)
         if held >= size:
@@ -91,6 +101,18 @@ def _pieces(
     if empty:
         after = f" after {start:g} s" if start else ""
         raise AudioError(f"cannot read {name}: it holds no audio, or too little{after}")
+
+
+def _bounded(
+    pieces: Iterator[Floats], sample_rate: int, longest: float, name: str
+) -> Iterator[Floats]:
+    """Give up where a recording goes on and on, whatever its header has promised."""
+    held = 0
+    for piece in pieces:
+        held += len(piece)
+        if held > longest * sample_rate:
+            raise AudioError(f"cannot use {name}: it lasts over {longest / 3600:g} h; cut it up")
+        yield piece
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Decoding many recordings at once, in processes that may die without harm.
+"""Decoding many recordings at once, in processes that may die, hang or swell without harm.
 
 The processes import this module, hence nothing heavier than the decoders. Each has a pipe of its
 own, unlike those of `concurrent.futures`: so the end of a pipe says which file killed its decoder,
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 
@@ -24,11 +25,13 @@ from fingerprint.types import Clip, Tags
 
 STARTS = 3  # of a process that dies before it is ready; then something is wrong with all of them
 LONGEST = 20 * 60.0  # s that are decoded at once: 38 MB at 8 kHz
+PATIENCE = 300.0  # s a process may take for so much; a healthy one takes a few
+MEMORY = 4 << 30  # bytes a process may map, its libraries included
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
-    """A recording; `clip` is None if it is over `LONGEST` and must be streamed."""
+    """A recording; `clip` is None if it is over `LONGEST` and must be streamed, see `stream`."""
 
     tags: Tags
     clip: Clip | None
@@ -62,7 +65,7 @@ def decode_all(
     workers = [_Worker(sample_rate) for _ in range(min(jobs, len(waiting)))]
     try:
         while waiting or any(worker.path is not None for worker in workers):
-            for worker in _ready(workers):
+            for worker in _ready(workers, PATIENCE):
                 answer = worker.answer()
                 if waiting and worker.ready:
                     worker.ask(waiting.popleft())
@@ -91,6 +94,39 @@ def decode(path: Path, sample_rate: int) -> Outcome:
     return Decoded(read_tags(path), Clip(samples, sample_rate))
 
 
+def stream(path: Path, sample_rate: int, *, apart: bool) -> Generator[Clip, None, None]:
+    """A long recording in blocks; with `apart` from a process of its own, made for it.
+
+    Raises:
+        AudioError: as `stream_clip`, or the process died, or took too long for a block.
+    """
+    if not apart:
+        yield from stream_clip(path, sample_rate)
+        return
+    context = get_context("spawn")
+    pipe, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_serve_blocks, args=(theirs, path, sample_rate), daemon=True)
+    process.start()
+    theirs.close()
+    name = display_name(path)
+    try:
+        while True:
+            if not pipe.poll(PATIENCE):
+                raise AudioError(f"cannot read {name}: {_LATE}")
+            block = pipe.recv()
+            if block is None:
+                return
+            if isinstance(block, Undecodable):
+                raise AudioError(block.reason)
+            yield block
+    except (EOFError, OSError) as error:
+        raise AudioError(f"cannot read {name}: the decoder crashed on it") from error
+    finally:
+        pipe.close()
+        process.kill()
+        process.join()
+
+
 class _Worker:
     """A process that decodes one file at a time, and is replaced when it dies.
 
@@ -102,18 +138,24 @@ class _Worker:
     def __init__(self, sample_rate: int) -> None:
         self._sample_rate = sample_rate
         self.path: Path | None = None
+        self.since = monotonic()  # when it was started, or asked
         self._failed_starts = 0  # in a row
         self._start()
 
     def ask(self, path: Path) -> None:
         self.path = path
+        self.since = monotonic()
         with suppress(OSError):  # it has died; `answer` will find out
             self.pipe.send(path)
 
     def answer(self) -> tuple[Path, Outcome] | None:
         """What became of `path`; None if there was none, and it has only started or died."""
         path, self.path = self.path, None
+        why = "the decoder crashed on it"
         try:
+            if path is not None and not self.pipe.poll():
+                why = _LATE
+                raise EOFError
             outcome = self.pipe.recv()
             self.ready, self._failed_starts = True, 0
         except (EOFError, OSError) as error:
@@ -128,18 +170,18 @@ class _Worker:
             outcome = None
         if path is None:
             return None
-        crashed = Undecodable(f"cannot read {display_name(path)}: the decoder crashed on it")
-        return path, outcome or crashed
+        return path, outcome or Undecodable(f"cannot read {display_name(path)}: {why}")
 
     def stop(self) -> None:
         self.pipe.close()
-        self._process.terminate()
+        self._process.kill()  # a decoder that hangs may not hear anything else
         self._process.join()  # not closed: another thread may have reaped it, which close refuses
 
     def _start(self) -> None:
         # Spawned, not forked: this process runs torch's threads.
         context = get_context("spawn")
         self.ready = False
+        self.since = monotonic()
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(
             target=_serve, args=(theirs, self._sample_rate), daemon=True
@@ -148,16 +190,54 @@ class _Worker:
         theirs.close()  # so that its death ends the pipe
 
 
-def _ready(workers: list[_Worker]) -> list[_Worker]:
-    """Those that have something to say, once there are any."""
-    talking = wait([worker.pipe for worker in workers])
-    return [worker for worker in workers if worker.pipe in talking]
+_LATE = f"it takes over {PATIENCE:.0f} s to decode"
+
+
+def _ready(workers: list[_Worker], patience: float) -> list[_Worker]:
+    """Those that have something to say, or have had a file for too long, once there are any."""
+    while True:
+        busy = [worker.since + patience for worker in workers if worker.path is not None]
+        left = max(0.0, min(busy) - monotonic()) if busy else None
+        talking = wait([worker.pipe for worker in workers], left)
+        now = monotonic()
+        ready = [
+            worker
+            for worker in workers
+            if worker.pipe in talking or (worker.path is not None and now > worker.since + patience)
+        ]
+        if ready:
+            return ready
 
 
 def _serve(pipe: Connection, sample_rate: int) -> None:
     """A worker's life; it ends with its parent's."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    _restrain()
     with suppress(EOFError, OSError):
         pipe.send(None)
         while True:
             pipe.send(decode(pipe.recv(), sample_rate))
+
+
+def _serve_blocks(pipe: Connection, path: Path, sample_rate: int) -> None:
+    """The life of a process that decodes one long file."""
+    _restrain()
+    with suppress(OSError):
+        try:
+            for block in stream_clip(path, sample_rate):
+                pipe.send(block)
+        except AudioError as error:
+            pipe.send(Undecodable(str(error)))
+        except MemoryError:
+            pipe.send(Undecodable(f"cannot read {display_name(path)}: not enough memory"))
+        pipe.send(None)
+
+
+def _restrain() -> None:
+    """Take less than the machine has, and leave Ctrl-C to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(ImportError, ValueError, OSError):  # Windows has no such limits
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        limit = MEMORY if most == resource.RLIM_INFINITY else min(MEMORY, most)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, most))

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fingerprint.audio.decode import stream_clip
 from fingerprint.audio.files import display_name
 from fingerprint.errors import AudioError
-from fingerprint.library.decoding import Decoded, Undecodable, decode_all
+from fingerprint.library.decoding import Decoded, Undecodable, decode_all, stream
 from fingerprint.library.library import Embedder
 from fingerprint.library.records import Stamp
 from fingerprint.types import Clip, Fingerprint, Floats, Tags
@@ -66,7 +65,9 @@ def embed_files(
             try:
                 if isinstance(outcome, Undecodable):
                     raise AudioError(outcome.reason)
-                yield _recording(path, files[path], outcome, model, wanted, on_block)
+                yield _recording(
+                    path, files[path], outcome, model, wanted, on_block, apart=jobs > 0
+                )
             except AudioError as error:
                 yield Failure(path, str(error))
 
@@ -78,12 +79,14 @@ def _recording(
     model: Embedder,
     wanted: Callable[[Path, bytes], bool],
     on_block: Callable[[float], None],
+    *,
+    apart: bool,
 ) -> Recording:
     """Raises AudioError if there is nothing to recognise in it."""
     listener = _Listener(on_block)
     if decoded.clip is None:
-        blocks = stream_clip(path, model.sample_rate)
-        fingerprint: Fingerprint | None = model.embed_blocks(listener.overhear(blocks))
+        with closing(stream(path, model.sample_rate, apart=apart)) as blocks:
+            fingerprint: Fingerprint | None = model.embed_blocks(listener.overhear(blocks))
     else:
         listener.take(decoded.clip)
         fingerprint = model.embed(decoded.clip) if wanted(path, listener.content) else None
