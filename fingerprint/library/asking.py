@@ -134,7 +134,7 @@ def _candidates(question: Question, query: Fingerprint, speed: float, top: int) 
         library.search(looked_up, neighbours=config.neighbours, search_k=config.search_k),
         library.rows,
         library.vectors,
-        hop=model.hop,
+        hop=library.hop,
         config=config,
         top=top,
         plain=plain_rates(speed),
@@ -170,7 +170,7 @@ def _weighed(question: Question, heard: list[Heard], seconds: float) -> list[Ans
         candidates,
         library.rows,
         library.vectors,
-        hop=model.hop,
+        hop=library.hop,
         seconds=max(0.0, question.clip.duration - model.window),
     )
     evidence = evidence_of(candidates, seconds, copies)

@@ -36,7 +36,7 @@ def count(folder: Path) -> Counts:
     kinds = Counter(one.track.path.suffix.lower() or "none" for one in listed)
     stored = sum(segment.rows for segment in infos)
     places = [one.place for one in listed]
-    alive = sum(living_rows(infos, places, catalog.meta.profile.step).values())
+    alive = sum(living_rows(infos, places).values())
     return Counts(
         tracks=info.tracks,
         hours=round(info.hours, 4),

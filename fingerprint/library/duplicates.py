@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fingerprint.library.identity import grid_of, twins_in
+from fingerprint.library.identity import twins_in
 from fingerprint.library.library import Library
 from fingerprint.library.records import Listed
 from fingerprint.library.snapshot import REMOVED
@@ -50,10 +50,11 @@ def find_duplicates(
     spans = [(n, o) for n, o in enumerate(now.owners.tolist()) if o != REMOVED and o in tracks]
     leader = {owner: owner for _, owner in spans}
     cosines: dict[int, float] = {}
+    grid = library.meta.profile.index_step
     for done, (span, owner) in enumerate(spans):
         on_progress(done, len(spans))
         rows = np.arange(*now.rows.starts[span : span + 2], dtype=np.int64)
-        for twin in twins_in(now, now.vectors(rows), grid_of(library)):
+        for twin in twins_in(now, now.vectors(rows), step=1, grid=grid):
             other = int(now.owners[twin.track])
             if other != owner and other in leader:
                 one, two = sorted((_leader(leader, owner), _leader(leader, other)))

@@ -16,14 +16,17 @@ INSPECTED = 2_000  # nodes of the index a row
 
 
 def twin_in_library(library: Library, vectors: Floats) -> int | None:
-    """The id of the track that is most surely the same recording as these embeddings (N, dim)."""
-    now = library.snapshot()
-    twins = twins_in(now, vectors, grid_of(library))
+    """The id of the track that is most surely the same recording as these embeddings (N, dim).
+
+    They are a hop of the model apart.
+    """
+    now, profile = library.snapshot(), library.meta.profile
+    twins = twins_in(now, vectors, step=profile.step, grid=profile.step * profile.index_step)
     return int(now.owners[twins[0].track]) if twins else None
 
 
-def twins_in(now: Snapshot, vectors: Floats, grid: int) -> list[Twin]:
-    """Every track of a snapshot that is the same recording; `grid` is that of `grid_of`."""
+def twins_in(now: Snapshot, vectors: Floats, *, step: int, grid: int) -> list[Twin]:
+    """Every track of a snapshot that is the same recording; the numbers are those of `twins_of`."""
     if not now.segments:
         return []
     found = twins_of(
@@ -31,15 +34,10 @@ def twins_in(now: Snapshot, vectors: Floats, grid: int) -> list[Twin]:
         lambda rows: now.search(rows, neighbours=NEIGHBOURS, search_k=INSPECTED),
         now.rows,
         now.vectors,
+        step=step,
         grid=grid,
     )
     return [twin for twin in found if now.owners[twin.track] != REMOVED]
-
-
-def grid_of(library: Library) -> int:
-    """Rows between those that the library's index holds."""
-    profile = library.meta.profile
-    return profile.step * profile.index_step
 
 
 def twin_among(entries: Sequence[Entry], vectors: Floats) -> Path | None:

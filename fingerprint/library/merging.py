@@ -42,6 +42,11 @@ def merge_library(
                 f"{source} was made with model {theirs.model_id[:12]}, {library.folder} with "
                 f"{ours.model_id[:12]}: index its music into this library instead"
             )
+        if ours.profile.step % theirs.profile.step:
+            raise LibraryError(
+                f"{source} has the profile {theirs.profile.name} and keeps less than "
+                f"{library.folder}: index its music into this library instead"
+            )
         with library.writing() as writer:
             return _merged(writer, catalog, take_snapshot(catalog), on_progress)
     finally:
@@ -76,4 +81,7 @@ def _entries(source: Catalog, now: Snapshot) -> Iterator[Entry]:
         listed = source.by_id(owner) if owner != REMOVED else None
         if listed is not None:
             rows = np.arange(*now.rows.starts[span : span + 2], dtype=np.int64)
-            yield Entry(listed.track, listed.stamp, now.vectors(rows), listed.content)
+            vectors = now.vectors(rows)
+            yield Entry(
+                listed.track, listed.stamp, vectors, listed.content, source.meta.profile.step
+            )

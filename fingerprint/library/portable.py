@@ -133,7 +133,7 @@ def export_embeddings(now: Snapshot, catalog: Catalog, file: Path) -> int:
     """Write every track's embeddings for other tools; returns how many rows there are.
 
     `.npz` holds `vectors` (R, dim), `track` (R,) and `time` (R,) in s, and `paths`; `.parquet` has
-    a row for each embedding: path, title, artist, time, vector. Rows lie a hop apart.
+    a row for each embedding: path, title, artist, time, vector.
 
     Raises:
         LibraryError: the file cannot be written, or PyArrow is not installed.
@@ -149,7 +149,7 @@ def export_embeddings(now: Snapshot, catalog: Catalog, file: Path) -> int:
             lengths.append(len(numbers))
             rows.append(now.vectors(numbers))
     vectors = np.concatenate([np.zeros((0, catalog.meta.dim), np.float32), *rows])
-    time = np.concatenate([np.zeros(0), *(np.arange(n) * catalog.meta.hop for n in lengths)])
+    time = np.concatenate([np.zeros(0), *(np.arange(n) * now.hop for n in lengths)])
     track = np.repeat(np.arange(len(paths)), lengths)
     with _written(file) as new:
         if file.suffix == ".npz":
@@ -284,7 +284,7 @@ def _codes(archive: zipfile.ZipFile, info: SegmentInfo, meta: Meta) -> Codes:
     """The codes of a segment; the file must be exactly as long as they are."""
     profile = meta.profile
     kind = np.dtype(np.float16 if profile.bits == HALF else np.uint8)
-    shape = (profile.stored(info.rows), profile.width(meta.dim))
+    shape = (info.rows, profile.width(meta.dim))
     member = _plain(archive, _member(info.id))
     header = BytesIO()
     np.lib.format.write_array_header_1_0(

@@ -1,11 +1,10 @@
 """How densely a library stores embeddings: three profiles, and the codes that rows become.
 
-The matcher sees rows a hop apart whatever is stored. A profile keeps every `step`th of them, each
-number in `bits` bits, and the rows between are mixed from their neighbours; windows overlap so
-far that a mean of two is close to the one in the middle. A row is 16-bit floats, or codes of a
-fixed quantiser, the best one for a Gaussian of the variance that a number of a unit vector has
-(Lloyd 1957, Max 1960). The quantiser depends on nothing in a library: codes are copied from segment
-to segment, and encoding what was decoded gives the same codes, so that no merge loses anything.
+Of a recording's rows, a hop apart, a profile keeps every `step`th. A query's rows lie denser, so
+that one of them is near each row that is kept. A row is 16-bit floats, or codes of a fixed
+quantiser, the best one for a Gaussian of the variance that a number of a unit vector has (Lloyd
+1957, Max 1960). The quantiser depends on nothing in a library: codes are copied from segment to
+segment, and no merge loses anything.
 """
 
 from dataclasses import dataclass
@@ -34,16 +33,12 @@ class Profile:
     """
 
     name: str
-    step: int  # hops between stored rows
+    step: int  # hops of the model between rows
     bits: int  # of a number: 16, 8, 4, 2 or 1
-    index_step: int  # stored rows between indexed ones
+    index_step: int  # rows between indexed ones
     index_dim: int
     trees: int
     widening: int
-
-    def stored(self, rows: int) -> int:
-        """How many rows are stored of a recording's `rows`."""
-        return -(-rows // self.step)
 
     def width(self, dim: int) -> int:
         """Numbers in the code of an embedding: floats, or bytes."""
@@ -67,18 +62,17 @@ def profile_of(name: str) -> Profile:
 
 
 def encode(vectors: Floats, profile: Profile) -> Codes:
-    """The codes (S, width) of a recording's rows (N, dim), of which every `step`th is kept."""
-    kept = vectors[:: profile.step]
+    """The codes (N, width) of rows (N, dim) that are kept."""
     if profile.bits == HALF:
-        return kept.astype(np.float16)
+        return vectors.astype(np.float16)
     edges = _levels(profile.bits)[1] / sqrt(vectors.shape[1])
-    numbers = np.searchsorted(edges, kept, side="right").astype(np.uint8)
-    numbers[~kept.any(axis=1)] = 0  # silence; no row of unit length has this code
+    numbers = np.searchsorted(edges, vectors, side="right").astype(np.uint8)
+    numbers[~vectors.any(axis=1)] = 0  # silence; no row of unit length has this code
     return _packed(numbers, profile.bits)
 
 
 def decode(codes: Codes, profile: Profile, dim: int) -> Floats:
-    """The rows (S, dim) that codes stand for: of unit length, or zero where it was silent."""
+    """The rows (N, dim) that codes stand for: of unit length, or zero where it was silent."""
     if profile.bits == HALF:
         return codes.astype(np.float32)
     levels = _levels(profile.bits)[0]
@@ -90,7 +84,7 @@ def decode(codes: Codes, profile: Profile, dim: int) -> Floats:
 
 
 def _packed(numbers: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
-    """Several numbers to a byte, the first one lowest: (S, dim) -> (S, dim * bits / 8)."""
+    """Several numbers to a byte, the first one lowest: (N, dim) -> (N, dim * bits / 8)."""
     each = 8 // bits
     padded = np.pad(numbers, ((0, 0), (0, -numbers.shape[1] % each)))
     grouped = padded.reshape(len(numbers), -1, each)

@@ -10,12 +10,20 @@ from fingerprint.types import Track
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """What a library is made for: embeddings of one model, `dim` wide, one every `hop` seconds."""
+    """What a library is made for: embeddings of one model, `dim` wide, one every `hop` seconds.
+
+    Of those, the profile says how many are kept.
+    """
 
     model_id: str
     dim: int
     hop: float  # s
     profile: Profile
+
+    @property
+    def row_hop(self) -> float:
+        """Seconds between a track's rows in the library."""
+        return self.hop * self.profile.step
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +38,7 @@ class FileInfo:
 
 @dataclass(frozen=True, slots=True)
 class SegmentInfo:
-    """A segment and its files; `rows` are a hop apart, whether stored or not."""
+    """A segment and its files."""
 
     id: int
     rows: int

@@ -24,7 +24,7 @@ _SAMPLES = 256  # pages of a file that its digest covers
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segment:
-    """An open segment: its codes and their index stay on the disk. Rows are a hop apart."""
+    """An open segment: its codes and their index stay on the disk."""
 
     info: SegmentInfo
     meta: Meta
@@ -39,31 +39,17 @@ class Segment:
             hits = self.index.query(vectors, neighbours, search_k)
         else:
             hits = self.index.query(vectors @ self.axes, neighbours * profile.widening, search_k)
-        stored = hits.row * profile.index_step
+        row = hits.row * profile.index_step
         cosine = hits.similarity
         if self.axes is not None:
-            needed, which = np.unique(stored, return_inverse=True)
+            needed, which = np.unique(row, return_inverse=True)
             rows = decode(self.codes[needed], profile, self.meta.dim)[which]
             cosine = np.sum(rows * vectors[hits.query], axis=1)
-        return Hits(hits.query, stored * profile.step, cosine)
+        return Hits(hits.query, row, cosine)
 
-    def vectors(self, rows: Ints, ends: Ints) -> Floats:
-        """The embeddings (K, dim) of rows (K,) of tracks that end before the rows `ends` (K,).
-
-        A row between two stored ones is mixed from both; after a track's last one it is that one.
-        """
-        profile = self.meta.profile
-        if profile.step == 1:
-            return decode(self.codes[rows], profile, self.meta.dim)
-        before = rows // profile.step
-        after = np.minimum(before + 1, (ends - 1) // profile.step)
-        needed, which = np.unique(np.stack([before, after]), return_inverse=True)
-        near, far = decode(self.codes[needed], profile, self.meta.dim)[which.reshape(2, -1)]
-        share = (rows % profile.step / profile.step).astype(np.float32)[:, None]
-        mixed = (1 - share) * near + share * far
-        length = np.linalg.norm(mixed, axis=1, keepdims=True)
-        unit: Floats = mixed / np.maximum(length, np.float32(1e-6))
-        return unit
+    def vectors(self, rows: Ints) -> Floats:
+        """The embeddings (K, dim) of rows (K,)."""
+        return decode(self.codes[rows], self.meta.profile, self.meta.dim)
 
 
 def write_segment(folder: Path, number: int, codes: Codes, meta: Meta) -> SegmentInfo:
@@ -82,7 +68,7 @@ def write_segment(folder: Path, number: int, codes: Codes, meta: Meta) -> Segmen
         for path in files_of(folder, number):
             flush(path)
         flush(codes_path.parent)
-        return SegmentInfo(number, len(codes) * meta.profile.step, _described(folder, number))
+        return SegmentInfo(number, len(codes), _described(folder, number))
     except BaseException as error:
         delete_files(files_of(folder, number))
         if isinstance(error, OSError):
@@ -137,7 +123,7 @@ def open_codes(folder: Path, info: SegmentInfo, meta: Meta) -> Codes:
     _check(folder, info, "npy")
     profile = meta.profile
     kind = np.float16 if profile.bits == HALF else np.uint8
-    shape = (profile.stored(info.rows), profile.width(meta.dim))
+    shape = (info.rows, profile.width(meta.dim))
     return _mapped(path_of(folder, info.id, "npy"), shape, kind)
 
 

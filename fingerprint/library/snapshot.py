@@ -20,12 +20,14 @@ REMOVED = -1  # owner of rows whose track has been removed
 class Snapshot:
     """The segments in order; span i of `rows` belongs to the track with the id `owners[i]`.
 
-    Spans of removed tracks, whose embeddings still lie there, have the owner `REMOVED`.
+    `hop` is the time (s) between a track's rows. Spans of removed tracks, whose embeddings still lie
+    there, have the owner `REMOVED`.
     """
 
     segments: tuple[Segment, ...]
     rows: Rows
     owners: Ints
+    hop: float
 
     def search(self, vectors: Floats, *, neighbours: int, search_k: int) -> Hits:
         """The nearest rows of living tracks, at most `neighbours` for each row of `vectors`.
@@ -46,13 +48,10 @@ class Snapshot:
         """The embeddings (K, dim) of the rows (K,), as they are stored."""
         first = self._first_rows()
         place = np.searchsorted(first, rows, side="right") - 1
-        ends = self.rows.starts[np.searchsorted(self.rows.starts, rows, side="right")]
         found = np.empty((len(rows), self.segments[0].meta.dim), dtype=np.float32)
         for number in np.unique(place):
             here = place == number
-            found[here] = self.segments[number].vectors(
-                rows[here] - first[number], ends[here] - first[number]
-            )
+            found[here] = self.segments[number].vectors(rows[here] - first[number])
         return found
 
     def _first_rows(self) -> Ints:
@@ -74,7 +73,7 @@ def take_snapshot(catalog: Catalog, previous: Snapshot | None = None) -> Snapsho
                 opened.get(info.id) or open_segment(catalog.folder, info, catalog.meta)
                 for info in infos
             )
-            return Snapshot(segments, *place_rows(infos, extents))
+            return Snapshot(segments, *place_rows(infos, extents), catalog.meta.row_hop)
         except LibraryError:
             # Perhaps merged away since the catalog was read; if so, it now says something else.
             known, (infos, extents) = infos, catalog.layout()

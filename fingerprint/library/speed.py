@@ -37,7 +37,7 @@ def at_its_speed(question: Question, heard: Heard) -> Candidate:
     measured = heard.speed == candidate.rate == 1 and clip.duration <= LONGEST_PROBE
     known = {1.0: candidate.score} if measured else {}
     speed, scores = _peak(score, heard.speed, known, least=candidate.score - HOPELESS)
-    rows = (part.duration - model.window) / model.hop
+    rows = (part.duration - model.window) / question.library.hop
     if heard.speed == 1 and not evidence_for(max(scores.values()), scores[1.0], rows):
         return candidate
     query = model.embed_query(at_speed(clip, 1 / speed))
@@ -46,7 +46,7 @@ def at_its_speed(question: Question, heard: Heard) -> Candidate:
         line_of(candidate, speed, model.window),
         question.library.rows,
         question.library.vectors,
-        hop=model.hop,
+        hop=question.library.hop,
         config=question.config,
         plain=plain_rates(speed),
     )
@@ -95,11 +95,12 @@ def _cosines(question: Question, part: Clip, speed: float, place: float, track: 
     model, library = question.model, question.library
     slowed = at_speed(part, 1 / speed)
     begin = place - slowed.duration / 2  # s into the track
-    number = int(np.ceil(begin / model.hop))  # the first whole row
-    rest = slowed.samples[round((number * model.hop - begin) * slowed.sample_rate) :]
+    number = int(np.ceil(begin / library.hop))  # the first whole row
+    rest = slowed.samples[round((number * library.hop - begin) * slowed.sample_rate) :]
     if len(rest) < model.window * slowed.sample_rate:
         return np.empty(0, np.float32)
-    vectors = model.embed(Clip(rest, slowed.sample_rate)).vectors
+    step = round(library.hop / model.hop)
+    vectors = model.embed(Clip(rest, slowed.sample_rate)).vectors[::step]
     start, end = library.rows.starts[track : track + 2]
     wanted = start + number + np.arange(len(vectors))
     inside = (wanted >= start) & (wanted < end)

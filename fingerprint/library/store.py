@@ -45,7 +45,7 @@ _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL);
 CREATE TABLE segments (
     id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice, not even after a deletion
-    rows INTEGER NOT NULL  -- a hop apart, whether stored or not
+    rows INTEGER NOT NULL
 );
 CREATE TABLE files (
     segment INTEGER NOT NULL REFERENCES segments (id) ON DELETE CASCADE,

@@ -26,13 +26,15 @@ FULL_ROWS = 500_000  # rows a merge makes at most, about 36 h; 256 MB of memory 
 class Entry:
     """A track on its way into a library, with its embeddings (rows, dim) and its file's stamp.
 
-    `content` is the digest of the decoded audio, empty where it is not known.
+    `content` is the digest of the decoded audio, empty where it is not known. The rows are `step`
+    hops of the model apart, which divides the step of the library's profile.
     """
 
     track: Track
     stamp: Stamp
     vectors: Floats
     content: bytes = b""
+    step: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,8 @@ class Writer:
         for entry in changes.entries:
             if not len(entry.vectors) or entry.vectors.shape[1:] != (self._meta.dim,):
                 raise ValueError(f"{entry.track.path}: embeddings of shape {entry.vectors.shape}")
-        codes = [encode(entry.vectors, self._meta.profile) for entry in changes.entries]
+        profile = self._meta.profile
+        codes = [encode(e.vectors[:: profile.step // e.step], profile) for e in changes.entries]
         segment = self._write(np.concatenate(codes)) if codes else None
         with self._committed():
             self.catalog.relabel_tracks(
@@ -118,7 +121,7 @@ class Writer:
         """Make one segment of many small ones and drop removed rows, as `choose_merge` says."""
         while True:
             segments, extents = self.catalog.layout()
-            chosen = choose_merge(segments, extents, self._meta.profile.step)
+            chosen = choose_merge(segments, extents)
             if not chosen:
                 return
             self.rewrite(chosen, extents)
@@ -129,7 +132,7 @@ class Writer:
         `on_progress` is told how many rows are rewritten, and how many are to be.
         """
         segments, extents = self.catalog.layout()
-        groups = choose_compaction(segments, extents, self._meta.profile.step)
+        groups = choose_compaction(segments, extents)
         done, total = 0, sum(segment.rows for group in groups for segment in group)
         for group in groups:
             on_progress(done, total)
@@ -142,22 +145,21 @@ class Writer:
 
         Codes are copied, so nothing is lost however often; the old indices are not looked at.
         """
-        folder, profile = self.catalog.folder, self._meta.profile
+        folder = self.catalog.folder
         opened = {info.id: open_codes(folder, info, self._meta) for info in chosen}
         moved = [extent for extent in extents if extent.segment in opened]
         pieces = []
         for extent in moved:
-            first = extent.first_row // profile.step
-            pieces.append(opened[extent.segment][first : first + profile.stored(extent.rows)])
+            place = slice(extent.first_row, extent.first_row + extent.rows)
+            pieces.append(opened[extent.segment][place])
         segment = self._write(np.concatenate(pieces)) if pieces else None
         first = 0
         with self._committed():
             if segment is not None:
                 self.catalog.insert_segment(segment)
                 for extent, piece in zip(moved, pieces, strict=True):
-                    place = {"segment": segment.id, "first_row": first}
-                    self.catalog.move_track(extent.track_id, **place)
-                    first += len(piece) * profile.step
+                    self.catalog.move_track(extent.track_id, segment=segment.id, first_row=first)
+                    first += len(piece)
 
     def sweep(self) -> None:
         """Delete the files of segments that the catalog does not have."""
@@ -170,9 +172,9 @@ class Writer:
         self.catalog.insert_segment(segment)
         first, now = 0, time.time()
         for entry, rows in zip(entries, stored, strict=True):
-            place = (segment.id, first, len(entry.vectors))
+            place = (segment.id, first, rows)
             self.catalog.insert_track(entry.track, entry.stamp, entry.content, place, added=now)
-            first += rows * self._meta.profile.step
+            first += rows
 
     def _write(self, codes: Codes) -> SegmentInfo:
         number = self.catalog.next_segment()
@@ -213,9 +215,7 @@ def absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
 
 
-def choose_merge(
-    segments: Sequence[SegmentInfo], extents: Sequence[Extent], step: int = 1
-) -> list[SegmentInfo]:
+def choose_merge(segments: Sequence[SegmentInfo], extents: Sequence[Extent]) -> list[SegmentInfo]:
     """Which segments to make one of; none if the library is fine as it is.
 
     A segment with more dead rows than living ones is always rewritten. Of segments under half of
@@ -223,7 +223,7 @@ def choose_merge(
     one that is no larger than all of those together. So a row is rewritten only when its segment
     about doubles: a number of times that grows with the logarithm of the library.
     """
-    living = living_rows(segments, extents, step)
+    living = living_rows(segments, extents)
     dead = [s for s in segments if living[s.id] < s.rows / 2]
     small = [s for s in segments if s not in dead and living[s.id] < FULL_ROWS / 2]
     small.sort(key=lambda s: (living[s.id], s.id))
@@ -240,13 +240,13 @@ def choose_merge(
 
 
 def choose_compaction(
-    segments: Sequence[SegmentInfo], extents: Sequence[Extent], step: int = 1
+    segments: Sequence[SegmentInfo], extents: Sequence[Extent]
 ) -> list[list[SegmentInfo]]:
     """Groups of segments to make one of each: every one with dead rows, and the small ones.
 
     A group holds at most `FULL_ROWS` living rows, unless it is a single segment.
     """
-    living = living_rows(segments, extents, step)
+    living = living_rows(segments, extents)
     todo = [s for s in segments if living[s.id] < max(0.99 * s.rows, FULL_ROWS / 2)]
     groups: list[list[SegmentInfo]] = []
     room = 0
@@ -259,13 +259,11 @@ def choose_compaction(
     return [group for group in groups if len(group) > 1 or living[group[0].id] < group[0].rows]
 
 
-def living_rows(
-    segments: Sequence[SegmentInfo], extents: Sequence[Extent], step: int = 1
-) -> dict[int, int]:
-    """Rows of each segment that belong to a track; every `step`th is stored."""
+def living_rows(segments: Sequence[SegmentInfo], extents: Sequence[Extent]) -> dict[int, int]:
+    """Rows of each segment that belong to a track."""
     living = dict.fromkeys((segment.id for segment in segments), 0)
     for extent in extents:
-        living[extent.segment] += -(-extent.rows // step) * step
+        living[extent.segment] += extent.rows
     return living
 
 

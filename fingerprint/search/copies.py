@@ -84,6 +84,7 @@ def twins_of(
     rows: Rows,
     vectors: Callable[[Ints], Floats],
     *,
+    step: int = 1,
     grid: int = 1,
 ) -> list[Twin]:
     """The tracks that are the same recording from end to end, the most similar first.
@@ -93,11 +94,12 @@ def twins_of(
     is no twin of it.
 
     Args:
-        recording: (N, D), a hop apart.
+        recording: (N, D).
         lookup: rows (M, D) to their nearest neighbours in the library.
         rows: which library rows are whose.
         vectors: row numbers (K,) to stored vectors (K, D).
-        grid: rows between those that `lookup` can find.
+        step: rows of the recording to one of the library.
+        grid: rows of the recording to one that `lookup` can find.
     """
     audible = np.flatnonzero(recording.any(axis=1))
     if not len(audible):
@@ -105,41 +107,40 @@ def twins_of(
     probes = np.unique(audible[np.linspace(0, len(audible) - 1, PROBES).astype(np.int64)])
     hits = lookup(recording[probes])
     track = np.searchsorted(rows.starts, hits.row, side="right") - 1
-    shift = hits.row - rows.starts[track] - probes[hits.query]  # rows from its start to the track's
+    # Rows of the recording from its start to the track's.
+    shift = (hits.row - rows.starts[track]) * step - probes[hits.query]
     votes, count = np.unique(np.stack([track, shift // grid]), axis=1, return_counts=True)
     found: dict[int, Twin] = {}
     for place in np.argsort(-count, kind="stable")[:TRIED]:
         number, coarse = votes[:, place].tolist()
-        twin = _twin(recording, number, coarse * grid, rows, vectors, grid)
-        if twin is not None and twin.cosine > getattr(found.get(number), "cosine", 0):
-            found[number] = twin
+        first, last = rows.starts[number : number + 2].tolist()
+        length = (last - first) * step
+        shared = _shared(coarse * grid, len(recording), length) / max(length, len(recording))
+        if shared >= SHARED - grid / length:
+            stretch = np.unique(np.linspace(first, last - 1, COMPARED).astype(np.int64))
+            moments = (stretch - first) * step
+            cosine = _cosine(recording, vectors(stretch), moments, coarse * grid, grid)
+            if cosine > getattr(found.get(number), "cosine", 0):
+                found[number] = Twin(number, cosine, shared)
     return sorted(found.values(), key=lambda twin: -twin.cosine)
 
 
-def _twin(
-    recording: Floats,
-    track: int,
-    shift: int,
-    rows: Rows,
-    vectors: Callable[[Ints], Floats],
-    grid: int,
-) -> Twin | None:
-    """The track as a twin at the best shift near this one; None if it is another recording."""
-    start, end = rows.starts[track : track + 2].tolist()
-    first, last = max(0, shift), min(end - start, shift + len(recording))
-    shared = (last - first) / max(end - start, len(recording))
-    if shared < SHARED:
-        return None
-    place = np.unique(np.linspace(first, last - 1, COMPARED).astype(np.int64))
-    stored = vectors(start + place)
+def _shared(shift: int, length: int, other: int) -> int:
+    return max(0, min(other, shift + length) - max(0, shift))
+
+
+def _cosine(recording: Floats, stored: Floats, moments: Ints, shift: int, grid: int) -> float:
+    """Mean cosine at the best shift near this one; 0 if it is no better than what chance gives.
+
+    `moments` are where in a track, in rows of the recording, the stored rows (K, D) lie.
+    """
     near = np.arange(shift - grid, shift + 2 * grid, dtype=np.float64)
-    best = near[np.argmax([_likeness(recording, stored, place - lag) for lag in near])]
+    best = near[np.argmax([_likeness(recording, stored, moments - lag) for lag in near])]
     lags = best + np.arange(-8, 9) / 8
-    cosine = max(_likeness(recording, stored, place - lag) for lag in lags)
+    cosine = max(_likeness(recording, stored, moments - lag) for lag in lags)
     # What rows from other moments have in common says nothing, and all rows may have much.
-    chance = max(0.0, _likeness(recording, stored, (place - best)[::-1]))
-    same = cosine - chance >= SAME * (1 - chance)
-    return Twin(track, cosine, shared) if same else None
+    chance = max(0.0, _likeness(recording, stored, (moments - best)[::-1]))
+    return cosine if cosine - chance >= SAME * (1 - chance) else 0.0
 
 
 def _likeness(recording: Floats, stored: Floats, position: NDArray[np.float64]) -> float:
