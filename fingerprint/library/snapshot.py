@@ -20,8 +20,8 @@ REMOVED = -1  # owner of rows whose track has been removed
 class Snapshot:
     """The segments in order; span i of `rows` belongs to the track with the id `owners[i]`.
 
-    `hop` is the time (s) between a track's rows. Spans of removed tracks, whose embeddings still lie
-    there, have the owner `REMOVED`.
+    `hop` is the time (s) between a track's rows. Spans of removed tracks, whose embeddings still
+    lie there, have the owner `REMOVED`.
     """
 
     segments: tuple[Segment, ...]

@@ -17,7 +17,7 @@ from fingerprint.library.snapshot import Snapshot, take_snapshot
 from fingerprint.library.store import Catalog
 from fingerprint.library.writer import Changes, Copy, Entry, Relabel, Writer, writing
 from fingerprint.search.matcher import rank
-from fingerprint.types import Candidate, Fingerprint, Floats, Hits, Ints, Tags, Track
+from fingerprint.types import Candidate, Fingerprint, Floats, Ints, Tags, Track
 
 DIM = 32
 HOP = 0.25  # s
@@ -162,7 +162,7 @@ def _seed(now: Snapshot, track_id: int, path: Path) -> int:
     stored = encode(rows, profile)
     seeds: list[int] = [*range(20), 204]
     for seed in seeds:
-        if np.mean(encode(embeddings(seed), profile) == stored) > 0.9:
+        if np.mean(encode(embeddings(seed)[:: profile.step], profile) == stored) > 0.9:
             return seed
     raise LibraryError(f"{path} holds nothing that was ever added")
 
@@ -185,9 +185,9 @@ def ask(now: Snapshot, excerpt: Floats) -> Candidate | None:
     def vectors(rows: Ints) -> Floats:
         return now.vectors(rows)
 
-    hits: Hits = now.search(excerpt, neighbours=10, search_k=SEARCH.search_k)
+    hits = now.search(excerpt, neighbours=10, search_k=SEARCH.search_k)
     query = Fingerprint(excerpt, HOP)
-    found = rank(query, hits, now.rows, vectors, hop=HOP, config=SEARCH, top=1)
+    found = rank(query, hits, now.rows, vectors, hop=now.hop, config=SEARCH, top=1)
     return found[0] if found else None
 
 
