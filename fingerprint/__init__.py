@@ -18,9 +18,13 @@ if TYPE_CHECKING:
         LibraryError,
         ModelError,
     )
+    from fingerprint.explaining.evidence import Explanation, explain
     from fingerprint.library.indexing import index_files
     from fingerprint.library.library import Library
+    from fingerprint.listening.listener import Event, listen
     from fingerprint.model.fingerprinter import Fingerprinter
+    from fingerprint.scanning.scanner import Scanner, scan
+    from fingerprint.scanning.spans import Heard, Span
     from fingerprint.types import Clip, Fingerprint, Match, Tags, Track
 
     __version__: str
@@ -30,18 +34,26 @@ __all__ = [
     "Clip",
     "ConfigError",
     "CorpusError",
+    "Event",
+    "Explanation",
     "Fingerprint",
     "FingerprintError",
     "Fingerprinter",
+    "Heard",
     "Library",
     "LibraryError",
     "Match",
     "ModelError",
+    "Scanner",
+    "Span",
     "Tags",
     "Track",
+    "explain",
     "find_audio",
     "index_files",
+    "listen",
     "load_clip",
+    "scan",
 ]
 
 _HOME = {
@@ -49,18 +61,26 @@ _HOME = {
     "Clip": "fingerprint.types",
     "ConfigError": "fingerprint.errors",
     "CorpusError": "fingerprint.errors",
+    "Event": "fingerprint.listening.listener",
+    "Explanation": "fingerprint.explaining.evidence",
     "Fingerprint": "fingerprint.types",
     "FingerprintError": "fingerprint.errors",
     "Fingerprinter": "fingerprint.model.fingerprinter",
+    "Heard": "fingerprint.scanning.spans",
     "Library": "fingerprint.library.library",
     "LibraryError": "fingerprint.errors",
     "Match": "fingerprint.types",
     "ModelError": "fingerprint.errors",
+    "Scanner": "fingerprint.scanning.scanner",
+    "Span": "fingerprint.scanning.spans",
     "Tags": "fingerprint.types",
     "Track": "fingerprint.types",
+    "explain": "fingerprint.explaining.evidence",
     "find_audio": "fingerprint.audio.files",
     "index_files": "fingerprint.library.indexing",
+    "listen": "fingerprint.listening.listener",
     "load_clip": "fingerprint.audio.decode",
+    "scan": "fingerprint.scanning.scanner",
 }
 
 

@@ -97,7 +97,7 @@ class SearchConfig(Record):
     semitones: tuple[float, ...] = (-2.0, -1.0, 1.0, 2.0)  # changes of speed undone when in doubt
     handicap: Probability = 0.05  # of the score of what is found by undoing a change of speed
     sure: Probability = 0.99  # confidence from which the query is heard as it is, and no other way
-    min_confidence: Probability = 0.9  # below it the answer is "not in the library"
+    min_confidence: Probability = 0.98  # below it the answer is "not in the library"
 
 
 class DegradeConfig(Record):

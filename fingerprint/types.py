@@ -105,7 +105,8 @@ class Match:
     `offset` is in seconds into the track at which the query's start falls; `rate` is the playback
     speed against the track (1.02: played 2 % faster); `confidence` is the estimated probability
     in 0..1 that this is the right track; `score` is the mean aligned cosine similarity, less a
-    handicap if a change of speed had to be undone to find the track.
+    handicap if a change of speed had to be undone to find the track. `repeats` are later offsets at
+    which the track sounds the same, so that the query may be from there as well.
     """
 
     track: Track
@@ -113,3 +114,4 @@ class Match:
     rate: float
     confidence: float
     score: float
+    repeats: tuple[float, ...] = ()  # s

@@ -18,7 +18,7 @@ from fingerprint.cli import main
 from fingerprint.config import ModelConfig
 from fingerprint.model.fingerprinter import Fingerprinter
 
-MATCH_KEYS = ["path", "title", "artist", "offset", "rate", "confidence", "score"]
+MATCH_KEYS = ["path", "title", "artist", "offset", "rate", "confidence", "score", "repeats"]
 RATE = 22_050  # Hz
 
 
@@ -95,7 +95,8 @@ def test_a_json_answer_has_the_documented_keys_and_types(run, library, snippet):
     for match in answer["matches"]:
         assert list(match) == MATCH_KEYS
         assert all(isinstance(match[key], str) for key in MATCH_KEYS[:3])
-        assert all(isinstance(match[key], float) for key in MATCH_KEYS[3:])
+        assert all(isinstance(match[key], float) for key in MATCH_KEYS[3:-1])
+        assert isinstance(match["repeats"], list)
         assert 0 <= match["confidence"] <= 1
 
 

@@ -1,17 +1,24 @@
+import doctest
 import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given as drawn
+from hypothesis import settings
 from hypothesis import strategies as st
 
+from fingerprint.search import confidence
+from fingerprint.search.background import Level
 from fingerprint.search.confidence import (
-    FLOOR,
+    FEATURES,
+    STRANGER,
     Calibration,
+    Circumstances,
     Evidence,
     evidence_of,
     features,
     probability,
+    with_prior,
 )
 from fingerprint.types import Candidate
 
@@ -19,6 +26,12 @@ FEW = settings(deadline=None, derandomize=True, max_examples=50)
 scores = st.floats(-1, 1)
 margins = st.floats(-2, 2)
 lengths = st.floats(0, 1e5)
+sizes = st.integers(0, 10**9)
+HERE = Circumstances(seconds=5.0, level=Level(0.05, 0.07), rows=250_000)  # 500 tracks
+
+
+def given_(seconds: float = 5.0, rows: int = 250_000) -> Circumstances:
+    return Circumstances(seconds, Level(0.05, 0.07), rows)
 
 
 def candidates(*values: float) -> list[Candidate]:
@@ -26,70 +39,109 @@ def candidates(*values: float) -> list[Candidate]:
 
 
 def test_the_margin_is_to_the_best_of_the_others() -> None:
-    found = evidence_of(candidates(0.9, 0.5, 0.4), 3.0)
+    found = evidence_of(candidates(0.9, 0.5, 0.4), HERE)
     assert [round(e.margin, 9) for e in found] == [0.4, -0.4, -0.5]
     assert [e.score for e in found] == [0.9, 0.5, 0.4]
-    assert {e.seconds for e in found} == {3.0}
+    assert {e.given for e in found} == {HERE}
 
 
 @FEW
-@given(st.lists(scores, min_size=2, max_size=6))
+@drawn(st.lists(scores, min_size=2, max_size=6))
 def test_the_order_of_candidates_does_not_matter(values: list[float]) -> None:
     order = sorted(range(len(values)), key=lambda i: (values[i], i))
-    straight = evidence_of(candidates(*values), 1.0)
-    shuffled = evidence_of([candidates(*values)[i] for i in order], 1.0)
+    straight = evidence_of(candidates(*values), HERE)
+    shuffled = evidence_of([candidates(*values)[i] for i in order], HERE)
     assert [straight[i] for i in order] == shuffled
 
 
 def test_two_equal_candidates_have_no_margin() -> None:
-    assert [e.margin for e in evidence_of(candidates(0.7, 0.7), 1.0)] == [0, 0]
+    assert [e.margin for e in evidence_of(candidates(0.7, 0.7), HERE)] == [0, 0]
+
+
+def test_copies_of_a_recording_do_not_speak_against_each_other() -> None:
+    copies = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]], dtype=bool)
+    found = evidence_of(candidates(0.9, 0.89, 0.4), HERE, copies)
+    assert [round(e.margin, 9) for e in found] == [0.5, 0.49, -0.5]
 
 
 def test_a_lone_candidate_is_held_against_a_strangers_score() -> None:
-    assert evidence_of(candidates(0.9), 5.0) == [Evidence(0.9, 0.9 - FLOOR, 5.0)]
-    assert evidence_of([], 5.0) == []
+    (alone,) = evidence_of(candidates(0.9), HERE)
+    assert alone.margin == pytest.approx(0.9 - (0.05 + STRANGER * 0.07))
+    assert evidence_of([], HERE) == []
 
 
 @FEW
-@given(scores, margins, lengths, st.floats(0.01, 0.5))
+@drawn(scores, margins, lengths, sizes, st.floats(0.01, 0.5))
 def test_more_score_or_margin_is_never_less_sure(
-    score: float, margin: float, seconds: float, more: float
+    score: float, margin: float, seconds: float, rows: int, more: float
 ) -> None:
-    calibration = Calibration()
-    before = probability(Evidence(score, margin, seconds), calibration)
-    assert probability(Evidence(score + more, margin, seconds), calibration) >= before
-    assert probability(Evidence(score, margin + more, seconds), calibration) >= before
+    calibration, here = Calibration(), given_(seconds, rows)
+    before = probability(Evidence(score, margin, here), calibration)
+    assert probability(Evidence(score + more, margin, here), calibration) >= before
+    assert probability(Evidence(score, margin + more, here), calibration) >= before
 
 
 @FEW
-@given(scores, margins, lengths, st.floats(-1e4, 1e4))
+@drawn(scores, margins, lengths, sizes, st.floats(-1e4, 1e4))
 def test_it_is_a_probability_whatever_comes(
-    score: float, margin: float, seconds: float, intercept: float
+    score: float, margin: float, seconds: float, rows: int, intercept: float
 ) -> None:
     calibration = Calibration(intercept=intercept)
-    assert 0 <= probability(Evidence(score, margin, seconds), calibration) <= 1
+    evidence = Evidence(score, margin, given_(seconds, rows))
+    assert 0 <= probability(evidence, calibration) <= 1
 
 
 def test_the_defaults_tell_a_plain_match_from_a_stranger() -> None:
     calibration = Calibration()
-    assert probability(Evidence(0.9, 0.5, 5.0), calibration) > 0.99
-    assert probability(Evidence(0.45, 0.02, 5.0), calibration) < 0.1
-    assert probability(Evidence(0.6, 0.05, 5.0), calibration) == pytest.approx(0.5, abs=0.05)
+    assert probability(Evidence(0.9, 0.5, HERE), calibration) > 0.99
+    assert probability(Evidence(0.45, 0.02, HERE), calibration) < 0.1
+    assert probability(Evidence(0.6, 0.05, HERE), calibration) == pytest.approx(0.5, abs=0.15)
+
+
+def test_a_score_is_worth_less_in_a_larger_library_and_above_a_higher_background() -> None:
+    calibration = Calibration()
+    here = probability(Evidence(0.6, 0.05, HERE), calibration)
+    larger = Circumstances(5.0, HERE.level, 50_000_000)
+    vaguer = Circumstances(5.0, Level(0.2, 0.1), HERE.rows)
+    assert probability(Evidence(0.6, 0.0, larger), calibration) < here
+    assert probability(Evidence(0.6, 0.05, vaguer), calibration) < here
 
 
 def test_it_is_the_logistic_function_of_the_weighted_features() -> None:
-    calibration = Calibration(intercept=0.3, weights=(1.0, -2.0, 0.5, 0.25))
-    evidence = Evidence(0.8, 0.1, math.e)
-    logit = 0.3 + 0.8 - 0.2 + 0.5 + 0.25 * 0.8
+    weights = (1.0, -2.0, 0.5, 0.25, 3.0, -1.0)
+    calibration = Calibration(intercept=0.3, weights=weights)
+    evidence = Evidence(0.8, 0.1, Circumstances(math.e, Level(0.2, 0.4), 1_000))
+    expected = [0.8, 0.1 / 0.42, 0.2, 0.4, 1.0, math.log(1_000)]
+    np.testing.assert_allclose(features(evidence), expected)
+    logit = 0.3 + float(np.dot(weights, expected))
     assert probability(evidence, calibration) == pytest.approx(1 / (1 + math.exp(-logit)))
-    np.testing.assert_allclose(features(evidence), [0.8, 0.1, 1.0, 0.8])
 
 
 def test_there_is_a_weight_for_each_feature() -> None:
-    assert features(Evidence(0.5, 0.1, 0.0)).shape == (len(Calibration().weights),)
-    assert np.isfinite(features(Evidence(0.5, 0.1, 0.0))).all()
+    nothing = Evidence(0.5, 0.1, Circumstances(0.0, Level(0.0, 0.0), 0))
+    assert features(nothing).shape == (len(Calibration().weights),) == (FEATURES,)
+    assert np.isfinite(features(nothing)).all()
 
 
 def test_a_calibration_survives_json() -> None:
-    calibration = Calibration(intercept=-3.25, weights=(1.0, 2.0, 0.1, -0.7))
+    weights = (1.0, 2.0, 0.1, -0.7, 0.0, 1e-9)
+    calibration = Calibration(intercept=-3.25, weights=weights, unknown=0.3)
     assert Calibration.model_validate_json(calibration.model_dump_json()) == calibration
+
+
+def test_a_calibration_on_other_features_gives_way_to_the_defaults() -> None:
+    old = '{"intercept": -11.6, "weights": [11.6, 32.1, 0.5, 2.2]}'
+    assert Calibration.model_validate_json(old) == Calibration()
+
+
+@FEW
+@drawn(st.floats(0.01, 0.99), st.floats(0.05, 0.95))
+def test_a_confidence_follows_the_prior_and_comes_back(share: float, unknown: float) -> None:
+    there = with_prior(share, Calibration(), unknown)
+    back = with_prior(there, Calibration(unknown=unknown), Calibration().unknown)
+    assert back == pytest.approx(share)
+    assert (there > share) == (unknown < 0.5) or unknown == pytest.approx(0.5)
+
+
+def test_the_examples_in_the_docstrings() -> None:
+    assert doctest.testmod(confidence).failed == 0

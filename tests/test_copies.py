@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from fingerprint.search.confidence import FLOOR, evidence_of
+from fingerprint.search.background import Level
+from fingerprint.search.confidence import STRANGER, Circumstances, evidence_of
 from fingerprint.search.copies import same_recordings
 from fingerprint.types import Candidate, Floats, Ints, Rows
 
@@ -58,8 +59,9 @@ def test_copies_do_not_speak_against_each_other() -> None:
     candidates = [place(0, 5.0, 0.8), place(1, 4.1, 0.79), place(2, 5.0, 0.45)]
     copies = np.eye(3, dtype=bool)
     copies[0, 1] = copies[1, 0] = True
-    alone, with_copy = evidence_of(candidates, 5.0), evidence_of(candidates, 5.0, copies)
+    here = Circumstances(5.0, Level(0.1, 0.05), 1_000)
+    alone, with_copy = evidence_of(candidates, here), evidence_of(candidates, here, copies)
     assert alone[0].margin == pytest.approx(0.01)
     assert [e.margin for e in with_copy] == pytest.approx([0.35, 0.34, -0.35])
-    only = evidence_of(candidates[:2], 5.0, copies[:2, :2])
-    assert only[0].margin == pytest.approx(0.8 - FLOOR)
+    only = evidence_of(candidates[:2], here, copies[:2, :2])
+    assert only[0].margin == pytest.approx(0.8 - (0.1 + STRANGER * 0.05))

@@ -1,5 +1,6 @@
 """The whole evaluation, on a corpus of a few synthetic songs and the shipped model."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +12,14 @@ from fingerprint.corpus import Corpus, CorpusFile, Recordings, Responses
 from fingerprint.corpus.config import RoomsConfig
 from fingerprint.corpus.manifest import write_manifest
 from fingerprint.errors import ConfigError, LibraryError
-from fingerprint.evaluation import report
-from fingerprint.evaluation.calibrate import calibrate
+from fingerprint.evaluation import report, trust_report
+from fingerprint.evaluation.calibrate import fit, gather_for_fit
 from fingerprint.evaluation.conditions import Condition, select
 from fingerprint.evaluation.material import WORKING_RATE, Material
 from fingerprint.evaluation.queries import Query, Truth
 from fingerprint.evaluation.results import Results
 from fingerprint.evaluation.run import Progress, evaluate, judge
+from fingerprint.evaluation.trust import measure
 from fingerprint.library.indexing import index_files
 from fingerprint.library.library import Library
 from fingerprint.model.fingerprinter import Fingerprinter
@@ -220,24 +222,66 @@ def test_a_track_that_was_to_be_unknown_is_not_right_even_when_it_is_named() -> 
     assert not outcome.place_right
 
 
-def test_calibration_asks_training_and_validation_tracks_only(
-    corpus: Corpus, model: Fingerprinter, tmp_path: Path
-) -> None:
-    seen: list[Progress] = []
-    packaged = tuple(
+@pytest.fixture
+def packaged(corpus: Corpus) -> Corpus:
+    """The corpus with two packages a role, so that one can be hidden."""
+    files = tuple(
         replace(file, package=f"{file.role}-{i % 2}") for i, file in enumerate(corpus.files)
     )
-    calibration = calibrate(
-        replace(corpus, files=packaged),
+    made = replace(corpus, files=files)
+    write_manifest(made)
+    return made
+
+
+def test_calibration_asks_training_and_validation_tracks_only(
+    packaged: Corpus, corpus: Corpus, model: Fingerprinter, tmp_path: Path
+) -> None:
+    seen: list[Progress] = []
+    cases = gather_for_fit(
+        packaged,
         model,
         library=tmp_path / "library",
-        queries=1,
+        passages=1,
         jobs=1,
         on_progress=seen.append,
     )
-    assert len(calibration.weights) == 4
+    assert {case.known for case in cases} == {True, False}
+    assert not any(case.right and not case.known for case in cases)
+    assert any(case.right for case in cases)
+    whole = SONGS["train"] + SONGS["validation"]
+    assert {case.tracks for case in cases} >= {whole, 2 * whole}
+    calibration = fit(cases)
     assert np.isfinite([calibration.intercept, *calibration.weights]).all()
-    assert {progress.stage for progress in seen} == {"index", "calibrate"}
+    assert {progress.stage for progress in seen} == {"index", "passages"}
     with Library.open(tmp_path / "library", model) as library:
         held = {track.path for track in library.tracks()}
     assert held == {file.path for role in ("train", "validation") for file in corpus.music(role)}  # type: ignore[arg-type]
+
+
+def test_trust_is_measured_on_test_tracks_in_libraries_of_every_size(
+    packaged: Corpus, model: Fingerprinter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fingerprint.evaluation.trust.LARGE", 3 * 8)
+    monkeypatch.setattr("fingerprint.evaluation.trust.SMALL", 2)
+    found = measure(
+        packaged,
+        model,
+        library=tmp_path / "library",
+        known=10,
+        unknown=16,
+        grown=8,
+        min_confidence=0.9,
+        jobs=1,
+    )
+    assert len(found.unknown) == 16
+    assert len(found.known) == 8
+    assert {row.condition for row in found.operating(0.5)} == {"noise 5 s", "phone 10 s"}
+    assert [size for size, _ in found.growth()] == [2, 8, 24]
+    assert {share.total for _, share in found.growth()} == {8}
+    assert 0 <= found.calibration_error <= 1
+    assert sum(one.answers for one in found.bins) <= 24
+    text = trust_report.text(found)
+    assert "24 tracks" in text
+    trust_report.draw(found, tmp_path / "confidence.png")
+    assert (tmp_path / "confidence.png").stat().st_size > 10_000
+    json.dumps(found.as_json())

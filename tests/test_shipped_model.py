@@ -1,5 +1,7 @@
 """The weights in the package: they load, they recognise, they refuse, and the README is true."""
 
+import doctest
+import importlib
 import io
 import json
 import math
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import fingerprint
 from fingerprint.cli import main
 from fingerprint.config import TrainConfig, load_config
 from fingerprint.library.indexing import index_files
@@ -133,6 +136,8 @@ def test_the_python_in_the_readme_runs_as_it_stands(
     monkeypatch.chdir(tmp_path)
     Path("music").symlink_to(music_folder)
     write_audio(tmp_path / "snippet.wav", song(2, 20.0, RATE)[6 * RATE : 12 * RATE], RATE)
+    both = np.concatenate([song(0, 20.0, RATE), song(3, 20.0, RATE)])
+    write_audio(tmp_path / "broadcast.ogg", both, RATE)
     printed = io.StringIO()
     with redirect_stdout(printed):
         exec(compile(block, "README.md", "exec"), {})  # noqa: S102
@@ -140,6 +145,8 @@ def test_the_python_in_the_readme_runs_as_it_stands(
     expected = sorted(music_folder.iterdir())[2].name
     assert expected in first
     assert "at 6.0 s" in first
+    spans = [line.split(": ")[1] for line in printed.getvalue().splitlines() if " s: " in line]
+    assert [name for name in spans if name != "unknown"] == ["song0.wav", "song3.mp3"]
 
 
 def test_the_commands_in_the_readme_exist() -> None:
@@ -165,3 +172,27 @@ def test_identify_answers_in_the_readmes_json(
     assert result.exit_code == 0
     assert list(answer) == list(shown)
     assert list(answer["matches"][0]) == list(shown["matches"][0])
+
+
+@pytest.mark.parametrize("name", ["Library", "Scanner", "scan", "listen", "explain"])
+def test_the_examples_in_the_docstrings(
+    name: str,
+    library: Library,
+    song: Callable[..., Floats],
+    write_audio: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    """They know a library of six songs, a snippet of one, and a recording of two songs."""
+    both = np.concatenate([song(0, 20.0, RATE), song(3, 20.0, RATE)])
+    prepared = {
+        "library": library,
+        "snippet": Clip(song(2, 20.0, RATE)[6 * RATE : 12 * RATE], RATE),
+        "recording": Clip(both, RATE),
+        "path": write_audio(tmp_path / "both.flac", both, RATE),
+    }
+    value = getattr(fingerprint, name)
+    home = importlib.import_module(value.__module__)
+    found = doctest.DocTestFinder().find(value, name, module=home, extraglobs=prepared)
+    results = [doctest.DocTestRunner().run(test) for test in found]
+    assert sum(result.attempted for result in results) > 0
+    assert sum(result.failed for result in results) == 0

@@ -81,6 +81,17 @@ def stream_clip(path: Path, sample_rate: int, *, block: float = 60.0) -> Iterato
         yield Clip(np.concatenate(pending), sample_rate)
 
 
+def resampled(chunks: Iterator[Clip], sample_rate: int, name: str) -> Iterator[Clip]:
+    """Mono chunks of any source, all of one rate, as clips at `sample_rate` (Hz), as they come.
+
+    Raises:
+        AudioError: the samples are not audio.
+    """
+    for piece in _resampled(_checked(chunks, name), sample_rate):
+        if len(piece):
+            yield Clip(piece, sample_rate)
+
+
 def _name(source: Path | BinaryIO) -> str:
     return display_name(source) if isinstance(source, Path) else "the audio stream"
 

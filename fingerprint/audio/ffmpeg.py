@@ -12,10 +12,12 @@ from typing import IO, Any, BinaryIO
 
 import numpy as np
 
+from fingerprint.errors import AudioError
 from fingerprint.types import Clip, Floats
 
 # A playlist in disguise must not open connections or other programs.
 PROTOCOLS = "file,fd,pipe"
+TIMEOUT = 20.0  # s without a byte after which a network stream has broken off
 CHUNK = 16_384  # sample frames read from the program at a time
 AU_HEADER = struct.Struct(">4s5I")  # magic, offset of the samples, bytes, encoding, Hz, channels
 
@@ -51,6 +53,32 @@ def mono(samples: Floats) -> Floats:
     with np.errstate(over="ignore", invalid="ignore"):  # such samples are refused later, by name
         mean: Floats = np.mean(samples, axis=0, dtype=np.float32)
     return mean
+
+
+def network_chunks(url: str) -> Iterator[Clip]:
+    """Mono chunks of a stream at its own rate, until it ends. PyAV only.
+
+    Raises:
+        AudioError: PyAV is missing, or the stream cannot be opened, has no sound, or breaks off.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise AudioError(
+            f"cannot open {url}: streams need PyAV: pip install 'fingerprint[ffmpeg]'"
+        ) from error
+    try:
+        with av.open(
+            url,
+            metadata_errors="replace",
+            timeout=(TIMEOUT, TIMEOUT),
+            options={"seekable": "0"},  # looking for the end of a broadcast would reconnect
+        ) as container:
+            if not container.streams.audio:
+                raise AudioError(f"cannot open {url}: it has no sound")
+            yield from _frames(av, container)
+    except (av.FFmpegError, OSError) as error:
+        raise AudioError(f"cannot read {url}: {error.strerror or error}") from error
 
 
 def _pyav_chunks(file: BinaryIO) -> Iterator[Clip]:

@@ -3,8 +3,8 @@
 Commands are thin: they read options, call the package and show what it returns. Whatever is slow
 to import is imported inside a command, so that `--help` answers at once.
 
-Exit status: 0 all went well, 1 an error, 2 wrong usage, 130 interrupted; `identify` gives 1 for
-"not in the library" and 2 for an error.
+Exit status: 0 all went well, 1 an error, 2 wrong usage, 130 interrupted; `identify`, `scan`
+and `listen` give 1 for "not in the library" and 2 for an error.
 """
 
 import io
@@ -24,16 +24,21 @@ from fingerprint.cli.changes import (
 )
 from fingerprint.cli.duplicates import duplicates_command
 from fingerprint.cli.evaluate import evaluate_command
+from fingerprint.cli.explain import explain_command
 from fingerprint.cli.export import export_command
 from fingerprint.cli.identify import identify_command
 from fingerprint.cli.index import index_command
 from fingerprint.cli.library import info_command, list_command, stats_command
+from fingerprint.cli.listen import listen_command
+from fingerprint.cli.scan import scan_command
 from fingerprint.cli.text import reason
 from fingerprint.cli.train import train_command
 from fingerprint.errors import FingerprintError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
-ERROR_STATUS = {"identify": 2}  # of commands whose 1 says something else than "error"
+ERROR_STATUS = dict.fromkeys(
+    ("identify", "scan", "listen"), 2
+)  # of commands whose 1 says something else than "error"
 
 
 class Boundary(click.Group):
@@ -94,6 +99,9 @@ main.add_command(compact_command)
 main.add_command(verify_command)
 main.add_command(import_command)
 main.add_command(identify_command)
+main.add_command(scan_command)
+main.add_command(listen_command)
+main.add_command(explain_command)
 main.add_command(list_command)
 main.add_command(info_command)
 main.add_command(stats_command)

@@ -19,24 +19,26 @@ from fingerprint.cli.progress import ProgressLine
     metavar="DIR",
     default=Path("runs/calibration"),
     show_default=True,
-    help="Folder for the library that is queried.",
+    help="Folder for the library that is queried, and for the evidence that came out.",
 )
 @click.option(
-    "--queries",
-    type=click.IntRange(min=10),
+    "--passages",
+    type=click.IntRange(min=1),
     metavar="N",
-    default=100,
+    default=20,
     show_default=True,
-    help="Queries in each condition.",
+    help="Passages of each family, of four queries each.",
 )
+@click.option("--refit", is_flag=True, help="Ask nothing: fit on the evidence of the last time.")
 @jobs_option
 @device_option
 def calibrate_command(
-    model: Path, corpus: Path, output: Path, queries: int, jobs: int, device: str
+    model: Path, corpus: Path, output: Path, passages: int, refit: bool, jobs: int, device: str
 ) -> None:
     """Fit the confidence of a trained model.
 
-    MODEL is a file that `fingerprint train` made; what is fitted is written there.
+    MODEL is a file that `fingerprint train` made; what is fitted is written there. An export of it
+    (.onnx) is to be made anew.
 
     The model's id, and with it every library made with the model, stays as it is.
     """
@@ -44,20 +46,25 @@ def calibrate_command(
 
     opened = Corpus.open(corpus)
     from fingerprint.cli.opening import open_model
-    from fingerprint.evaluation.calibrate import calibrate
+    from fingerprint.evaluation import cases
+    from fingerprint.evaluation.calibrate import fit, gather_for_fit
     from fingerprint.model.checkpoint import read_checkpoint, write_checkpoint
 
     fingerprinter = open_model(model, device)
-    with ProgressLine() as line:
-        calibration = calibrate(
-            opened,
-            fingerprinter,
-            library=output / f"library-{fingerprinter.id[:12]}",
-            queries=queries,
-            jobs=jobs,
-            on_progress=lambda now: line.show(
-                now.done, now.total, f"{now.stage} {now.done:,}/{now.total:,}"
-            ),
-        )
+    evidence = output / f"cases-{fingerprinter.id[:12]}.jsonl"
+    if not refit:
+        with ProgressLine() as line:
+            found = gather_for_fit(
+                opened,
+                fingerprinter,
+                library=output / f"library-{fingerprinter.id[:12]}",
+                passages=passages,
+                jobs=jobs,
+                on_progress=lambda now: line.show(
+                    now.done, now.total, f"{now.stage} {now.done:,}/{now.total:,}"
+                ),
+            )
+        cases.save(found, evidence)
+    calibration = fit(cases.load(evidence))
     write_checkpoint(replace(read_checkpoint(model), calibration=calibration), model)
     click.echo(f"Calibrated {display_name(model)}: {calibration.model_dump_json()}")

@@ -11,8 +11,14 @@ import click
 
 from fingerprint.audio.files import display_name
 from fingerprint.cli.opening import open_library
-from fingerprint.cli.options import device_option, json_option, library_option, model_option
-from fingerprint.cli.text import clock, json_line, percent, reason, track_name
+from fingerprint.cli.options import (
+    device_option,
+    json_option,
+    library_option,
+    min_confidence_option,
+    model_option,
+)
+from fingerprint.cli.text import clock, json_line, match_record, percent, reason, track_name
 from fingerprint.errors import AudioError, FingerprintError
 
 if TYPE_CHECKING:
@@ -21,20 +27,7 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 STATUS = {"match": 0, "no-match": 1, "error": 2}  # the worst of all queries is the exit status
-SUREST = 0.9999  # rounding makes no answer certain
 RATE_SHOWN_FROM = 0.002  # playback speeds closer to 1 than this go without saying
-
-
-class DefaultConfidence:
-    """The search configuration's threshold, read when it is needed: pydantic is slow to import."""
-
-    def __call__(self) -> float:
-        from fingerprint.config import SearchConfig
-
-        return SearchConfig().min_confidence
-
-    def __str__(self) -> str:
-        return str(self())
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +64,7 @@ class Answer:
     show_default=True,
     help="List at most this many matches a query.",
 )
-@click.option(
-    "--min-confidence",
-    type=click.FloatRange(0, 1),
-    metavar="P",
-    default=DefaultConfidence(),
-    show_default=True,
-    help="Below this probability a candidate is no match; 0 lists the best candidates anyhow.",
-)
+@min_confidence_option
 @json_option
 @click.pass_context
 def identify_command(
@@ -132,11 +118,10 @@ def answer(library: "Library", query: str, *, top: int, min_confidence: float) -
     """Identify one file; an unreadable one is an answer too, so that the others get theirs."""
     begin = perf_counter()
     try:
-        candidates = library.identify(_load(query, library.model.sample_rate), top=top)
+        clip = _load(query, library.model.sample_rate)
+        candidates = library.identify(clip, top=top)
         if not candidates:
-            raise AudioError(
-                f"there is nothing to recognise in {_spoken(query)}: it is silent, or too short"
-            )
+            raise AudioError(f"there is nothing to recognise in {_spoken(query)}: {_why(clip)}")
     except (FingerprintError, OSError) as error:
         return Answer(query, perf_counter() - begin, error=reason(error))
     return Answer(
@@ -145,6 +130,16 @@ def answer(library: "Library", query: str, *, top: int, min_confidence: float) -
         tuple(match for match in candidates if match.confidence >= min_confidence),
         max(match.confidence for match in candidates),
     )
+
+
+def _why(clip: "Clip") -> str:
+    """Why there is not a single candidate for a clip."""
+    from fingerprint.search.content import nothing_in
+
+    nothing = nothing_in(clip)
+    if nothing is None or nothing == "silence":
+        return "it is silent, or too short"
+    return f"it is {nothing}"
 
 
 def _load(query: str, sample_rate: int) -> "Clip":
@@ -169,18 +164,7 @@ def as_record(answer: Answer) -> dict[str, object]:
         "query": answer.query,
         "status": answer.status,
         "seconds": round(answer.seconds, 4),
-        "matches": [
-            {
-                "path": str(match.track.path),
-                "title": match.track.tags.title,
-                "artist": match.track.tags.artist,
-                "offset": round(float(match.offset), 3),
-                "rate": round(float(match.rate), 4),
-                "confidence": round(min(float(match.confidence), SUREST), 4),
-                "score": round(float(match.score), 4),
-            }
-            for match in answer.matches
-        ],
+        "matches": [match_record(match) for match in answer.matches],
         "error": answer.error,
     }
 

@@ -17,6 +17,18 @@ def default_library() -> Path:
     return platformdirs.user_data_path("fingerprint") / "library"
 
 
+class DefaultConfidence:
+    """The search configuration's threshold, read when it is needed: pydantic is slow to import."""
+
+    def __call__(self) -> float:
+        from fingerprint.config import SearchConfig
+
+        return SearchConfig().min_confidence
+
+    def __str__(self) -> str:
+        return str(self())
+
+
 library_option = click.option(
     "--library",
     type=FOLDER,
@@ -74,4 +86,12 @@ corpus_option = click.option(
 )
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object a line instead of a table."
+)
+min_confidence_option = click.option(
+    "--min-confidence",
+    type=click.FloatRange(0, 1),
+    metavar="P",
+    default=DefaultConfidence(),
+    show_default=True,
+    help="Below this probability a candidate is no match; 0 lists the best candidates anyhow.",
 )

@@ -8,8 +8,9 @@ from fingerprint.audio.files import display_name, is_control
 from fingerprint.errors import FingerprintError
 
 if TYPE_CHECKING:
-    from fingerprint.types import Track
+    from fingerprint.types import Match, Track
 
+SUREST = 0.9999  # rounding makes no answer certain
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -36,6 +37,20 @@ def track_name(track: "Track") -> str:
     if not track.tags.title:
         return display_name(track.path)
     return printable(" - ".join(filter(None, (track.tags.artist, track.tags.title))))
+
+
+def match_record(match: "Match") -> dict[str, object]:
+    """A match as part of a JSON object: documented, stable, plain types only."""
+    return {
+        "path": str(match.track.path),
+        "title": match.track.tags.title,
+        "artist": match.track.tags.artist,
+        "offset": round(float(match.offset), 3),
+        "rate": round(float(match.rate), 4),
+        "confidence": round(min(float(match.confidence), SUREST), 4),
+        "score": round(float(match.score), 4),
+        "repeats": [round(offset, 3) for offset in match.repeats],
+    }
 
 
 def json_line(record: Mapping[str, object]) -> str:

@@ -163,12 +163,12 @@ def rms(samples: Floats) -> float:
 
 def _babble(material: Material, length: int, rng: Rng) -> Floats:
     voices = int(rng.integers(VOICES[0], VOICES[1] + 1))
-    babble: Floats = np.sum([_chain(material.speech, length, rng) for _ in range(voices)], axis=0)
+    babble: Floats = np.sum([chain(material.speech, length, rng) for _ in range(voices)], axis=0)
     return babble
 
 
 def _effects(material: Material, length: int, rng: Rng) -> Floats:
-    return _chain(material.effects, length, rng)
+    return chain(material.effects, length, rng)
 
 
 def _formula(_material: Material, length: int, rng: Rng) -> Floats:
@@ -181,7 +181,7 @@ def _formula(_material: Material, length: int, rng: Rng) -> Floats:
     return noise
 
 
-def _chain(sounds: tuple[NDArray[np.int16], ...], length: int, rng: Rng) -> Floats:
+def chain(sounds: tuple[NDArray[np.int16], ...], length: int, rng: Rng) -> Floats:
     """Sounds drawn one after another, all as loud; it begins within the first: (length,)."""
     return np.concatenate(list(_draw_until(sounds, length, rng)))
 

@@ -32,7 +32,8 @@ def draw_all(results: Results, folder: Path) -> list[Path]:
     return paths
 
 
-def _figure(width: float, height: float, panels: int) -> tuple[Any, Sequence[Any]]:
+def figure_of(width: float, height: float, panels: int) -> tuple[Any, Sequence[Any]]:
+    """A figure of inches with panels side by side, and their axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -50,7 +51,7 @@ def _conditions(results: Results) -> Any:
     """One row a condition: known tracks on the left, unknown ones on the right."""
     known = [s for s in results.summaries if not results.is_unknown(s)]
     unknown = [s for s in results.summaries if results.is_unknown(s)]
-    figure, (left, right) = _figure(14, 1.6 + 0.36 * max(len(known), len(unknown)), 2)
+    figure, (left, right) = figure_of(14, 1.6 + 0.36 * max(len(known), len(unknown)), 2)
     _rows(left, known)
     _points(left, [s.top1 for s in known], 0.22, "right track", RIGHT, "o")
     _points(left, [s.place for s in known], 0.0, "right place", PLACE, "s")
@@ -87,7 +88,7 @@ def _points(
 
 def _curves(results: Results) -> Any:
     """Top-1 over the query's length, and over its signal-to-noise ratio."""
-    figure, (by_length, by_snr) = _figure(13, 5, 2)
+    figure, (by_length, by_snr) = figure_of(13, 5, 2)
     for family, members in _families(results).items():
         value, spread = _bars([s.top1 for _, s in members])
         lengths = [seconds for seconds, _ in members]
@@ -138,7 +139,7 @@ def _near(outcomes: Sequence[Outcome], snr_db: float) -> Share:
 
 def _confidence(results: Results) -> Any:
     """Score and confidence of right, wrong and unknown answers; the reliability diagram."""
-    figure, (scores, confidences, diagram) = _figure(15, 4.6, 3)
+    figure, (scores, confidences, diagram) = figure_of(15, 4.6, 3)
     groups = (
         ("right", [o for o in results.known if o.path and o.right], RIGHT),
         ("wrong track", [o for o in results.known if o.path and not o.right], WRONG),

@@ -8,17 +8,25 @@ pitch is about right, and the matcher finds the tempo that is left.
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import log2
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
 from fingerprint.audio.speed import at_speed
 from fingerprint.config import SearchConfig
-from fingerprint.library.snapshot import Snapshot
-from fingerprint.search.confidence import Calibration, Evidence, evidence_of, probability
+from fingerprint.search.background import level
+from fingerprint.search.confidence import (
+    Calibration,
+    Circumstances,
+    Evidence,
+    evidence_of,
+    probability,
+)
+from fingerprint.search.content import nothing_in
 from fingerprint.search.copies import same_recordings
 from fingerprint.search.matcher import rank
-from fingerprint.types import Candidate, Clip, Fingerprint, Floats
+from fingerprint.search.repeats import repeats
+from fingerprint.types import Candidate, Clip, Fingerprint, Floats, Hits, Ints, Rows
 
 LEAST_SHIFT = 0.75  # semitones that can be a shift of pitch alone
 LONGEST_QUERY = 30.0  # s; of a longer recording the middle is enough
@@ -39,14 +47,34 @@ class Listener(Protocol):
     def embed_query(self, clip: Clip, /) -> Fingerprint: ...
 
 
+class Searchable(Protocol):
+    """What asking needs of a library at one moment; see `Snapshot`."""
+
+    @property
+    def rows(self) -> Rows: ...
+    @property
+    def hop(self) -> float: ...
+    def search(self, vectors: Floats, *, neighbours: int, search_k: int) -> Hits: ...
+    def vectors(self, rows: Ints, /) -> Floats: ...
+
+
+Speeds = Literal["as it is", "in doubt", "always"]  # when a query is heard at other speeds too
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
-    """Which of the library's tracks, as they are now, is the clip from?"""
+    """Which of the library's tracks, as they are now, is the clip from?
+
+    `background` holds random passages of the library, (R, D); `query` the clip's dense rows,
+    None: they are made when they are needed.
+    """
 
     clip: Clip
     model: Listener
-    library: Snapshot
+    library: Searchable
+    background: Floats
     config: SearchConfig
+    query: Fingerprint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,25 +103,63 @@ def shortened(clip: Clip) -> tuple[Clip, float]:
     return Clip(clip.samples[first:last], clip.sample_rate), first / clip.sample_rate
 
 
-def ask(question: Question, *, top: int, thorough: bool) -> list[Answer]:
-    """The at most `top` likeliest tracks, best first; none for silence.
+def ask(question: Question, *, top: int, speeds: Speeds = "in doubt") -> list[Answer]:
+    """The at most `top` likeliest tracks, best first; none where there is nothing to recognise.
 
-    The query is heard at other speeds if the first answer is not sure, and if `thorough`.
+    `speeds` says whether the query is heard at other speeds too; "in doubt": if the first answer
+    is not sure.
     """
     clip, model = question.clip, question.model
-    query = model.embed_query(clip)
-    audible = query.vectors.any(axis=1)
-    if not audible.any():
+    if nothing_in(clip) is not None:
         return []
-    seconds = float(np.mean(audible)) * clip.duration
-    heard = _candidates(question, query, 1.0, top)
-    answers = _weighed(question, heard, seconds)
-    if not thorough and answers and _confidence(answers[0], model) >= question.config.sure:
+    query = question.query or model.embed_query(clip)
+    if not query.vectors.any():
+        return []
+    given = circumstances(question, query)
+    heard = candidates_at(question, query, 1.0, top)
+    answers = weighed(question, heard, given)
+    sure = bool(answers) and _confidence(answers[0], model) >= question.config.sure
+    if speeds == "as it is" or (sure and speeds == "in doubt"):
         return answers
-    for speed in (2 ** (semitones / 12) for semitones in question.config.semitones):
+    for speed in other_speeds(question.config):
         # A row a hop is enough to be recognised by; the place can be measured later.
-        heard += _candidates(question, model.embed(at_speed(clip, 1 / speed)), speed, top)
-    return _weighed(question, _best_of_each_track(heard)[:top], seconds)
+        slowed = model.embed(at_speed(clip, 1 / speed))
+        heard += candidates_at(question, slowed, speed, top)
+    return weighed(question, best_of_each_track(heard)[:top], given)
+
+
+def other_speeds(config: SearchConfig) -> list[float]:
+    """Changes of speed that are undone when in doubt."""
+    return [2 ** (semitones / 12) for semitones in config.semitones]
+
+
+def circumstances(question: Question, query: Fingerprint) -> Circumstances:
+    """What the evidence for any candidate has to be seen against."""
+    return Circumstances(
+        seconds=float(np.mean(query.vectors.any(axis=1))) * question.clip.duration,
+        level=level(question.background, query, hop=question.library.hop),
+        rows=int(question.library.rows.starts[-1]),
+    )
+
+
+def at_its_earliest(
+    question: Question, candidate: Candidate
+) -> tuple[Candidate, tuple[float, ...]]:
+    """The first place at which the track plays what was heard, and the offsets (s) of the others.
+
+    The candidate as it is, and nothing, where the track does not repeat itself.
+    """
+    library, model = question.library, question.model
+    rows = np.arange(*library.rows.starts[candidate.track : candidate.track + 2])
+    others = repeats(
+        library.vectors(rows),
+        candidate,
+        hop=library.hop,
+        window=model.window,
+        seconds=question.clip.duration,
+    )
+    first, *later = sorted([candidate.offset, *others])
+    return replace(candidate, offset=first), tuple(later)
 
 
 def line_of(candidate: Candidate, speed: float, window: float) -> Candidate:
@@ -125,7 +191,7 @@ def _confidence(answer: Answer, model: Listener) -> float:
     return probability(answer.evidence, model.calibration)
 
 
-def _candidates(question: Question, query: Fingerprint, speed: float, top: int) -> list[Heard]:
+def candidates_at(question: Question, query: Fingerprint, speed: float, top: int) -> list[Heard]:
     """Candidates for a query that is played at 1 / `speed`, best first."""
     model, library, config = question.model, question.library, question.config
     looked_up = _every(query.vectors, -(-len(query.vectors) // config.looked_up))
@@ -156,14 +222,16 @@ def _every(vectors: Floats, step: int) -> Floats:
     return chosen
 
 
-def _best_of_each_track(heard: Iterable[Heard]) -> list[Heard]:
+def best_of_each_track(heard: Iterable[Heard]) -> list[Heard]:
+    """Each track as it is heard best, best first."""
     best: dict[int, Heard] = {}
     for one in sorted(heard, key=lambda one: -one.candidate.score):
         best.setdefault(one.candidate.track, one)
     return list(best.values())
 
 
-def _weighed(question: Question, heard: list[Heard], seconds: float) -> list[Answer]:
+def weighed(question: Question, heard: list[Heard], given: Circumstances) -> list[Answer]:
+    """The evidence for each of the candidates against the others."""
     candidates = [one.candidate for one in heard]
     model, library = question.model, question.library
     copies = same_recordings(
@@ -173,5 +241,5 @@ def _weighed(question: Question, heard: list[Heard], seconds: float) -> list[Ans
         hop=library.hop,
         seconds=max(0.0, question.clip.duration - model.window),
     )
-    evidence = evidence_of(candidates, seconds, copies)
+    evidence = evidence_of(candidates, given, copies)
     return [Answer(one, weight) for one, weight in zip(heard, evidence, strict=True)]

@@ -7,17 +7,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
+import numpy as np
+
 from fingerprint.config import SearchConfig
 from fingerprint.errors import LibraryError
-from fingerprint.library.asking import Listener, Question, ask, shortened
+from fingerprint.library.asking import (
+    Listener,
+    Question,
+    Speeds,
+    ask,
+    at_its_earliest,
+    shortened,
+)
 from fingerprint.library.profiles import PRECISE, profile_of
 from fingerprint.library.records import LibraryInfo, Meta
 from fingerprint.library.snapshot import Snapshot, take_snapshot
 from fingerprint.library.speed import at_its_speed
 from fingerprint.library.store import CATALOG, Catalog, create_catalog
 from fingerprint.library.writer import LOCK, Writer, locked, writing
+from fingerprint.search.background import sample
 from fingerprint.search.confidence import Evidence, probability
-from fingerprint.types import Candidate, Clip, Fingerprint, Match, Track
+from fingerprint.types import Candidate, Clip, Fingerprint, Floats, Match, Track
 
 DEFAULTS = SearchConfig()
 COMPARED = 5  # candidates, at least: the evidence for one is how far it is ahead of the others
@@ -40,6 +50,7 @@ class Finding:
     track: Track
     candidate: Candidate
     evidence: Evidence
+    repeats: tuple[float, ...] = ()  # s, later offsets at which the track sounds the same
 
 
 class Library:
@@ -51,6 +62,7 @@ class Library:
         self._config = config
         self._version = catalog.version()
         self._snapshot = take_snapshot(catalog)
+        self._sampled: tuple[Snapshot, Floats] | None = None
 
     @classmethod
     def open(cls, path: Path, model: Embedder, *, config: SearchConfig = DEFAULTS) -> Self:
@@ -136,10 +148,27 @@ class Library:
     def info(self) -> LibraryInfo:
         return self._catalog.info()
 
-    def identify(self, clip: Clip, *, top: int = 5) -> list[Match]:
+    def identify(
+        self,
+        clip: Clip,
+        *,
+        top: int = 5,
+        query: Fingerprint | None = None,
+        speeds: Speeds = "in doubt",
+    ) -> list[Match]:
         """The tracks that the clip may be from, the likeliest first, whatever their confidence.
 
-        The clip must have the model's sample rate. Silence has no matches.
+        Where there is nothing to recognise, as in silence, a tone or white noise, there are none.
+
+        Args:
+            clip: at the model's sample rate.
+            top: how many tracks at most.
+            query: the clip's rows by `embed_query`, if they are at hand.
+            speeds: when the clip is heard at other speeds, too.
+
+        >>> best = library.identify(snippet, top=1)[0]
+        >>> best.track.path.name, round(best.offset), best.confidence > 0.98
+        ('song2.ogg', 6, True)
         """
         return [
             Match(
@@ -148,27 +177,53 @@ class Library:
                 rate=found.candidate.rate,
                 confidence=probability(found.evidence, self.model.calibration),
                 score=found.candidate.score,
+                repeats=found.repeats,
             )
-            for found in self.search(clip, top=top)
+            for found in self.search(clip, top=top, query=query, speeds=speeds)
         ]
 
-    def search(self, clip: Clip, *, top: int, thorough: bool = False) -> list[Finding]:
-        """What `identify` decides on, for those who weigh the evidence themselves.
-
-        With `thorough` the query is heard in every way that is tried on a doubtful one.
-        """
+    def search(
+        self,
+        clip: Clip,
+        *,
+        top: int,
+        query: Fingerprint | None = None,
+        speeds: Speeds = "in doubt",
+    ) -> list[Finding]:
+        """What `identify` decides on, for those who weigh the evidence themselves."""
         now = self.snapshot()
         part, begin = shortened(clip)
-        question = Question(part, self.model, now, self._config)
-        answers = ask(question, top=max(top, COMPARED), thorough=thorough)
+        own = query if part is clip else None
+        question = Question(part, self.model, now, self._background(now), self._config, own)
+        answers = ask(question, top=max(top, COMPARED), speeds=speeds)
         candidates = [answer.heard.candidate for answer in answers]
-        candidates[:1] = [at_its_speed(question, answer.heard) for answer in answers[:1]]
+        repeated: list[tuple[float, ...]] = [() for _ in candidates]
+        if answers:
+            place = at_its_speed(question, answers[0].heard)
+            candidates[0], later = at_its_earliest(question, place)
+            repeated[0] = tuple(offset - place.rate * begin for offset in later)
         found = [
-            Finding(track, _began(candidate, begin), answer.evidence)
-            for answer, candidate in zip(answers, candidates, strict=True)
+            Finding(track, _began(candidate, begin), answer.evidence, repeats)
+            for answer, candidate, repeats in zip(answers, candidates, repeated, strict=True)
             if (track := self._catalog.track(int(now.owners[candidate.track]))) is not None
         ]
         return found[:top]
+
+    def fingerprint(self, track: Track) -> Fingerprint | None:
+        """The stored rows of a track; None if it is not in the library."""
+        now = self.snapshot()
+        number = self._catalog.track_id(track.path)
+        (spans,) = np.nonzero(now.owners == number)
+        if number is None or not len(spans):
+            return None
+        rows = np.arange(now.rows.starts[spans[0]], now.rows.starts[spans[0] + 1])
+        return Fingerprint(now.vectors(rows), now.hop)
+
+    def _background(self, now: Snapshot) -> Floats:
+        """Random passages of the library; read once as long as it does not change."""
+        if self._sampled is None or self._sampled[0] is not now:
+            self._sampled = (now, sample(now.rows, now.vectors))
+        return self._sampled[1]
 
     def writing(self) -> AbstractContextManager[Writer]:
         """Be the library's one writer for a while; see `fingerprint.library.writer.writing`."""

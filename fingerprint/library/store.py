@@ -195,6 +195,14 @@ class Catalog:
             found = self._db.execute(f"SELECT {_LISTED} FROM tracks {which}", values).fetchall()  # noqa: S608 - constants
             return [_listed(row) for row in found]
 
+    def track_id(self, path: Path) -> int | None:
+        """The number of the track of that file; None if there is none."""
+        with self._reporting():
+            row = self._db.execute(
+                "SELECT id FROM tracks WHERE path = ?", (os.fsencode(path),)
+            ).fetchone()
+        return None if row is None else int(row[0])
+
     def stamps(self) -> dict[Path, Stamp]:
         """What every track's file, and every copy, looked like when it was indexed."""
         with self._reporting():

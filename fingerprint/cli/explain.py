@@ -1,0 +1,53 @@
+"""`fingerprint explain`: see why a snippet is, or is not, a track."""
+
+from pathlib import Path
+
+import click
+
+from fingerprint.audio.files import display_name
+from fingerprint.cli.opening import open_library
+from fingerprint.cli.options import (
+    FILE,
+    device_option,
+    library_option,
+    min_confidence_option,
+    model_option,
+)
+
+
+@click.command("explain")
+@click.argument("query", type=FILE)
+@library_option
+@model_option
+@device_option
+@min_confidence_option
+@click.option(
+    "--output",
+    type=FILE,
+    metavar="FILE",
+    default=Path("explanation.html"),
+    show_default=True,
+    help="A page (.html) or the picture alone (.png).",
+)
+def explain_command(
+    query: Path,
+    library: Path,
+    model: Path | None,
+    device: str,
+    min_confidence: float,
+    output: Path,
+) -> None:
+    """Show what an answer rests on.
+
+    Draws the spectrograms of QUERY and of the best candidate, how alike each moment of the one is
+    to each of the other, the evidence over time, and the other candidates.
+    """
+    opened = open_library(library, model, device)
+    from fingerprint.audio.decode import load_clip
+    from fingerprint.explaining import explain, write_page
+    from fingerprint.explaining.page import verdict
+
+    explanation = explain(load_clip(query, opened.model.sample_rate), opened)
+    write_page(explanation, output, name=display_name(query.name), min_confidence=min_confidence)
+    click.echo(f"{display_name(query)}: {verdict(explanation, min_confidence)}")
+    click.echo(f"Page: {display_name(output)}")

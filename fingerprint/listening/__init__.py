@@ -1,0 +1,15 @@
+"""What plays now: from a microphone, a stream on the network, or samples on a pipe."""
+
+from fingerprint.listening.listener import Event, listen
+from fingerprint.listening.reconnecting import reconnecting
+from fingerprint.listening.sources import PcmFormat, microphone, network, raw_samples
+
+__all__ = [
+    "Event",
+    "PcmFormat",
+    "listen",
+    "microphone",
+    "network",
+    "raw_samples",
+    "reconnecting",
+]

@@ -1,0 +1,113 @@
+"""From endless sound to answers as they come."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from fingerprint.config import SearchConfig
+from fingerprint.scanning import Heard, Scanner, Span
+from fingerprint.search.content import nothing_in
+from fingerprint.types import Clip, Match
+
+if TYPE_CHECKING:
+    from fingerprint.library.library import Library
+
+LOOKS = (2.0, 3.0, 5.0, 7.0, 10.0)  # s of sound at which a first answer is tried
+LOOK_EVERY = 5.0  # s from then on, at the last 10 s
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something to tell, `at` (s of sound since the start).
+
+    "heard": `heard` has been recognised; "played": it has ended, and `span` says from when to
+    when it played; "lost": the stream has broken off.
+    """
+
+    kind: Literal["heard", "played", "lost"]
+    at: float
+    heard: Match | None = None
+    span: Span | None = None
+
+
+def first_answer(
+    clips: Iterable[Clip],
+    library: "Library",
+    *,
+    min_confidence: float | None = None,
+    patience: float = 30.0,
+) -> tuple[Match | None, float]:
+    """The first match that is sure enough, and after how many seconds of sound; None after all.
+
+    The look-ups come at growing lengths, so that a clear sound is named in two seconds and a
+    doubtful one gets the ten that it needs.
+
+    Args:
+        clips: consecutive clips at the model's sample rate.
+        library: where to look.
+        min_confidence: what is sure; None: the default.
+        patience: s of sound after which it gives up.
+
+    >>> match, seconds = first_answer([snippet], library)
+    >>> match.track.path.name
+    'song2.ogg'
+    """
+    least = SearchConfig().min_confidence if min_confidence is None else min_confidence
+    rate = library.model.sample_rate
+    sound, total, looks = np.zeros(0, np.float32), 0.0, list(LOOKS)
+    for clip in clips:
+        sound = np.concatenate([sound, clip.samples])[-round(LOOKS[-1] * rate) :]
+        total += clip.duration
+        if total < looks[0] and total < patience:
+            continue
+        while looks[0] <= total:
+            looks = looks[1:] or [looks[0] + LOOK_EVERY]
+        part = Clip(sound, rate)
+        found = [] if nothing_in(part) else library.identify(part, top=1)
+        if found and found[0].confidence >= least:
+            return found[0], total
+        if total >= patience:
+            break
+    return None, total
+
+
+def listen(
+    clips: Iterable[Clip | None], library: "Library", *, min_confidence: float | None = None
+) -> Iterator[Event]:
+    """Tell what plays for as long as there is sound; None among the clips is a break in it.
+
+    Args:
+        clips: consecutive clips at the model's sample rate.
+        library: where to look.
+        min_confidence: what is sure; None: the default.
+
+    >>> for event in listen([recording], library):
+    ...     track = event.heard.track if event.heard else event.span.match.track
+    ...     print(event.kind, track.path.name)
+    heard song0.wav
+    heard song3.mp3
+    played song0.wav
+    played song3.mp3
+    """
+    past = 0.0  # s before the last break
+    scanner = Scanner(library, min_confidence=min_confidence)
+    for clip in clips:
+        if clip is not None:
+            yield from _events(scanner.feed(clip), past)
+            continue
+        yield from _events(scanner.close(), past)
+        past += scanner.position
+        yield Event("lost", past)
+        scanner = Scanner(library, min_confidence=min_confidence)
+    yield from _events(scanner.close(), past)
+
+
+def _events(found: Iterable[Heard | Span], past: float) -> Iterator[Event]:
+    for one in found:
+        if isinstance(one, Heard):
+            yield Event("heard", past + one.at, heard=one.match)
+        else:
+            shifted = Span(past + one.start, past + one.end, one.match)
+            yield Event("played", shifted.end, span=shifted)

@@ -1,0 +1,46 @@
+"""A stream that breaks off is opened again, after ever longer pauses."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from fingerprint.errors import AudioError
+from fingerprint.types import Clip
+
+FIRST_PAUSE = 1.0  # s
+LONGEST_PAUSE = 60.0  # s
+STABLE = 30.0  # s of sound after which the next pause is short again
+
+
+def reconnecting(
+    connect: Callable[[], Iterator[Clip]],
+    *,
+    on_pause: Callable[[str, float], None] = lambda _why, _seconds: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Clip | None]:
+    """The clips of a source without end, and None wherever it has broken off.
+
+    Pauses double from `FIRST_PAUSE` to `LONGEST_PAUSE`. `on_pause` is told why the source has
+    ended and how long it is given.
+
+    Raises:
+        AudioError: the very first attempt gives nothing: an address is wrong rather than broken.
+    """
+    pause, ever = FIRST_PAUSE, False
+    while True:
+        heard, why = 0.0, "the stream has ended"
+        try:
+            for clip in connect():
+                ever = True
+                heard += clip.duration
+                yield clip
+        except AudioError as error:
+            if not ever:
+                raise
+            why = str(error)
+        if not ever:
+            raise AudioError("the stream holds no sound")
+        yield None
+        pause = FIRST_PAUSE if heard >= STABLE else pause
+        on_pause(why, pause)
+        sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
