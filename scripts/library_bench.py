@@ -1,6 +1,6 @@
 """What changing and growing a library costs, with tracks made by a generator.
 
-    python scripts/library_bench.py                 # 10,000 tracks of 15 s each
+    python scripts/library_bench.py                 # 10,000 tracks of 10 s each
     python scripts/library_bench.py --rows 900      # of four minutes: 8 GB, and patience
 
 1. A track is added to a large library and removed again: how long until a reader that is open all
@@ -41,7 +41,7 @@ def main() -> int:
     """Exit status 0, or 1 if a reader was wrong or a file was touched."""
     parser = argparse.ArgumentParser(description="What changing and growing a library costs.")
     parser.add_argument("--tracks", type=int, default=10_000)
-    parser.add_argument("--rows", type=int, default=60, help="of a track, a quarter second each")
+    parser.add_argument("--rows", type=int, default=40, help="of a track, a quarter second each")
     parser.add_argument("--profile", default="precise", choices=list(PROFILES))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fingerprint-") as base:

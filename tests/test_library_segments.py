@@ -17,9 +17,10 @@ from fingerprint.library.library import Library
 from fingerprint.library.profiles import PRECISE, encode
 from fingerprint.library.records import Extent, Meta, SegmentInfo
 from fingerprint.library.segments import digest, open_segment, write_segment
-from fingerprint.library.snapshot import REMOVED, best_per_query, place_rows, take_snapshot
+from fingerprint.library.snapshot import REMOVED, place_rows, take_snapshot
 from fingerprint.library.store import Catalog
 from fingerprint.library.writer import FULL_ROWS, MOST_SMALL, choose_merge
+from fingerprint.search.hits import best_per_query
 from fingerprint.types import Floats, Hits
 
 META = Meta("toy-1", 48, Toy().hop, PRECISE)

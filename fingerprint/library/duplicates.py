@@ -50,11 +50,10 @@ def find_duplicates(
     spans = [(n, o) for n, o in enumerate(now.owners.tolist()) if o != REMOVED and o in tracks]
     leader = {owner: owner for _, owner in spans}
     cosines: dict[int, float] = {}
-    grid = library.meta.profile.index_step
     for done, (span, owner) in enumerate(spans):
         on_progress(done, len(spans))
         rows = np.arange(*now.rows.starts[span : span + 2], dtype=np.int64)
-        for twin in twins_in(now, now.vectors(rows), step=1, grid=grid):
+        for twin in twins_in(now, now.vectors(rows), step=1):
             other = int(now.owners[twin.track])
             if other != owner and other in leader:
                 one, two = sorted((_leader(leader, owner), _leader(leader, other)))

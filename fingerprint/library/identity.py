@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from fingerprint.library.library import Library
-from fingerprint.library.snapshot import REMOVED, Snapshot, best_per_query
+from fingerprint.library.snapshot import REMOVED, Snapshot
 from fingerprint.library.writer import Entry
 from fingerprint.search.copies import Twin, twins_of
+from fingerprint.search.hits import best_per_query
 from fingerprint.types import Floats, Hits, Ints, Rows
 
 NEIGHBOURS = 5  # of each row that is looked up
@@ -20,13 +21,13 @@ def twin_in_library(library: Library, vectors: Floats) -> int | None:
 
     They are a hop of the model apart.
     """
-    now, profile = library.snapshot(), library.meta.profile
-    twins = twins_in(now, vectors, step=profile.step, grid=profile.step * profile.index_step)
+    now = library.snapshot()
+    twins = twins_in(now, vectors, step=library.meta.profile.step)
     return int(now.owners[twins[0].track]) if twins else None
 
 
-def twins_in(now: Snapshot, vectors: Floats, *, step: int, grid: int) -> list[Twin]:
-    """Every track of a snapshot that is the same recording; the numbers are those of `twins_of`."""
+def twins_in(now: Snapshot, vectors: Floats, *, step: int) -> list[Twin]:
+    """Every track of a snapshot that is the same recording; `step` is that of `twins_of`."""
     if not now.segments:
         return []
     found = twins_of(
@@ -35,7 +36,6 @@ def twins_in(now: Snapshot, vectors: Floats, *, step: int, grid: int) -> list[Tw
         now.rows,
         now.vectors,
         step=step,
-        grid=grid,
     )
     return [twin for twin in found if now.owners[twin.track] != REMOVED]
 

@@ -283,7 +283,7 @@ def _tracks(archive: zipfile.ZipFile) -> Iterator[Listed]:
 def _codes(archive: zipfile.ZipFile, info: SegmentInfo, meta: Meta) -> Codes:
     """The codes of a segment; the file must be exactly as long as they are."""
     profile = meta.profile
-    kind = np.dtype(np.float16 if profile.bits == HALF else np.uint8)
+    kind = profile.kind
     shape = (info.rows, profile.width(meta.dim))
     member = _plain(archive, _member(info.id))
     header = BytesIO()

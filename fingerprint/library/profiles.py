@@ -17,37 +17,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fingerprint.errors import LibraryError
+from fingerprint.search.signs import Words, signs_of, words
 from fingerprint.types import Floats
 
 HALF = 16  # bits of a number that is stored as a float
-Codes = NDArray[Any]  # (rows, dim) float16, or (rows, dim * bits / 8) uint8
+Codes = NDArray[Any]  # (rows, dim) float16, or (rows, width) words: the highest bits come first
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What is kept of a recording's rows, and what of that the index is built over.
+    """What is kept of a recording's rows, and how they are found.
 
-    `index_dim` numbers of an embedding go into the index, those along the segment's principal
-    axes; 0 for the embedding as it is. `widening`: how many more neighbours are looked up than
-    asked for and then compared by what is stored, because a small index ranks them only roughly.
+    With `trees` they are found by an Annoy index of so many. Without, there is no index: all rows'
+    signs are compared, and the best `widening` times as many as asked for by what is stored.
     """
 
     name: str
     step: int  # hops of the model between rows
     bits: int  # of a number: 16, 8, 4, 2 or 1
-    index_step: int  # rows between indexed ones
-    index_dim: int
     trees: int
-    widening: int
+    widening: int = 1
+
+    @property
+    def kind(self) -> np.dtype[Any]:
+        """Of the numbers in a code."""
+        return np.dtype("<f2" if self.bits == HALF else "<u8")
 
     def width(self, dim: int) -> int:
-        """Numbers in the code of an embedding: floats, or bytes."""
-        return dim if self.bits == HALF else -(-dim * self.bits // 8)
+        """Numbers in the code of an embedding: floats, or words of 64 bits."""
+        return dim if self.bits == HALF else self.bits * words(dim)
 
 
-PRECISE = Profile("precise", step=1, bits=16, index_step=1, index_dim=0, trees=20, widening=1)
-BALANCED = Profile("balanced", step=2, bits=4, index_step=2, index_dim=16, trees=4, widening=10)
-COMPACT = Profile("compact", step=4, bits=2, index_step=2, index_dim=8, trees=2, widening=20)
+PRECISE = Profile("precise", step=1, bits=16, trees=20)
+BALANCED = Profile("balanced", step=2, bits=4, trees=0, widening=10)
+COMPACT = Profile("compact", step=2, bits=2, trees=0, widening=10)
 PROFILES = {profile.name: profile for profile in (PRECISE, BALANCED, COMPACT)}
 
 
@@ -66,38 +69,36 @@ def encode(vectors: Floats, profile: Profile) -> Codes:
     if profile.bits == HALF:
         return vectors.astype(np.float16)
     edges = _levels(profile.bits)[1] / sqrt(vectors.shape[1])
-    numbers = np.searchsorted(edges, vectors, side="right").astype(np.uint8)
+    numbers = np.searchsorted(edges, vectors, side="right")
     numbers[~vectors.any(axis=1)] = 0  # silence; no row of unit length has this code
-    return _packed(numbers, profile.bits)
+    planes = [numbers >> bit & 1 for bit in reversed(range(profile.bits))]
+    return np.concatenate([signs_of(plane.astype(np.float32)) for plane in planes], axis=1)
 
 
 def decode(codes: Codes, profile: Profile, dim: int) -> Floats:
-    """The rows (N, dim) that codes stand for: of unit length, or zero where it was silent."""
+    """The rows (N, dim) that codes stand for; zero where it was silent.
+
+    Coding turns a row away from itself, by the same angle on average. So that cosines with other
+    rows stay what they were, what is left of them is lengthened by as much.
+    """
     if profile.bits == HALF:
         return codes.astype(np.float32)
-    levels = _levels(profile.bits)[0]
-    rows: Floats = levels[_unpacked(codes, profile.bits)[:, :dim]]
+    octets = np.ascontiguousarray(codes).view(np.uint8).reshape(len(codes), profile.bits, -1)
+    planes = np.unpackbits(octets, axis=2, bitorder="little")[:, :, :dim]  # (N, bits, dim)
+    numbers = planes[:, 0].astype(np.intp)
+    for bit in range(1, profile.bits):
+        numbers = numbers << 1 | planes[:, bit]
+    rows: Floats = _levels(profile.bits)[0][numbers]
     rows[~codes.any(axis=1)] = 0
     length = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: Floats = rows / np.maximum(length, np.float32(1e-6))
-    return unit
+    rows /= np.maximum(length * _cosine(profile.bits), np.float32(1e-6))
+    return rows
 
 
-def _packed(numbers: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
-    """Several numbers to a byte, the first one lowest: (N, dim) -> (N, dim * bits / 8)."""
-    each = 8 // bits
-    padded = np.pad(numbers, ((0, 0), (0, -numbers.shape[1] % each)))
-    grouped = padded.reshape(len(numbers), -1, each)
-    shifts = np.arange(0, 8, bits, dtype=np.uint8)
-    packed: NDArray[np.uint8] = np.bitwise_or.reduce(grouped << shifts, axis=2)
-    return packed
-
-
-def _unpacked(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
-    shifts = np.arange(0, 8, bits, dtype=np.uint8)
-    numbers = (codes[:, :, None] >> shifts) & np.uint8(2**bits - 1)
-    unpacked: NDArray[np.uint8] = numbers.reshape(len(codes), -1)
-    return unpacked
+def signs(codes: Codes, dim: int) -> Words:
+    """The signs of the numbers that codes of less than 16 bits stand for: their first plane."""
+    plane: Words = codes[:, : words(dim)]
+    return plane
 
 
 @cache
@@ -113,6 +114,17 @@ def _levels(bits: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         bounds = [-np.inf, *edges.tolist(), np.inf]
         levels = np.array([_mean(low, high) for low, high in pairwise(bounds)])
     return levels.astype(np.float32), (levels[1:] + levels[:-1]) / 2
+
+
+@cache
+def _cosine(bits: int) -> np.float32:
+    """Cosine of a long Gaussian vector with what its code stands for.
+
+    It is the root of the share of energy that the levels keep, for each is the mean of its cell.
+    """
+    levels, edges = _levels(bits)
+    ends = [-1.0, *(erf(edge / sqrt(2)) for edge in edges.tolist()), 1.0]
+    return np.float32(np.sqrt(np.sum(np.diff(ends) / 2 * levels.astype(np.float64) ** 2)))
 
 
 def _mean(low: float, high: float) -> float:

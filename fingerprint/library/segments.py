@@ -5,47 +5,44 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from fingerprint.errors import LibraryError
 from fingerprint.library.disk import flush
-from fingerprint.library.profiles import HALF, Codes, decode
+from fingerprint.library.profiles import Codes, decode, signs
 from fingerprint.library.records import FileInfo, Meta, SegmentInfo
+from fingerprint.search.hits import best_per_query
 from fingerprint.search.index import VectorIndex
+from fingerprint.search.signs import nearest
 from fingerprint.types import Floats, Hits, Ints
 
 FOLDER = "segments"
-AXES = "axes"
+INDEX = ("ann", "json")  # suffixes of the files that hold a segment's index
 _SAMPLE = 4096  # bytes, a page
 _SAMPLES = 256  # pages of a file that its digest covers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segment:
-    """An open segment: its codes and their index stay on the disk."""
+    """An open segment: its codes, and their index if it has one, stay on the disk."""
 
     info: SegmentInfo
     meta: Meta
     codes: Codes
-    axes: Floats | None  # (dim, A): the index holds embeddings along these; None: as they are
-    index: VectorIndex
+    index: VectorIndex | None
 
     def search(self, vectors: Floats, neighbours: int, search_k: int) -> Hits:
         """The about `neighbours` nearest rows of each of `vectors` (M, dim), with their cosines."""
-        profile = self.meta.profile
-        if self.axes is None:
-            hits = self.index.query(vectors, neighbours, search_k)
-        else:
-            hits = self.index.query(vectors @ self.axes, neighbours * profile.widening, search_k)
-        row = hits.row * profile.index_step
-        cosine = hits.similarity
-        if self.axes is not None:
-            needed, which = np.unique(row, return_inverse=True)
-            rows = decode(self.codes[needed], profile, self.meta.dim)[which]
-            cosine = np.sum(rows * vectors[hits.query], axis=1)
-        return Hits(hits.query, row, cosine)
+        if self.index is not None:
+            return self.index.query(vectors, neighbours, search_k)
+        dim, profile = self.meta.dim, self.meta.profile
+        hits = nearest(signs(self.codes, dim), vectors, neighbours * profile.widening)
+        needed, which = np.unique(hits.row, return_inverse=True)
+        rows = decode(self.codes[needed], profile, dim)[which]
+        cosine = np.sum(rows * vectors[hits.query], axis=1)
+        return best_per_query(Hits(hits.query, hits.row, cosine), neighbours)
 
     def vectors(self, rows: Ints) -> Floats:
         """The embeddings (K, dim) of rows (K,)."""
@@ -64,7 +61,10 @@ def write_segment(folder: Path, number: int, codes: Codes, meta: Meta) -> Segmen
         flush(folder)  # the name of the folder just made
         with codes_path.open("wb") as file:
             _write_array(file, codes)
-        write_index(folder, number, codes, meta)
+        if meta.profile.trees:
+            vectors = decode(codes, meta.profile, meta.dim)
+            index = path_of(folder, number, "ann").with_suffix("")
+            VectorIndex.build(vectors, index, trees=meta.profile.trees)
         for path in files_of(folder, number):
             flush(path)
         flush(codes_path.parent)
@@ -79,25 +79,6 @@ def write_segment(folder: Path, number: int, codes: Codes, meta: Meta) -> Segmen
         raise
 
 
-def write_index(folder: Path, number: int, codes: Codes, meta: Meta) -> None:
-    """Write the files that are made from the codes: the index and its axes."""
-    profile = meta.profile
-    vectors = decode(codes[:: profile.index_step], profile, meta.dim)
-    if 0 < profile.index_dim < meta.dim:
-        axes = principal_axes(vectors, profile.index_dim)
-        with path_of(folder, number, AXES).open("wb") as file:
-            _write_array(file, axes)
-        vectors = _unit(vectors @ axes)
-    index = path_of(folder, number, "ann").with_suffix("")
-    VectorIndex.build(vectors, index, trees=profile.trees)
-
-
-def principal_axes(vectors: Floats, count: int) -> Floats:
-    """The `count` orthogonal directions that hold most of the rows' energy, (dim, count)."""
-    values = np.linalg.eigh(vectors.T.astype(np.float64) @ vectors)  # ascending
-    return np.ascontiguousarray(values.eigenvectors[:, ::-1][:, :count], dtype=np.float32)
-
-
 def open_segment(folder: Path, info: SegmentInfo, meta: Meta) -> Segment:
     """Map a segment's files into memory; nothing but a sample of them is read.
 
@@ -105,34 +86,28 @@ def open_segment(folder: Path, info: SegmentInfo, meta: Meta) -> Segment:
         LibraryError: a file is missing or is not what was written.
     """
     codes = open_codes(folder, info, meta)
-    index_path = path_of(folder, info.id, "ann")
-    suffixes = ["ann", "json"]
-    dim, axes = meta.dim, None
-    if 0 < meta.profile.index_dim < meta.dim:
-        suffixes.append(AXES)
-        dim = meta.profile.index_dim
-    for suffix in suffixes:
+    if not meta.profile.trees:
+        return Segment(info, meta, codes, None)
+    for suffix in INDEX:
         _check(folder, info, suffix)
-    if AXES in suffixes:
-        axes = np.array(_mapped(path_of(folder, info.id, AXES), (meta.dim, dim), np.float32))
-    return Segment(info, meta, codes, axes, VectorIndex.open(index_path.with_suffix(""), dim))
+    path = path_of(folder, info.id, INDEX[0]).with_suffix("")
+    return Segment(info, meta, codes, VectorIndex.open(path, meta.dim))
 
 
 def open_codes(folder: Path, info: SegmentInfo, meta: Meta) -> Codes:
     """The codes alone, without their index, as `open_segment` has them."""
     _check(folder, info, "npy")
     profile = meta.profile
-    kind = np.float16 if profile.bits == HALF else np.uint8
     shape = (info.rows, profile.width(meta.dim))
-    return _mapped(path_of(folder, info.id, "npy"), shape, kind)
+    return _mapped(path_of(folder, info.id, "npy"), shape, profile.kind)
 
 
 def damaged_files(folder: Path, info: SegmentInfo, meta: Meta) -> list[Path]:
     """Files of a segment that are missing or not, to the last byte, what was written."""
-    expected = {"npy", "ann", "json"} | ({AXES} if 0 < meta.profile.index_dim < meta.dim else set())
+    expected = ["npy", *(INDEX if meta.profile.trees else ())]
     written = {file.suffix: file for file in info.files}
     damaged = []
-    for suffix in sorted(expected):
+    for suffix in expected:
         path = path_of(folder, info.id, suffix)
         if suffix not in written or _sha256(path) != written[suffix].sha256:
             damaged.append(path)
@@ -211,7 +186,7 @@ def _check(folder: Path, info: SegmentInfo, suffix: str) -> None:
     raise _damaged(path)
 
 
-def _mapped(path: Path, shape: tuple[int, int], kind: type[np.generic]) -> Codes:
+def _mapped(path: Path, shape: tuple[int, int], kind: np.dtype[Any]) -> Codes:
     try:
         array: Codes = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -219,12 +194,6 @@ def _mapped(path: Path, shape: tuple[int, int], kind: type[np.generic]) -> Codes
     if array.shape != shape or array.dtype != kind:
         raise _damaged(path)
     return array
-
-
-def _unit(vectors: Floats) -> Floats:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Floats = vectors / np.maximum(length, np.float32(1e-9))
-    return unit
 
 
 def _damaged(path: Path) -> LibraryError:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fingerprint.errors import LibraryError
 from fingerprint.library.records import Extent, SegmentInfo
 from fingerprint.library.segments import Segment, open_segment
 from fingerprint.library.store import Catalog
+from fingerprint.search.hits import best_per_query, where
 from fingerprint.types import Floats, Hits, Ints, Rows
 
 LEAST_NODES = 1_000  # inspected a vector, however small a segment is
@@ -42,7 +42,7 @@ class Snapshot:
             found.append(_shifted(segment.search(vectors, neighbours, share), first))
         hits = _joined(found)
         owner = self.owners[np.searchsorted(self.rows.starts, hits.row, side="right") - 1]
-        return best_per_query(_where(hits, owner != REMOVED), neighbours)
+        return best_per_query(where(hits, owner != REMOVED), neighbours)
 
     def vectors(self, rows: Ints) -> Floats:
         """The embeddings (K, dim) of the rows (K,), as they are stored."""
@@ -116,14 +116,6 @@ def _check(segments: Sequence[SegmentInfo], extents: Sequence[Extent]) -> None:
             )
 
 
-def best_per_query(hits: Hits, most: int) -> Hits:
-    """The `most` most similar hits of every query row."""
-    order = np.lexsort((hits.row, -hits.similarity, hits.query))
-    query = hits.query[order]
-    rank = np.arange(len(query)) - np.searchsorted(query, query)
-    return _where(hits, order[rank < most])
-
-
 def _shifted(hits: Hits, by: int) -> Hits:
     return Hits(hits.query, hits.row + by, hits.similarity)
 
@@ -134,7 +126,3 @@ def _joined(parts: Sequence[Hits]) -> Hits:
         np.concatenate([np.empty(0, np.int64), *(part.row for part in parts)]),
         np.concatenate([np.empty(0, np.float32), *(part.similarity for part in parts)]),
     )
-
-
-def _where(hits: Hits, which: Ints | NDArray[np.bool_]) -> Hits:
-    return Hits(hits.query[which], hits.row[which], hits.similarity[which])

@@ -85,7 +85,6 @@ def twins_of(
     vectors: Callable[[Ints], Floats],
     *,
     step: int = 1,
-    grid: int = 1,
 ) -> list[Twin]:
     """The tracks that are the same recording from end to end, the most similar first.
 
@@ -99,7 +98,6 @@ def twins_of(
         rows: which library rows are whose.
         vectors: row numbers (K,) to stored vectors (K, D).
         step: rows of the recording to one of the library.
-        grid: rows of the recording to one that `lookup` can find.
     """
     audible = np.flatnonzero(recording.any(axis=1))
     if not len(audible):
@@ -109,17 +107,17 @@ def twins_of(
     track = np.searchsorted(rows.starts, hits.row, side="right") - 1
     # Rows of the recording from its start to the track's.
     shift = (hits.row - rows.starts[track]) * step - probes[hits.query]
-    votes, count = np.unique(np.stack([track, shift // grid]), axis=1, return_counts=True)
+    votes, count = np.unique(np.stack([track, shift // step]), axis=1, return_counts=True)
     found: dict[int, Twin] = {}
     for place in np.argsort(-count, kind="stable")[:TRIED]:
         number, coarse = votes[:, place].tolist()
         first, last = rows.starts[number : number + 2].tolist()
         length = (last - first) * step
-        shared = _shared(coarse * grid, len(recording), length) / max(length, len(recording))
-        if shared >= SHARED - grid / length:
+        shared = _shared(coarse * step, len(recording), length) / max(length, len(recording))
+        if shared >= SHARED - step / length:
             stretch = np.unique(np.linspace(first, last - 1, COMPARED).astype(np.int64))
             moments = (stretch - first) * step
-            cosine = _cosine(recording, vectors(stretch), moments, coarse * grid, grid)
+            cosine = _cosine(recording, vectors(stretch), moments, coarse * step, step)
             if cosine > getattr(found.get(number), "cosine", 0):
                 found[number] = Twin(number, cosine, shared)
     return sorted(found.values(), key=lambda twin: -twin.cosine)
@@ -129,12 +127,12 @@ def _shared(shift: int, length: int, other: int) -> int:
     return max(0, min(other, shift + length) - max(0, shift))
 
 
-def _cosine(recording: Floats, stored: Floats, moments: Ints, shift: int, grid: int) -> float:
+def _cosine(recording: Floats, stored: Floats, moments: Ints, shift: int, step: int) -> float:
     """Mean cosine at the best shift near this one; 0 if it is no better than what chance gives.
 
     `moments` are where in a track, in rows of the recording, the stored rows (K, D) lie.
     """
-    near = np.arange(shift - grid, shift + 2 * grid, dtype=np.float64)
+    near = np.arange(shift - step, shift + 2 * step, dtype=np.float64)
     best = near[np.argmax([_likeness(recording, stored, moments - lag) for lag in near])]
     lags = best + np.arange(-8, 9) / 8
     cosine = max(_likeness(recording, stored, moments - lag) for lag in lags)
@@ -153,5 +151,6 @@ def _likeness(recording: Floats, stored: Floats, position: NDArray[np.float64]) 
     if not audible.any():
         return 0.0
     mixed, other = mixed[audible], stored[inside][audible]
-    length = np.linalg.norm(mixed, axis=1) * np.linalg.norm(other, axis=1)
-    return float(np.mean(np.sum(mixed * other, axis=1) / length))
+    whole = np.linalg.norm(recording[below[inside][audible]], axis=1)  # mixing shortens rows
+    cosines = np.sum(mixed * other, axis=1) * whole / np.linalg.norm(mixed, axis=1)
+    return min(1.0, float(np.mean(cosines)))
