@@ -1,0 +1,185 @@
+"""scan, listen and explain on the command line, with the shipped model and real files."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from fingerprint.cli import main
+from fingerprint.library.indexing import index_files
+from fingerprint.library.library import Library
+from fingerprint.model.fingerprinter import Fingerprinter
+from fingerprint.types import Floats
+
+RATE = 8_000
+
+
+@pytest.fixture(scope="module")
+def folder(music_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library of the music folder's six songs."""
+    made = tmp_path_factory.mktemp("library") / "library"
+    with Library.create_or_open(made, Fingerprinter.default("cpu")) as library:
+        index_files(library, sorted(music_folder.iterdir()))
+    return made
+
+
+@pytest.fixture(scope="module")
+def broadcast(
+    song: Callable[..., Floats],
+    write_audio: Callable[..., Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Song 0, an unknown one, song 3; 20 s each."""
+    whole = np.concatenate([song(seed, 20.0, RATE) for seed in (0, 50, 3)])
+    return write_audio(tmp_path_factory.mktemp("sound") / "a broadcast.flac", whole, RATE)
+
+
+def run(folder: Path, *arguments: object, stdin: bytes | None = None) -> Result:
+    environment = {"FINGERPRINT_LIBRARY": str(folder), "FINGERPRINT_MODEL": None}
+    return CliRunner().invoke(main, [str(a) for a in arguments], input=stdin, env=environment)
+
+
+def test_a_scan_as_json_lines(folder: Path, broadcast: Path) -> None:
+    result = run(folder, "scan", "--json", broadcast)
+    assert result.exit_code == 0, result.output
+    spans = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [list(span) for span in spans] == [["recording", "start", "end", "match"]] * 3
+    assert [span["match"] and Path(span["match"]["path"]).stem for span in spans] == [
+        "song0", None, "song3",
+    ]  # fmt: skip
+    for span, start in zip(spans, (0, 20, 40), strict=True):
+        assert span["start"] == pytest.approx(start, abs=1.5)
+        assert span["end"] == pytest.approx(start + 20, abs=1.5)
+    assert spans[2]["match"]["offset"] == pytest.approx(spans[2]["start"] - 40, abs=0.1)
+
+
+def test_a_scan_in_every_other_format(folder: Path, broadcast: Path) -> None:
+    table = run(folder, "scan", broadcast).stdout.splitlines()
+    assert len(table) == 5
+    assert "(unknown)" in table[3]
+    rows = list(
+        csv.DictReader(run(folder, "scan", "--format", "csv", broadcast).stdout.splitlines())
+    )
+    assert [Path(row["path"]).stem for row in rows] == ["song0", "", "song3"]
+    cue = run(folder, "scan", "--format", "cue", broadcast).stdout
+    assert cue.startswith('FILE "a broadcast.flac" WAVE')
+    assert cue.count("INDEX 01") == 3
+    labels = run(folder, "scan", "--format", "audacity", broadcast).stdout.splitlines()
+    assert [len(label.split("\t")) for label in labels] == [3, 3, 3]
+
+
+def test_a_file_that_cannot_be_read_does_not_stop_a_scan(
+    folder: Path, broadcast: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.flac").write_bytes(b"fLaC" + bytes(100))
+    result = run(folder, "scan", tmp_path / "broken.flac", broadcast)
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "broken.flac" in result.stderr
+    assert "song3" in result.stdout
+
+
+def test_a_recording_of_nothing_known_ends_with_1(
+    folder: Path, song: Callable[..., Floats], write_audio: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = write_audio(tmp_path / "unknown.wav", song(77, 12.0, RATE), RATE)
+    result = run(folder, "scan", path)
+    assert result.exit_code == 1
+    assert "(unknown)" in result.stdout
+
+
+def test_labels_of_several_files_are_wrong_usage(folder: Path, broadcast: Path) -> None:
+    result = run(folder, "scan", "--format", "audacity", broadcast, broadcast)
+    assert result.exit_code == 2
+    assert "one FILE at a time" in result.stderr
+
+
+def pcm(samples: Floats) -> bytes:
+    return (samples * 32_767).astype("<i2").tobytes()
+
+
+def test_listening_answers_once_and_leaves(folder: Path, song: Callable[..., Floats]) -> None:
+    sound = pcm(song(4, 20.0, RATE)[5 * RATE :])
+    result = run(folder, "listen", "-", "--rate", RATE, "--json", stdin=sound)
+    assert result.exit_code == 0, result.output
+    (event,) = [json.loads(line) for line in result.stdout.splitlines()]
+    assert list(event) == ["event", "time", "at", "match"]
+    assert event["event"] == "heard"
+    assert event["at"] <= 5
+    assert Path(event["match"]["path"]).stem == "song4"
+    assert event["match"]["offset"] == pytest.approx(5, abs=0.2)
+
+
+def test_listening_to_the_unknown_gives_up(folder: Path, song: Callable[..., Floats]) -> None:
+    sound = pcm(song(60, 8.0, RATE))
+    result = run(folder, "listen", "-", "--rate", RATE, "--patience", 4, stdin=sound)
+    assert result.exit_code == 1
+    assert result.stdout == "nothing known in 4 s\n"
+
+
+def test_a_pipe_of_stereo_at_44_khz_is_logged_as_it_plays(
+    folder: Path, song: Callable[..., Floats], tmp_path: Path
+) -> None:
+    """A real process at the end of a real pipe."""
+    pytest.importorskip("soxr")
+    rate = 44_100
+    both = np.concatenate([song(1, 20.0, rate), song(2, 20.0, rate)])
+    stereo = np.stack([both, both], axis=1)
+    log = tmp_path / "radio.jsonl"
+    command = [
+        sys.executable, "-m", "fingerprint", "listen", "-", "--rate", str(rate), "--channels", "2",
+        "--continuous", "--log", str(log), "--library", str(folder),
+    ]  # fmt: skip
+    done = subprocess.run(command, input=pcm(stereo), capture_output=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    told = [(event["event"], Path(event["match"]["path"]).stem) for event in events]
+    assert [name for kind, name in told if kind == "heard"] == ["song1", "song2"]
+    assert [name for kind, name in told if kind == "played"] == ["song1", "song2"]
+    assert done.stdout.decode().count("\n") == len(events)
+
+
+def test_two_sources_are_wrong_usage(folder: Path) -> None:
+    result = run(folder, "listen", "-", "--url", "http://localhost/x")
+    assert result.exit_code == 2
+    assert "one source" in result.stderr
+
+
+def test_a_url_that_nobody_serves_is_one_line_and_status_2(folder: Path) -> None:
+    pytest.importorskip("av")
+    result = run(folder, "listen", "--url", "http://127.0.0.1:9/none.ogg")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "http://127.0.0.1:9/none.ogg" in result.stderr
+
+
+def test_explain_writes_the_page_it_names(
+    folder: Path, song: Callable[..., Floats], write_audio: Callable[..., Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    query = write_audio(tmp_path / "q.wav", song(5, 20.0, RATE)[4 * RATE : 9 * RATE], RATE)
+    page = tmp_path / "why.html"
+    result = run(folder, "explain", query, "--output", page)
+    assert result.exit_code == 0, result.output
+    assert "song5" in result.stdout
+    assert "song5" in page.read_text()
+    missing = run(folder, "explain", tmp_path / "none.wav")
+    assert missing.exit_code == 1
+    assert missing.stderr.count("\n") == 1
+
+
+def test_long_files_by_their_names_only(folder: Path, broadcast: Path, tmp_path: Path) -> None:
+    """A name that holds a quote, a tab and a line break stays on one line of each format."""
+    strange = tmp_path / 'a "b"\tc\nd.flac'
+    shutil.copy(broadcast, strange)
+    cue = run(folder, "scan", "--format", "cue", strange).stdout.splitlines()
+    assert cue[0].count('"') == 2
+    rows = run(folder, "scan", "--format", "csv", strange).stdout.splitlines()
+    assert len(rows) == 4
