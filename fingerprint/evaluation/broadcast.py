@@ -109,7 +109,7 @@ class _Piece:
 
 def _drawn(recordings: Recordings, count: int, rng: Rng) -> list[int]:
     (long_enough,) = np.nonzero(np.diff(recordings.starts) >= MUSIC[0] * WORKING_RATE)
-    rounds = -(-count // max(1, len(long_enough)))
+    rounds = 1 + count // max(1, len(long_enough))
     order = np.concatenate([rng.permutation(long_enough) for _ in range(rounds)])
     return [int(i) for i in order[:count]]
 
