@@ -60,7 +60,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, help="model file; the shipped one")
     parser.add_argument("--output", type=Path, default=Path("runs/trust"))
     parser.add_argument("--library", type=Path, help="library of `fingerprint evaluate`, if made")
-    parser.add_argument("--known", type=int, default=1_200, help="known queries")
+    parser.add_argument("--known", type=int, default=800, help="known queries")
     parser.add_argument("--unknown", type=int, default=4_000, help="unknown queries")
     parser.add_argument("--grown", type=int, default=200, help="of them, asked of all sizes")
     parser.add_argument("--min-confidence", type=float, default=SearchConfig().min_confidence)
