@@ -25,7 +25,7 @@ from fingerprint.cli.progress import ProgressLine
     "--passages",
     type=click.IntRange(min=1),
     metavar="N",
-    default=20,
+    default=30,
     show_default=True,
     help="Passages of each family, of four queries each.",
 )
