@@ -33,7 +33,7 @@ from fingerprint.errors import ModelError
 from fingerprint.model.fingerprinter import QUERY_SHIFTS, Fingerprinter
 from fingerprint.model.geometry import Geometry
 from fingerprint.model.onnx_bands import real_power
-from fingerprint.model.onnx_eight import in_eight_bits
+from fingerprint.model.onnx_eight import fold_pools, in_eight_bits
 from fingerprint.model.onnx_network import FORMAT, OnnxNetwork, write_whole
 from fingerprint.model.torch_network import Rows, TorchNetwork
 from fingerprint.types import Clip, Floats
@@ -81,7 +81,7 @@ def to_onnx(network: TorchNetwork, *, source: str = "", eight_bit: bool = False)
         ModelError: the package onnx is missing.
     """
     onnx = _import("onnx")
-    proto = onnx.load_from_string(_trace(network))
+    proto = onnx.load_from_string(_trace(network, eight_bit=eight_bit))
     defaults = {"first": 0, "rows": 0, "step": network.embedder.stride}
     if eight_bit:
         proto = in_eight_bits(proto, defaults, network.about.config.frontend.sample_rate)
@@ -149,14 +149,17 @@ def _lowest_cosine(rows: Floats, others: Floats) -> float:
     return float(np.sum(rows.astype(np.float64) * others, axis=1).min())
 
 
-def _trace(network: TorchNetwork) -> bytes:
+def _trace(network: TorchNetwork, *, eight_bit: bool) -> bytes:
     """ONNX from torch's tracing exporter, which needs no further package and keeps the sizes free.
 
-    The weights stay as they are: nothing is folded into them, which would make them inexact.
+    Weights stay as they are, unless they are to be rounded anyhow: folding makes them inexact.
     """
     frontend = copy.deepcopy(network.frontend)
     frontend.bands = real_power(frontend.bands)
-    graph = Rows(frontend, copy.deepcopy(network.embedder)).cpu().eval()
+    embedder = copy.deepcopy(network.embedder)
+    if eight_bit:
+        fold_pools(embedder)
+    graph = Rows(frontend, embedder).cpu().eval()
     length = frontend.samples(2 * network.embedder.window_frames)
     example = (torch.zeros(2, length), torch.tensor(1), torch.tensor(3), torch.tensor(1))
     content = BytesIO()
