@@ -1,0 +1,53 @@
+"""How many look-ups a query needs: top-1 and time over `looked_up` and `search_k`.
+
+    python benchmarks/lookups.py runs/benchmarks/library-2000 --queries 60
+
+Validation queries against a library that `benchmarks/growth.py` has filled. Times are processor
+time of one core, so that a busy machine matters less.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.world import PROJECT, queries
+from fingerprint.config import SearchConfig
+from fingerprint.corpus import Corpus
+from fingerprint.library.library import Library
+from fingerprint.model.fingerprinter import Fingerprinter
+
+ASKED = ("phone 2 s", "phone 5 s", "phone at -5 dB 5 s")
+GRID = ((32, 10_000), (16, 10_000), (32, 3_000), (16, 3_000), (16, 1_000))
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("library", type=click.Path(path_type=Path))
+@click.option("--corpus", type=click.Path(path_type=Path), default=PROJECT / "data" / "corpus")
+@click.option("--queries", "count", type=click.IntRange(min=1), default=60, show_default=True)
+def main(library: Path, corpus: Path, count: int) -> None:
+    """Tabulate top-1 and median time by looked_up and search_k."""
+    model = Fingerprinter.default("cpu", threads=1)
+    asked = list(queries(Corpus.open(corpus), ASKED, count, model.sample_rate))
+    click.echo("| looked_up | search_k | " + " | ".join(f"{n}: top-1 % | ms" for n in ASKED) + " |")
+    click.echo("|---:|---:|" + "---:|---:|" * len(ASKED))
+    for looked_up, search_k in GRID:
+        config = SearchConfig(looked_up=looked_up, search_k=search_k)
+        with Library.open(library, model, config=config) as opened:
+            right: dict[str, list[bool]] = {name: [] for name in ASKED}
+            spent: dict[str, list[float]] = {name: [] for name in ASKED}
+            for name, clip, path, _ in asked:
+                begin = time.process_time()
+                matches = opened.identify(clip, top=1)
+                spent[name].append(time.process_time() - begin)
+                right[name].append(bool(matches) and matches[0].track.path == path)
+        cells = [f"{100 * np.mean(right[n]):.1f} | {1000 * np.median(spent[n]):.0f}" for n in ASKED]
+        click.echo(f"| {looked_up} | {search_k:,} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""What the benchmarks share: real embeddings, made-up tracks that resemble them, and queries."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fingerprint.corpus import Corpus, load_recordings
+from fingerprint.evaluation.conditions import select
+from fingerprint.evaluation.material import Material
+from fingerprint.evaluation.queries import make_query
+from fingerprint.library.library import Library
+from fingerprint.library.records import Stamp
+from fingerprint.library.writer import Entry
+from fingerprint.model.fingerprinter import Fingerprinter
+from fingerprint.types import Clip, Floats, Track
+
+PROJECT = Path(__file__).resolve().parents[1]
+CACHE = PROJECT / "runs" / "benchmarks"
+FULL_SCALE = np.float32(32_768)
+BATCH_ROWS = 500_000  # of made-up tracks in one segment
+
+
+def real_tracks(corpus: Corpus, model: Fingerprinter, role: str) -> dict[Path, Floats]:
+    """The rows (N, dim) of every track of a role, embedded once and kept."""
+    kept = CACHE / f"{role}-{model.id[:12]}.npz"
+    recordings = load_recordings(corpus, role, model.sample_rate)  # type: ignore[arg-type]
+    if not kept.exists():
+        rows = [
+            model.embed(Clip(recordings.recording(i) / FULL_SCALE, model.sample_rate)).vectors
+            for i in range(len(recordings))
+        ]
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(kept, lengths=[len(r) for r in rows], rows=np.concatenate(rows))
+    with np.load(kept) as file:
+        parts = np.split(file["rows"], np.cumsum(file["lengths"])[:-1])
+    return {file.path: part for file, part in zip(recordings.files, parts, strict=True)}
+
+
+def made_up(tracks: Sequence[Floats], count: int, seed: int) -> Iterator[Floats]:
+    """Rows of tracks that do not exist, as long as real ones.
+
+    Each is the sum of stretches of two real tracks, one of them played backwards, in a proportion
+    that it keeps throughout: as smooth in time, as unevenly spread over the sphere and as like its
+    neighbours as real rows are, but like no real row.
+    """
+    rng = np.random.default_rng(seed)
+    long = [track for track in tracks if len(track) >= 100]
+    for _ in range(count):
+        one, other = (long[i] for i in rng.integers(len(long), size=2))
+        length = min(len(one), len(other))
+        a = rng.integers(len(one) - length + 1)
+        b = rng.integers(len(other) - length + 1)
+        share = rng.uniform(0.4, 0.6)
+        mixed = share * one[a : a + length] + (1 - share) * other[b : b + length][::-1]
+        norm = np.linalg.norm(mixed, axis=1, keepdims=True)
+        yield (mixed / np.maximum(norm, 1e-6)).astype(np.float32)
+
+
+def fill(library: Library, real: dict[Path, Floats], total: int, seed: int = 0) -> None:
+    """Add real tracks and made-up ones up to `total`, in segments of `BATCH_ROWS`."""
+    have = {track.path for track in library.tracks()}
+    missing = [(path, rows) for path, rows in real.items() if path not in have]
+    first = len(have) + len(missing)
+    more = made_up(list(real.values()), max(0, total - first), seed + len(have))
+    names = (Path(f"/made-up/{i:07d}") for i in range(first, max(total, first)))
+    batch: list[Entry] = []
+    with library.writing() as writer:
+        for path, rows in (*missing, *zip(names, more, strict=True)):
+            track = Track(path, len(rows) * library.model.hop)
+            batch.append(Entry(track, Stamp(0, 0), rows))
+            if sum(len(entry.vectors) for entry in batch) >= BATCH_ROWS:
+                writer.add(batch)
+                batch = []
+        writer.add(batch)
+
+
+def queries(
+    corpus: Corpus, names: Sequence[str], count: int, sample_rate: int
+) -> Iterator[tuple[str, Clip, Path, float]]:
+    """Validation queries: condition, snippet, and the path and offset (s) that are right."""
+    material = Material.load(corpus, "validation")
+    for condition in select(names):
+        for i in range(count):
+            query = make_query(material, condition, seed=3, number=i, sample_rate=sample_rate)
+            yield condition.name, query.clip, query.truth.path, query.truth.offset
