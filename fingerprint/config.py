@@ -89,7 +89,7 @@ class ModelConfig(Record):
 class SearchConfig(Record):
     """Query windows to ranked candidates. Lives with the library's code, not with the model."""
 
-    search_k: PositiveInt = 10_000  # Annoy nodes inspected per query window looked up
+    search_k: PositiveInt = 3_000  # Annoy nodes inspected per query window looked up
     looked_up: PositiveInt = 32  # query windows, at most; all of them take part in the scores
     neighbours: PositiveInt = 20  # per query window looked up
     candidates: PositiveInt = 50  # (track, offset) pairs rescored

@@ -1,0 +1,230 @@
+"""Annoy against exact search, faiss, usearch and hnswlib on real embeddings.
+
+    pip install faiss-cpu hnswlib usearch
+    python benchmarks/search.py --rows 250000 --queries 60
+
+The rows are those of the training and validation tracks, then of made-up tracks
+(`world.made_up`). The queries are windows of validation snippets through a room and a phone. A
+window hits if the row found first is of its track; recall is the share of windows for which the row
+found first is the nearest of all. One thread; an engine that is not installed is left out.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.world import PROJECT, made_up, queries, real_tracks
+from fingerprint.corpus import Corpus
+from fingerprint.model.fingerprinter import QUERY_SHIFTS, Fingerprinter
+from fingerprint.search.index import VectorIndex
+from fingerprint.types import Floats, Ints
+
+CONDITION = "phone 5 s"
+REPEATS = 3
+Search = Callable[[Floats], Ints]  # windows (M, dim) to the row found first (M,), -1 for none
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Engine:
+    """A built index: how long that took, its size, and its settings from fast to thorough."""
+
+    name: str
+    seconds: float
+    megabytes: float
+    settings: dict[str, Search]
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--corpus", type=click.Path(path_type=Path), default=PROJECT / "data" / "corpus")
+@click.option("--rows", type=click.IntRange(min=1_000), default=250_000, show_default=True)
+@click.option("--queries", "count", type=click.IntRange(min=1), default=60, show_default=True)
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw recall over time into a file.")
+def main(corpus: Path, rows: int, count: int, plot: Path | None) -> None:
+    """Tabulate recall, time and size of each engine."""
+    model = Fingerprinter.default("cpu", threads=1)
+    opened = Corpus.open(corpus)
+    library, owner, names = world(opened, model, rows)
+    windows, truth = [], []
+    for _, clip, path, _ in queries(opened, (CONDITION,), count, model.sample_rate):
+        vectors = model.embed_query(clip).vectors[:: QUERY_SHIFTS // 2]
+        windows.append(vectors)
+        truth += [names[path]] * len(vectors)
+    asked, right = np.concatenate(windows), np.array(truth)
+    exact = Engine("exact", 0.0, library.nbytes / 1e6, {"": lambda q: exactly(library, q)})
+    nearest = exactly(library, asked)
+    click.echo(f"{len(library):,} rows, {len(asked):,} windows of {CONDITION}\n")
+    click.echo("| index | setting | recall % | hits % | ms a window | build s | MB |")
+    click.echo("|---|---|---:|---:|---:|---:|---:|")
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for engine in (exact, *engines(library)):
+        for setting, search in engine.settings.items():
+            found, spent = measured(search, asked)
+            recall = 100 * float(np.mean(found == nearest))
+            hits = 100 * float(np.mean((owner[found] == right) & (found >= 0)))
+            curves.setdefault(engine.name, []).append((1e3 * spent, recall))
+            click.echo(
+                f"| {engine.name} | {setting} | {recall:.1f} | {hits:.1f} | {1e3 * spent:.3f} | "
+                f"{engine.seconds:.0f} | {engine.megabytes:.0f} |"
+            )
+    if plot:
+        draw(curves, plot)
+
+
+def world(corpus: Corpus, model: Fingerprinter, rows: int) -> tuple[Floats, Ints, dict[Path, int]]:
+    """Rows (R, dim), the track of each (R,), and the numbers of the real tracks."""
+    real = real_tracks(corpus, model, "validation") | real_tracks(corpus, model, "train")
+    parts = list(real.values())
+    more = made_up(parts[:], 10**9, seed=0)
+    while sum(map(len, parts)) < rows:
+        parts.append(next(more))
+    owner = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    return np.concatenate(parts)[:rows], owner[:rows], {path: i for i, path in enumerate(real)}
+
+
+def measured(search: Search, windows: Floats) -> tuple[Ints, float]:
+    """What is found, and the processor seconds a window: the least of some repeats."""
+    spent = []
+    for _ in range(REPEATS):
+        begin = time.process_time()
+        found = search(windows)
+        spent.append((time.process_time() - begin) / len(windows))
+    return found, min(spent)
+
+
+def exactly(library: Floats, windows: Floats) -> Ints:
+    """By comparing each with each, a million products at a time."""
+    step = max(1, 2**25 // len(library))
+    parts = [
+        (windows[i : i + step] @ library.T).argmax(axis=1) for i in range(0, len(windows), step)
+    ]
+    return np.concatenate(parts)
+
+
+def engines(library: Floats) -> Iterator[Engine]:
+    """Those that are installed, built one after the other."""
+    for make in (annoy, faiss_flat, faiss_lists, hnsw, usearch):
+        try:
+            yield from make(library)
+        except ImportError as error:
+            click.echo(f"| {error.name} | not installed | | | | | |")
+
+
+def annoy(library: Floats) -> Iterator[Engine]:
+    """The index of this project."""
+    for trees in (5, 20):
+        with TemporaryDirectory(prefix="fingerprint-") as folder:
+            begin = time.process_time()
+            index = VectorIndex.build(library, Path(folder) / "annoy", trees=trees)
+            spent = time.process_time() - begin
+            size = sum(file.stat().st_size for file in Path(folder).iterdir()) / 1e6
+            yield Engine(
+                f"Annoy, {trees} trees",
+                spent,
+                size,
+                {
+                    f"search_k {k:,}": lambda q, k=k, i=index: _first(i.query(q, 1, k), len(q))
+                    for k in (500, 1_000, 3_000, 10_000)
+                },
+            )
+
+
+def _first(hits: Any, count: int) -> Ints:
+    found = np.full(count, -1)
+    found[hits.query] = hits.row
+    return found
+
+
+def faiss_flat(library: Floats) -> Iterator[Engine]:
+    """Exact in eight bits."""
+    import faiss
+
+    yield _faiss(faiss, library, "SQ8", {"": None})
+
+
+def faiss_lists(library: Floats) -> Iterator[Engine]:
+    """Inverted lists of eight-bit rows."""
+    import faiss
+
+    lists = 2 ** round(np.log2(4 * len(library) ** 0.5))
+    yield _faiss(faiss, library, f"IVF{lists},SQ8", {f"nprobe {n}": n for n in (4, 16, 64)})
+
+
+def _faiss(faiss: Any, library: Floats, kind: str, probes: dict[str, int | None]) -> Engine:
+    faiss.omp_set_num_threads(1)
+    begin = time.process_time()
+    index = faiss.index_factory(library.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
+    index.train(library[:: max(1, len(library) // 100_000)])
+    index.add(library)
+    spent = time.process_time() - begin
+
+    def search(windows: Floats, probe: int | None) -> Ints:
+        if probe is not None:
+            index.nprobe = probe
+        found: NDArray[np.int64] = index.search(windows, 1)[1][:, 0]
+        return found
+
+    settings = {name: lambda q, n=n: search(q, n) for name, n in probes.items()}
+    return Engine(f"faiss {kind}", spent, len(faiss.serialize_index(index)) / 1e6, settings)
+
+
+def hnsw(library: Floats) -> Iterator[Engine]:
+    """Navigable small worlds."""
+    import hnswlib
+
+    begin = time.process_time()
+    index = hnswlib.Index("ip", library.shape[1])
+    index.init_index(len(library), M=16, ef_construction=100)
+    index.add_items(library, num_threads=1)
+    spent = time.process_time() - begin
+
+    def search(windows: Floats, effort: int) -> Ints:
+        index.set_ef(effort)
+        return index.knn_query(windows, 1, num_threads=1)[0][:, 0].astype(np.int64)
+
+    settings = {f"ef {ef}": lambda q, ef=ef: search(q, ef) for ef in (16, 64, 256)}
+    yield Engine("hnswlib M16", spent, index.index_file_size() / 1e6, settings)
+
+
+def usearch(library: Floats) -> Iterator[Engine]:
+    """The same idea, with eight-bit rows."""
+    from usearch.index import Index
+
+    begin = time.process_time()
+    index = Index(ndim=library.shape[1], metric="ip", dtype="i8", connectivity=16)
+    index.add(np.arange(len(library)), library, threads=1)
+    spent = time.process_time() - begin
+
+    def search(windows: Floats, effort: int) -> Ints:
+        index.expansion_search = effort
+        return index.search(windows, 1, threads=1).keys[:, 0].astype(np.int64)
+
+    settings = {f"ef {ef}": lambda q, ef=ef: search(q, ef) for ef in (16, 64, 256)}
+    yield Engine("usearch i8", spent, index.memory_usage / 1e6, settings)
+
+
+def draw(curves: dict[str, list[tuple[float, float]]], path: Path) -> None:
+    """Recall over time a window."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for name, points in curves.items():
+        axes.plot(*zip(*points, strict=True), marker="o", label=name)
+    axes.set(xscale="log", xlabel="ms a window, one core", ylabel="recall of the nearest row, %")
+    axes.legend()
+    axes.grid(visible=True, alpha=0.3)
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()
