@@ -20,6 +20,7 @@ from fingerprint.config import TrainConfig, load_config
 from fingerprint.library.indexing import index_files
 from fingerprint.library.library import Library
 from fingerprint.model.fingerprinter import DEFAULT_WEIGHTS, Fingerprinter
+from fingerprint.model.torch_network import TorchNetwork
 from fingerprint.types import Clip, Floats
 
 PROJECT = Path(__file__).parents[1]
@@ -71,8 +72,13 @@ def test_float_and_sixteen_bits_give_the_same_fingerprint(
 ) -> None:
     clean = song(3, 20.0, RATE)
     rounded = np.round(clean * 32_767).astype(np.int16).astype(np.float32) / 32_768
-    one, other = (model.embed(Clip(samples, RATE)).vectors for samples in (clean, rounded))
-    assert np.sum(one * other, axis=1).min() > 0.999
+
+    def lowest_cosine(which: Fingerprinter) -> float:
+        one, other = (which.embed(Clip(samples, RATE)).vectors for samples in (clean, rounded))
+        return float(np.sum(one * other, axis=1).min())
+
+    assert lowest_cosine(Fingerprinter(TorchNetwork.load(DEFAULT_WEIGHTS))) > 0.999
+    assert lowest_cosine(model) > 0.998  # it computes in eight bits, and some fall the other way
 
 
 @pytest.mark.parametrize("seed", range(6))
