@@ -4,7 +4,7 @@
     python scripts/trust.py --publish      # and write docs/confidence.png
 
 Known and unknown queries of every kind and length, cut from the test split, are asked of a library
-of every track of the corpus; some of the unknown also of 100 tracks and of 100,000 simulated ones.
+of every track of the corpus; the unknown also of 100,000 simulated ones, some of 100 tracks.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def main() -> None:
         library=options.library or output / f"library-{model.id[:12]}",
         known=options.known,
         unknown=options.unknown,
-        grown=options.grown,
+        few=options.few,
         min_confidence=options.min_confidence,
         jobs=options.jobs,
         on_progress=_show,
@@ -62,7 +62,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--library", type=Path, help="library of `fingerprint evaluate`, if made")
     parser.add_argument("--known", type=int, default=800, help="known queries")
     parser.add_argument("--unknown", type=int, default=4_000, help="unknown queries")
-    parser.add_argument("--grown", type=int, default=200, help="of them, asked of all sizes")
+    parser.add_argument("--few", type=int, default=1_000, help="of them, of 100 tracks too")
     parser.add_argument("--min-confidence", type=float, default=SearchConfig().min_confidence)
     parser.add_argument("--jobs", type=int, default=available_cores())
     parser.add_argument("--publish", action="store_true", help="write docs/confidence.png")

@@ -249,7 +249,8 @@ def test_calibration_asks_training_and_validation_tracks_only(
     assert not any(case.right and not case.known for case in cases)
     assert any(case.right for case in cases)
     whole = SONGS["train"] + SONGS["validation"]
-    assert {case.tracks for case in cases} >= {whole, 2 * whole}
+    assert {case.tracks for case in cases} > {whole}
+    assert max(case.tracks for case in cases) >= 5 * whole
     calibration = fit(cases)
     assert np.isfinite([calibration.intercept, *calibration.weights]).all()
     assert {progress.stage for progress in seen} == {"index", "passages"}
@@ -269,7 +270,7 @@ def test_trust_is_measured_on_test_tracks_in_libraries_of_every_size(
         library=tmp_path / "library",
         known=10,
         unknown=16,
-        grown=8,
+        few=8,
         min_confidence=0.9,
         jobs=1,
     )
@@ -277,7 +278,7 @@ def test_trust_is_measured_on_test_tracks_in_libraries_of_every_size(
     assert len(found.known) == 8
     assert {row.condition for row in found.operating(0.5)} == {"noise 5 s", "phone 10 s"}
     assert [size for size, _ in found.growth()] == [2, 8, 24]
-    assert {share.total for _, share in found.growth()} == {8}
+    assert [share.total for _, share in found.growth()] == [8, 16, 16]
     assert 0 <= found.calibration_error <= 1
     assert sum(one.answers for one in found.bins) <= 24
     text = trust_report.text(found)

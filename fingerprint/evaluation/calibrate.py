@@ -1,6 +1,6 @@
 """Fit the confidence: evidence of right and of wrong answers to a probability.
 
-Every query is cut from a validation track and asked of libraries from ten tracks to thousands
+Every query is cut from a validation track and asked of libraries from ten tracks to a million
 (large ones are simulated, see `simulated`), each time twice: as it is, when its best match is right
 or wrong; and with its own track taken out of the candidates, and all of its package with it (the
 tracks of a game share themes and loops, and a stranger's do not), as if they were not in the
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fingerprint.model.fingerprinter import Fingerprinter
 
 SOME = (10, 30, 100)  # tracks of the smaller libraries
-COPIES = (1, 4, 16)  # of the library, that the larger ones hold beside it
+TIMES = (5.0, 30.0, 200.0, 2_000.0)  # as large as the corpus the simulated ones are
 UNKNOWN_SHARE = 0.5  # of queries; the prior
 PENALTY = 1e3  # inverse strength, on standardised features: enough to keep idle weights small
 
@@ -53,7 +53,7 @@ def gather_for_fit(
         LibraryError: the folder holds a library of another model, or of other tracks.
     """
     index_corpus(corpus, ("train", "validation"), model, library, jobs, on_progress)
-    settings = {"masked": True, "some": SOME, "copies": COPIES, "drawn": True}
+    settings = {"masked": True, "some": SOME, "times": TIMES, "drawn": True}
     new = [condition for condition in UNKNOWN if condition.warp is not None]
     # Families repeat in `KNOWN` to weigh more; their passages have numbers of their own.
     plan = [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fingerprint.audio.speed import at_speed
 from fingerprint.config import SearchConfig
-from fingerprint.evaluation.simulated import SomeTracks, mirror, principal_axes
+from fingerprint.evaluation.simulated import SomeTracks
 from fingerprint.evaluation.varied import Part
 from fingerprint.library.asking import (
     Heard,
@@ -22,7 +22,7 @@ from fingerprint.library.asking import (
     weighed,
 )
 from fingerprint.search.background import Level, sample
-from fingerprint.search.confidence import Circumstances, Evidence, evidence_of
+from fingerprint.search.confidence import Circumstances, Evidence
 from fingerprint.search.content import nothing_in
 from fingerprint.types import Fingerprint
 
@@ -30,10 +30,6 @@ if TYPE_CHECKING:
     from fingerprint.library.library import Library
 
 CANDIDATES = 20  # of a query: enough to leave some when a package is taken out
-# In a mirrored copy of the library only the best impostor counts, and in all copies together far
-# more places are rescored than in a real library of their size.
-IN_A_COPY = SearchConfig(looked_up=6, search_k=2_000, candidates=10, rates=(1.0, 1.0))
-FROM_A_COPY = 3  # candidates
 
 Played = Sequence[tuple[float, Fingerprint]]  # the query at 1 / speed, and the speed
 
@@ -42,7 +38,7 @@ Played = Sequence[tuple[float, Fingerprint]]  # the query at 1 / speed, and the 
 class Case:
     """The best answer to one query in one library.
 
-    `tracks` is the size of the library, mirrored copies included; `known`: the recording is in
+    `tracks` is the size of the library, simulated ones included; `known`: the recording is in
     it. `evidence` is None
     where nothing was found or the query was refused, and then nothing is `right`.
     """
@@ -67,7 +63,6 @@ class Everywhere:
         self.paths = [track.path if track else Path() for track in found]
         self.package = package
         self.config = SearchConfig()
-        self._axes = principal_axes(self.background)
 
     def play(self, part: Part) -> Played:
         """Fingerprints of the query at every speed; none if it is refused."""
@@ -98,53 +93,37 @@ class Everywhere:
         question = Question(part.clip, self.model, some, background, self.config)
         return question, _heard(question, played, CANDIDATES)
 
-    def ask_copies(self, part: Part, played: Played, copies: Sequence[int]) -> list[Heard]:
-        """The best candidates in mirrored copies of the library; their tracks have numbers past
-        those of the whole.
-        """
-        config = IN_A_COPY
-        question = Question(part.clip, self.model, self.whole, self.background, config)
-        found = []
-        for copy in copies:
-            turn = mirror(self._axes, copy)
-            turned = [
-                (speed, replace(query, vectors=query.vectors @ turn)) for speed, query in played
-            ]
-            for one in _heard(question, turned, FROM_A_COPY):
-                number = one.candidate.track + (copy + 1) * len(self.paths)
-                found.append(replace(one, candidate=replace(one.candidate, track=number)))
-        return sorted(found, key=lambda one: -one.candidate.score)[:CANDIDATES]
-
     def others(self, heard: Iterable[Heard], path: Path, tracks: Sequence[int] = ()) -> list[Heard]:
-        """Without those of the package of `path`; `tracks`: what a part's numbers stand for."""
+        """Without those of the package of `path`; `tracks`: what the numbers of some stand for."""
         own = self.package[path]
         return [one for one in heard if self.package.get(self.path_of(one, tracks)) != own]
 
     def path_of(self, heard: Heard, tracks: Sequence[int] = ()) -> Path:
-        """The file of a candidate; an empty path for one from a copy."""
+        """The file of a candidate."""
         number = heard.candidate.track
-        if tracks:
-            number = tracks[number]
-        return self.paths[number] if number < len(self.paths) else Path()
+        return self.paths[tracks[number] if tracks else number]
 
     def best(
-        self, question: Question, played: Played, heard: list[Heard], grown: list[Heard]
+        self, question: Question, played: Played, heard: list[Heard]
     ) -> tuple[Heard, Evidence] | None:
-        """The best candidate of a library and of copies of it, and the evidence for it."""
-        if not heard and not grown:
+        """The best candidate and the evidence for it."""
+        if not heard:
             return None
-        given = circumstances(question, played[0][1])
-        copies = len({one.candidate.track // len(self.paths) for one in grown})
-        given = replace(given, rows=given.rows * (1 + copies))
-        answers = weighed(question, heard, given)
-        if not grown:
-            return answers[0].heard, answers[0].evidence
-        every = sorted([*heard, *grown], key=lambda one: -one.candidate.score)
-        if heard and every[0] is heard[0]:
-            best = answers[0]
-            rival = best.evidence.score - grown[0].candidate.score
-            return best.heard, replace(best.evidence, margin=min(best.evidence.margin, rival))
-        return every[0], evidence_of([one.candidate for one in every], given)[0]
+        answer = weighed(question, heard, circumstances(question, played[0][1]))[0]
+        return answer.heard, answer.evidence
+
+
+def grown(evidence: Evidence, strangers: tuple[float, float], times: float) -> Evidence:
+    """The evidence for the best candidate in a library so many times as large.
+
+    `strangers` are the scores of the best two of the tracks that are new in it. Where one of them
+    is ahead, the evidence is for that.
+    """
+    given = replace(evidence.given, rows=round(evidence.given.rows * times))
+    first, second = strangers
+    if evidence.score >= first:
+        return Evidence(evidence.score, min(evidence.margin, evidence.score - first), given)
+    return Evidence(first, first - max(second, evidence.score), given)
 
 
 def _heard(question: Question, played: Played, top: int) -> list[Heard]:

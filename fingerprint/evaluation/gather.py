@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fingerprint.corpus import Corpus
-from fingerprint.evaluation.cases import Case, Everywhere, Played
+from fingerprint.evaluation.cases import Case, Everywhere, Played, grown
 from fingerprint.evaluation.conditions import Condition
 from fingerprint.evaluation.material import Material, Split
 from fingerprint.evaluation.run import OnProgress, Progress
+from fingerprint.evaluation.simulated import best_strangers
 from fingerprint.evaluation.varied import Part, parts
 from fingerprint.library.asking import Heard, Question
 from fingerprint.search.confidence import Evidence
@@ -30,8 +31,9 @@ class Passage:
     """One passage of a condition, and of which libraries its parts are asked beside the whole.
 
     `masked`: also as if the recording's package were not in the library, as then it is unknown.
-    `known`: whether the passage as it is counts as known. `some` are numbers of tracks, `copies`
-    numbers of mirrored copies; of each, all are asked, or one drawn for every part if `drawn`.
+    `known`: whether the passage as it is counts as known. `some` are sizes of smaller libraries in
+    tracks, `times` says how many times as large the simulated ones are; all of them are asked, or
+    one drawn for every part if `drawn`.
     """
 
     condition: Condition
@@ -39,7 +41,7 @@ class Passage:
     known: bool
     masked: bool = False
     some: tuple[int, ...] = ()
-    copies: tuple[int, ...] = ()
+    times: tuple[float, ...] = ()
     drawn: bool = False
 
 
@@ -128,27 +130,21 @@ class _Asked:
         if not self._played:
             kinds = [self._passage.known, *([False] if self._passage.masked else [])]
             return [self._case(known, whole, None, right=False) for known in kinds]
+        some, times = self._libraries()
         question, heard = self._all.ask_whole(self._part, self._played)
-        cases = self._judged(question, heard, [], whole, ())
-        some, copies = self._libraries()
+        cases = self._judged(question, heard, whole, (), times)
         for size in some:
             tracks = self._some_tracks(size)
             few, found = self._all.ask_some(self._part, self._played, tracks)
-            cases += self._judged(few, found, [], len(tracks), tracks)
-        for count in copies:
-            first = int(self._rng.integers(1_000_000))
-            grown = self._all.ask_copies(self._part, self._played, range(first, first + count))
-            cases += self._judged(question, heard, grown, whole * (1 + count), ())
+            cases += self._judged(few, found, len(tracks), tracks, ())
         return cases
 
-    def _libraries(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        some, copies = self._passage.some, self._passage.copies
+    def _libraries(self) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        some, times = self._passage.some, self._passage.times
         if not self._passage.drawn:
-            return some, copies
-        pick = int(self._rng.integers(len(some) + len(copies)))
-        if pick < len(some):
-            return some[pick : pick + 1], ()
-        return (), copies[pick - len(some) :][:1]
+            return some, times
+        pick = int(self._rng.integers(len(some) + len(times)))
+        return some[pick : pick + 1], times[pick - len(some) :][:1] if pick >= len(some) else ()
 
     def _some_tracks(self, size: int) -> list[int]:
         """Random tracks, and that of the query if it is known."""
@@ -162,23 +158,35 @@ class _Asked:
         self,
         question: Question,
         heard: list[Heard],
-        grown: list[Heard],
         tracks: int,
         numbers: Sequence[int],
+        times: tuple[float, ...],
     ) -> list[Case]:
-        """The cases of a library of so many tracks; `numbers` if it is some of them."""
+        """The cases of a library of so many tracks, `numbers` if it is some of the whole, and of
+        libraries so many `times` as large.
+        """
+        truth = self._part.truth.path
         kinds: list[tuple[bool, list[Heard]]] = []
         if self._passage.known or not self._passage.masked:
             kinds.append((self._passage.known, heard))
         if self._passage.masked:
-            kinds.append((False, self._all.others(heard, self._part.truth.path, numbers)))
+            kinds.append((False, self._all.others(heard, truth, numbers)))
         cases = []
         for known, left in kinds:
-            best = self._all.best(question, self._played, left, grown)
-            right = known and best is not None
-            if best is not None and right:
-                right = self._all.path_of(best[0], numbers) == self._part.truth.path
-            cases.append(self._case(known, tracks, best[1] if best else None, right=right))
+            best = self._all.best(question, self._played, left)
+            if best is None:
+                cases.append(self._case(known, tracks, None, right=False))
+                continue
+            right = known and self._all.path_of(best[0], numbers) == truth
+            cases.append(self._case(known, tracks, best[1], right=right))
+            scores = [
+                one.candidate.score for one in left if self._all.path_of(one, numbers) != truth
+            ]
+            for factor in times:
+                more = round(tracks * (factor - 1))
+                evidence = grown(best[1], best_strangers(scores, tracks, more, self._rng), factor)
+                still = right and evidence.score == best[1].score
+                cases.append(self._case(known, round(tracks * factor), evidence, right=still))
         return cases
 
     def _case(self, known: bool, tracks: int, evidence: Evidence | None, *, right: bool) -> Case:

@@ -1,23 +1,26 @@
 """Libraries smaller and far larger than the corpus, for one query at a time.
 
-A smaller one holds some of the tracks. A larger one is simulated: beside the real tracks it holds
-copies of all of them whose embeddings have been mirrored along random principal axes. Mirroring
-keeps every length, every similarity within the copy and the library's second moments, so that a
-copy looks to a query as another collection of the same size and kind would; and since the mirrored
-library compares with a query as the library does with the mirrored query, none of it is stored.
+A smaller one holds some of the tracks. A larger one is simulated by what matters of it: how well
+the best of its strangers score. The best score that a query has in each track it is not from is,
+over the tracks, taken for normally distributed; the query's own ten best strangers give mean and
+spread, by their normal scores (Blom, "Statistical estimates and transformed beta-variables",
+1958), and the best two of as many more tracks are drawn from that. Drawn from 60 tracks of the
+corpus for all 486, the best stranger has a mean score of 0.49 where 0.49 is measured, and its
+highest tenth begins at 0.62 where 0.60 is measured.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fingerprint.library.asking import Searchable
 from fingerprint.types import Floats, Hits, Ints, Rows
 
-Doubles = NDArray[np.float64]
+NORMAL = NormalDist()
+STRANGERS = 10  # of a query, that tell how all others score
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,19 +55,26 @@ class SomeTracks:
         )
 
 
-def principal_axes(stored: Floats) -> Doubles:
-    """Of the embeddings (N, D) about zero: orthonormal columns (D, D), the strongest last."""
-    moments = stored.T.astype(np.float64) @ stored / len(stored)
-    axes: Doubles = np.linalg.eigh(moments)[1]
-    return axes
+def best_strangers(
+    scores: Sequence[float], tracks: int, more: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Drawn scores of the best two of `more` tracks, from those of the best of `tracks` tracks.
 
-
-def mirror(axes: Doubles, number: int) -> Floats:
-    """Symmetric orthogonal matrix (D, D) of copy `number`: each axis kept or turned round.
-
-    The strongest axis, which is little more than the mean of all embeddings, is kept.
+    `scores` are of tracks that the query is not from; the best `STRANGERS` count.
     """
-    signs = np.random.default_rng([number, len(axes)]).choice([-1.0, 1.0], len(axes))
-    signs[-1] = 1.0
-    turned: Floats = ((axes * signs) @ axes.T).astype(np.float32)
-    return turned
+    best = np.sort(np.asarray(scores, dtype=np.float64))[::-1][:STRANGERS]
+    if len(best) < 2 or more < 2:
+        return -1.0, -1.0
+    ranks = (np.arange(len(best)) + 0.625) / (tracks + 0.25)
+    normal = np.array([-NORMAL.inv_cdf(rank) for rank in ranks])
+    spread, mean = np.polyfit(normal, best, 1)
+    # The largest of n uniform numbers is U^(1 / n), and so on; as logarithms, for n is large.
+    first = np.log(rng.random()) / more
+    second = first + np.log(rng.random()) / (more - 1)
+    return _drawn(first, mean, spread), _drawn(second, mean, spread)
+
+
+def _drawn(logarithm: float, mean: float, spread: float) -> float:
+    """The score at a quantile that is given by its logarithm; a cosine is at most 1."""
+    above = min(max(-np.expm1(logarithm), 1e-300), 1 - 1e-12)
+    return float(min(mean - spread * NORMAL.inv_cdf(above), 1.0))

@@ -59,7 +59,7 @@ class Trust:
     known: Sequence[Answered]
     unknown: Sequence[Answered]
     whole: Sequence[Answered]  # known, of the conditions `WHOLE`
-    grown: Sequence[Answered]  # unknown, of which each was asked of several sizes
+    grown: Sequence[Answered]  # unknown, in libraries of every size
     min_confidence: float
     prior: float  # share of unknown queries that the confidence assumes
     model_id: str
@@ -128,7 +128,7 @@ class Trust:
         return rows
 
     def growth(self) -> list[tuple[int, Share]]:
-        """False accepts by the size of the library, over the same queries."""
+        """False accepts by the size of the library."""
         sizes = sorted({a.case.tracks for a in self.grown})
         return [
             (size, self._accepted([a for a in self.grown if a.case.tracks == size]))
@@ -173,7 +173,7 @@ def measure(
     library: Path,
     known: int,
     unknown: int,
-    grown: int,
+    few: int,
     min_confidence: float,
     seed: int = 7,
     jobs: int = 2,
@@ -188,37 +188,37 @@ def measure(
         known: queries of varied kind and length, and as many of each of the conditions `WHOLE`
             as there are families.
         unknown: queries of tracks that are in no library, half of them shifted in pitch.
-        grown: of those, how many are also asked of libraries of `SMALL` and `LARGE` tracks.
+        few: of those, how many are also asked of a library of `SMALL` tracks; all are of a
+            simulated one of `LARGE`.
         min_confidence: from which an answer is accepted.
         seed: decides every query.
         jobs: processes.
         on_progress: told how far it is.
     """
     tracks, _ = index_corpus(corpus, KNOWN_ROLES, model, library, jobs, on_progress)
-    copies = -(-LARGE // tracks) - 1
     parts = len(LENGTHS)
     plan = [
         Passage(KNOWN[number % len(KNOWN)], number, known=True) for number in range(known // parts)
     ]
     plan += [
-        Passage(UNKNOWN[number % len(UNKNOWN)], number, known=False)
-        for number in range(grown // parts, unknown // parts)
+        Passage(
+            UNKNOWN[number % len(UNKNOWN)],
+            number,
+            known=False,
+            some=(SMALL,) if number < few // parts else (),
+            times=(LARGE / tracks,),
+        )
+        for number in range(unknown // parts)
     ]
     plan += [
         Passage(condition, number, known=True)
         for condition in WHOLE
         for number in range(known // len(KNOWN))
     ]
-    enlarged = [
-        Passage(
-            UNKNOWN[number % len(UNKNOWN)], number, known=False, some=(SMALL,), copies=(copies,)
-        )
-        for number in range(grown // parts)
-    ]
     cases = gather(
         corpus,
         model,
-        [*plan, *enlarged],
+        plan,
         split="test",
         seed=seed,
         library=library,
@@ -242,19 +242,11 @@ def sorted_out(
     ]
     real = [a for a in answers if a.case.tracks == tracks]
     whole = {condition.name for condition in WHOLE}
-    sizes: dict[tuple[str, int, float], int] = {}
-    for a in answers:
-        key = (a.case.family, a.case.number, a.case.seconds)
-        sizes[key] = sizes.get(key, 0) + (not a.case.known)
     return Trust(
         known=[a for a in real if a.case.known and a.case.family not in whole],
         unknown=[a for a in real if not a.case.known],
         whole=[a for a in real if a.case.known and a.case.family in whole],
-        grown=[
-            a
-            for a in answers
-            if not a.case.known and sizes[a.case.family, a.case.number, a.case.seconds] > 1
-        ],
+        grown=[a for a in answers if not a.case.known],
         min_confidence=min_confidence,
         prior=calibration.unknown,
         model_id=model_id,

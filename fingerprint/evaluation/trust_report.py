@@ -34,7 +34,7 @@ def text(trust: Trust) -> str:
         f"  - {row.condition}: accepted and right {percent(row.accepted)} %"
         for row in trust.operating(trust.min_confidence)
     ]
-    lines += ["- False accepts at the default by the size of the library, the same queries:"]
+    lines += ["- False accepts at the default by the size of the library:"]
     lines += [f"  - {size:,} tracks: {percent(share)} %" for size, share in trust.growth()]
     return "\n".join(lines)
 
