@@ -4,6 +4,7 @@ Each `check_` takes damage that Hypothesis has drawn and fails if anything but a
 readable error comes of it.
 """
 
+import atexit
 import json
 import os
 import shutil
@@ -215,10 +216,10 @@ class _working_in:  # noqa: N801 - reads as words where it is used
 
 @cache
 def _scratch() -> Path:
-    """Where there is fast room; made once a process."""
-    memory = Path("/dev/shm")  # noqa: S108
-    base = str(memory) if memory.is_dir() and os.access(memory, os.W_OK) else None
-    return Path(tempfile.mkdtemp(prefix="fingerprint-", dir=base))
+    """A folder to work in; made once a process, and gone with it."""
+    place = Path(tempfile.mkdtemp(prefix="fingerprint-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return place
 
 
 def _file(content: bytes) -> Path:
