@@ -135,6 +135,18 @@ def test_libraries_are_merged(folder: Path, tmp_path: Path) -> None:
     assert names_in(folder) == ["0001.wav", "0002.wav", "0003.wav", "0004.wav"]
 
 
+def test_a_new_library_gets_the_profile_of_what_is_merged_into_it(tmp_path: Path) -> None:
+    with Library.create_or_open(tmp_path / "small", Toy(), profile="compact") as small:
+        add(small, 1)
+    assert run("merge", tmp_path / "small", "--library", tmp_path / "new").exit_code == 0
+    info = json.loads(run("info", "--json", "--library", tmp_path / "new").stdout)
+    assert (info["profile"], info["tracks"]) == ("compact", 1)
+    with Library.create_or_open(tmp_path / "precise", Toy()):
+        pass
+    refused = run("merge", tmp_path / "small", "--library", tmp_path / "precise")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+
+
 class Tags_(HTMLParser):  # noqa: N801 - a parser of HTML's tags
     """Notes every element and attribute."""
 

@@ -141,10 +141,14 @@ def merge_command(
     """Take over the tracks of other libraries.
 
     LIBRARY is a library's folder, made with the same model. Its music is not needed. Tracks whose
-    file or whose recording is in the library already are left out.
+    file or whose recording is in the library already are left out. A new library gets the profile
+    of the first one, unless --profile says otherwise.
     """
+    from fingerprint.library.library import library_info
     from fingerprint.library.merging import merge_library
 
+    if profile is None and not library.exists():
+        profile = library_info(libraries[0]).profile
     with open_or_create(library, model, "cpu", profile) as opened:
         for source in libraries:
             with ProgressLine() as line:

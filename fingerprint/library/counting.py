@@ -37,11 +37,12 @@ def count(folder: Path) -> Counts:
     stored = sum(segment.rows for segment in infos)
     places = [one.place for one in listed]
     alive = sum(living_rows(infos, places).values())
+    every = [one.track.tags for one in listed]
     return Counts(
         tracks=info.tracks,
         hours=round(info.hours, 4),
-        artists=len({one.track.tags.artist for one in listed} - {""}),
-        albums=len({(one.track.tags.artist, one.track.tags.album) for one in listed}),
+        artists=len({tags.artist for tags in every} - {""}),
+        albums=len({(tags.artist, tags.album) for tags in every if tags.album}),
         kinds=dict(kinds.most_common()),
         copies=copies,
         profile=info.profile,
