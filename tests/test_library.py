@@ -420,3 +420,13 @@ def test_a_library_lives_in_a_folder_of_any_name(tmp_path: Path) -> None:
     library = Library.create_or_open(folder, Toy())
     add(library, 1)
     assert place_of(Library.open(folder, Toy()), 1)[0] == "0001.wav"
+
+
+def test_a_catalog_whose_schema_is_no_text_is_refused(library: Library, tmp_path: Path) -> None:
+    """SQLite quotes the damage in its message, which Python then cannot decode."""
+    library.close()
+    path = folder_of(tmp_path) / "catalog.db"
+    path.write_bytes(
+        path.read_bytes().replace(b"CREATE TABLE meta (key", b"CREATE TABLE \xb7\xb7\xb7\xb7 (key")
+    )
+    assert str(path) in refusal(folder_of(tmp_path))

@@ -245,7 +245,7 @@ class Catalog:
                 (f"a row of {table} refers to nothing",)
                 for table, *_ in self._db.execute("PRAGMA foreign_key_check")
             ]
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             return [str(error)]
         return [text for (text,) in found if text != "ok"]
 
@@ -337,7 +337,8 @@ class Catalog:
     def _reporting(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.DatabaseError, OverflowError) as error:
+        except (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError) as error:
+            # SQLite's own words for damage quote what is damaged, which need not be text.
             wrong = error if isinstance(error, sqlite3.DatabaseError) else sqlite3.DatabaseError()
             raise LibraryError(f"{self.folder / CATALOG}: {error}; {advice(wrong)}") from error
 
