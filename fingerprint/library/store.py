@@ -22,6 +22,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
+from fingerprint.audio.files import display_name
 from fingerprint.errors import LibraryError
 from fingerprint.library.disk import flush
 from fingerprint.library.profiles import profile_of
@@ -340,7 +341,8 @@ class Catalog:
         except (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError) as error:
             # SQLite's own words for damage quote what is damaged, which need not be text.
             wrong = error if isinstance(error, sqlite3.DatabaseError) else sqlite3.DatabaseError()
-            raise LibraryError(f"{self.folder / CATALOG}: {error}; {advice(wrong)}") from error
+            words = display_name(str(error).encode("utf-8", "replace").decode())
+            raise LibraryError(f"{self.folder / CATALOG}: {words}; {advice(wrong)}") from error
 
 
 def create_catalog(folder: Path, meta: Meta) -> None:
