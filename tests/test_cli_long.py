@@ -183,3 +183,10 @@ def test_long_files_by_their_names_only(folder: Path, broadcast: Path, tmp_path:
     assert cue[0].count('"') == 2
     rows = run(folder, "scan", "--format", "csv", strange).stdout.splitlines()
     assert len(rows) == 4
+
+
+def test_a_microphone_that_is_not_there_is_one_line_and_status_2(folder: Path) -> None:
+    result = run(folder, "listen", "--microphone", "no such device")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "cannot open the microphone" in result.stderr

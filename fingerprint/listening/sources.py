@@ -57,7 +57,9 @@ def microphone(sample_rate: int, device: str | int | None = None) -> Iterator[Cl
             while True:
                 yield Clip(blocks.get(), sample_rate)
     except (sounddevice.PortAudioError, ValueError) as error:
-        raise AudioError(f"cannot open the microphone: {error}") from error
+        raise AudioError(
+            f"cannot open the microphone: {error}; is one connected? --microphone names it"
+        ) from error
 
 
 def network(url: str, sample_rate: int) -> Iterator[Clip]:
