@@ -24,7 +24,7 @@ def case(evidence: Evidence | None, *, known: bool, right: bool) -> Case:
 
 
 def test_the_fit_recovers_the_probabilities_that_the_answers_were_drawn_with() -> None:
-    truth = Calibration(intercept=-6.0, weights=(10.0, 1.2, -5.0, -10.0, 0.5, -0.2))
+    truth = Calibration(intercept=-6.0, weights=(10.0, 1.2, -5.0, -10.0, 0.5, -0.2, 0.0, 0.0))
     rng = np.random.default_rng(0)
     seen = [draw(rng, rng.uniform(0.2, 1), rng.uniform(-0.1, 0.5)) for _ in range(8_000)]
     # As many known as unknown queries, so that nothing is weighted.

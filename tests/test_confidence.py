@@ -108,10 +108,11 @@ def test_a_score_is_worth_less_in_a_larger_library_and_above_a_higher_background
 
 
 def test_it_is_the_logistic_function_of_the_weighted_features() -> None:
-    weights = (1.0, -2.0, 0.5, 0.25, 3.0, -1.0)
+    weights = (1.0, -2.0, 0.5, 0.25, 3.0, -1.0, 0.1, -0.2)
     calibration = Calibration(intercept=0.3, weights=weights)
     evidence = Evidence(0.8, 0.1, Circumstances(math.e, Level(0.2, 0.4), 1_000))
-    expected = [0.8, 0.1 / 0.42, 0.2, 0.4, 1.0, math.log(1_000)]
+    size, margin = math.log(1_000), 0.1 / 0.42
+    expected = [0.8, margin, 0.2, 0.4, 1.0, size, 0.8 * size, margin * size]
     np.testing.assert_allclose(features(evidence), expected)
     logit = 0.3 + float(np.dot(weights, expected))
     assert probability(evidence, calibration) == pytest.approx(1 / (1 + math.exp(-logit)))
@@ -124,9 +125,16 @@ def test_there_is_a_weight_for_each_feature() -> None:
 
 
 def test_a_calibration_survives_json() -> None:
-    weights = (1.0, 2.0, 0.1, -0.7, 0.0, 1e-9)
+    weights = (1.0, 2.0, 0.1, -0.7, 0.0, 1e-9, 3.0, -4.0)
     calibration = Calibration(intercept=-3.25, weights=weights, unknown=0.3)
     assert Calibration.model_validate_json(calibration.model_dump_json()) == calibration
+
+
+def test_a_calibration_without_interactions_has_no_weight_for_them() -> None:
+    old = '{"intercept": -5.0, "weights": [17.0, 2.4, 21.0, -50.0, -0.15, -0.22], "unknown": 0.5}'
+    assert Calibration.model_validate_json(old).weights == (
+        17.0, 2.4, 21.0, -50.0, -0.15, -0.22, 0.0, 0.0,
+    )  # fmt: skip
 
 
 def test_a_calibration_on_other_features_gives_way_to_the_defaults() -> None:

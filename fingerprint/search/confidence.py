@@ -55,20 +55,26 @@ class Calibration(Record):
     """
 
     intercept: float = -5.5
-    weights: tuple[float, ...] = (17.0, 2.4, -10.0, -40.0, 0.0, -0.22)
+    weights: tuple[float, ...] = (17.0, 2.4, -10.0, -40.0, 0.0, -0.22, 0.0, 0.0)
     unknown: Probability = 0.5
 
     @model_validator(mode="before")
     @classmethod
     def _of_this_version(cls, values: Any) -> Any:
-        """A model that was calibrated on other features is judged by the defaults."""
+        """A model that was calibrated before size and score acted together has no weight for it.
+
+        One that was calibrated on other features altogether is judged by the defaults.
+        """
         if not isinstance(values, dict) or "weights" not in values:
             return values
         weights = tuple(values["weights"])  # JSON has no tuples
+        if len(weights) == FEATURES - INTERACTIONS:
+            weights += (0.0,) * INTERACTIONS
         return values | {"weights": weights} if len(weights) == FEATURES else {}
 
 
-FEATURES = 6
+FEATURES = 8
+INTERACTIONS = 2  # of them, the last
 
 
 def evidence_of(
@@ -94,21 +100,27 @@ def evidence_of(
 
 
 def features(evidence: Evidence) -> NDArray[np.float64]:
-    """What the regression sees, (6,).
+    """What the regression sees, (8,).
 
     The score; the margin in spreads of the background; mean and spread of the background; the
     logarithms of the query's length and of the library's size, since the best impostor, the
-    largest of so many means over so many windows, falls with the one and grows with the other.
+    largest of so many means over so many windows, falls with the one and grows with the other;
+    and score and margin times the logarithm of the size: the best of few strangers lie far apart
+    and say little, the best of many lie close.
     """
     given = evidence.given
+    margin = evidence.margin / (given.level.spread + LEAST_SPREAD)
+    size = math.log(max(given.rows, 1))
     return np.array(
         [
             evidence.score,
-            evidence.margin / (given.level.spread + LEAST_SPREAD),
+            margin,
             given.level.mean,
             given.level.spread,
             math.log(max(given.seconds, SHORTEST)),
-            math.log(max(given.rows, 1)),
+            size,
+            evidence.score * size,
+            margin * size,
         ]
     )
 
