@@ -1,6 +1,6 @@
 """How many look-ups a query needs: top-1 and time over `looked_up` and `search_k`.
 
-    python benchmarks/lookups.py runs/benchmarks/library-2000 --queries 60
+    python benchmarks/lookups.py runs/benchmarks/library-precise --queries 60
 
 Validation queries against a library that `benchmarks/growth.py` has filled. Times are processor
 time of one core, so that a busy machine matters less.

@@ -27,7 +27,7 @@ from fingerprint.types import Clip, Floats, Ints
 
 PROJECT = Path(__file__).resolve().parents[1]
 HARD = ("noise 1 s", "noise 2 s", "phone 2 s", "phone 5 s", "phone at -5 dB 5 s", "speed 5 s")
-FULL_SCALE = 32_768
+FULL_SCALE = np.float32(32_768)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -63,7 +63,9 @@ def rows_of(corpus: Corpus, model: Fingerprinter) -> tuple[Floats, Ints]:
     """Every row (R, dim) of the validation tracks, and its track (R,)."""
     tracks = load_recordings(corpus, "validation", model.sample_rate)
     rows = [
-        model.embed(Clip(tracks.recording(i) / np.float32(FULL_SCALE), model.sample_rate)).vectors
+        model.embed(
+            Clip(tracks.recording(i).astype(np.float32) / FULL_SCALE, model.sample_rate)
+        ).vectors
         for i in range(len(tracks))
     ]
     return np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(part) for part in rows])

@@ -1,6 +1,6 @@
 """Cold and warm queries against a library: time, processor time and memory.
 
-    python benchmarks/query.py runs/benchmarks/library-10000 --queries 100
+    python benchmarks/query.py runs/benchmarks/library-precise --queries 100
 
 A cold query is the command `fingerprint identify`, from its start to its exit; its ratio is to a
 Python that imports NumPy and does nothing. Warm ones are asked one after the other in one process
@@ -73,9 +73,10 @@ def cold(library: Path, clip: Clip) -> None:
     with TemporaryDirectory(prefix="fingerprint-") as folder:
         snippet = Path(folder) / "snippet.wav"
         soundfile.write(snippet, clip.samples, clip.sample_rate)
-        command = [sys.executable, "-m", "fingerprint", "identify", "--library", library, snippet]
+        command = [sys.executable, "-m", "fingerprint", "identify", "--library", str(library)]
+        command.append(str(snippet))
         nothing = [sys.executable, "-c", "import numpy"]
-        asked, idle = [], []
+        asked, idle = list[float](), list[float]()
         for _ in range(COLD):
             for words, times in ((command, asked), (nothing, idle)):
                 begin = time.perf_counter()

@@ -11,8 +11,9 @@ found first is the nearest of all. One thread; an engine that is not installed i
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,6 +32,8 @@ from fingerprint.types import Floats, Ints
 
 CONDITION = "phone 5 s"
 REPEATS = 3
+SEARCH_K = (500, 1_000, 3_000, 10_000)
+EFFORTS = (16, 64, 256)  # candidates that a graph keeps
 Search = Callable[[Floats], Ints]  # windows (M, dim) to the row found first (M,), -1 for none
 
 
@@ -41,7 +44,7 @@ class Engine:
     name: str
     seconds: float
     megabytes: float
-    settings: dict[str, Search]
+    settings: Mapping[str, Search]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -60,7 +63,7 @@ def main(corpus: Path, rows: int, count: int, plot: Path | None) -> None:
         windows.append(vectors)
         truth += [names[path]] * len(vectors)
     asked, right = np.concatenate(windows), np.array(truth)
-    exact = Engine("exact", 0.0, library.nbytes / 1e6, {"": lambda q: exactly(library, q)})
+    exact = Engine("exact", 0.0, library.nbytes / 1e6, {"": partial(exactly, library)})
     nearest = exactly(library, asked)
     click.echo(f"{len(library):,} rows, {len(asked):,} windows of {CONDITION}\n")
     click.echo("| index | setting | recall % | hits % | ms a window | build s | MB |")
@@ -131,15 +134,13 @@ def annoy(library: Floats) -> Iterator[Engine]:
                 f"Annoy, {trees} trees",
                 spent,
                 size,
-                {
-                    f"search_k {k:,}": lambda q, k=k, i=index: _first(i.query(q, 1, k), len(q))
-                    for k in (500, 1_000, 3_000, 10_000)
-                },
+                {f"search_k {k:,}": partial(_first, index, k) for k in SEARCH_K},
             )
 
 
-def _first(hits: Any, count: int) -> Ints:
-    found = np.full(count, -1)
+def _first(index: VectorIndex, search_k: int, windows: Floats) -> Ints:
+    hits = index.query(windows, 1, search_k)
+    found = np.full(len(windows), -1)
     found[hits.query] = hits.row
     return found
 
@@ -167,13 +168,13 @@ def _faiss(faiss: Any, library: Floats, kind: str, probes: dict[str, int | None]
     index.add(library)
     spent = time.process_time() - begin
 
-    def search(windows: Floats, probe: int | None) -> Ints:
+    def search(probe: int | None, windows: Floats) -> Ints:
         if probe is not None:
             index.nprobe = probe
         found: NDArray[np.int64] = index.search(windows, 1)[1][:, 0]
         return found
 
-    settings = {name: lambda q, n=n: search(q, n) for name, n in probes.items()}
+    settings = {name: partial(search, probe) for name, probe in probes.items()}
     return Engine(f"faiss {kind}", spent, len(faiss.serialize_index(index)) / 1e6, settings)
 
 
@@ -187,11 +188,12 @@ def hnsw(library: Floats) -> Iterator[Engine]:
     index.add_items(library, num_threads=1)
     spent = time.process_time() - begin
 
-    def search(windows: Floats, effort: int) -> Ints:
+    def search(effort: int, windows: Floats) -> Ints:
         index.set_ef(effort)
-        return index.knn_query(windows, 1, num_threads=1)[0][:, 0].astype(np.int64)
+        found: Ints = index.knn_query(windows, 1, num_threads=1)[0][:, 0].astype(np.int64)
+        return found
 
-    settings = {f"ef {ef}": lambda q, ef=ef: search(q, ef) for ef in (16, 64, 256)}
+    settings = {f"ef {effort}": partial(search, effort) for effort in EFFORTS}
     yield Engine("hnswlib M16", spent, index.index_file_size() / 1e6, settings)
 
 
@@ -202,14 +204,18 @@ def usearch(library: Floats) -> Iterator[Engine]:
     begin = time.process_time()
     index = Index(ndim=library.shape[1], metric="ip", dtype="i8", connectivity=16)
     index.add(np.arange(len(library)), library, threads=1)
-    spent = time.process_time() - begin
+    spent, saved = time.process_time() - begin, bytes(index.save() or b"")
 
-    def search(windows: Floats, effort: int) -> Ints:
-        index.expansion_search = effort
-        return index.search(windows, 1, threads=1).keys[:, 0].astype(np.int64)
+    def search(effort: int, windows: Floats) -> Ints:
+        again = Index(
+            ndim=library.shape[1], metric="ip", dtype="i8", connectivity=16, expansion_search=effort
+        )
+        again.load(saved)
+        found: Ints = again.search(windows, 1, threads=1).keys[:, 0].astype(np.int64)
+        return found
 
-    settings = {f"ef {ef}": lambda q, ef=ef: search(q, ef) for ef in (16, 64, 256)}
-    yield Engine("usearch i8", spent, index.memory_usage / 1e6, settings)
+    settings = {f"ef {effort}": partial(search, effort) for effort in EFFORTS}
+    yield Engine("usearch i8", spent, len(saved) / 1e6, settings)
 
 
 def draw(curves: dict[str, list[tuple[float, float]]], path: Path) -> None:

@@ -27,7 +27,9 @@ def real_tracks(corpus: Corpus, model: Fingerprinter, role: str) -> dict[Path, F
     recordings = load_recordings(corpus, role, model.sample_rate)  # type: ignore[arg-type]
     if not kept.exists():
         rows = [
-            model.embed(Clip(recordings.recording(i) / FULL_SCALE, model.sample_rate)).vectors
+            model.embed(
+                Clip(recordings.recording(i).astype(np.float32) / FULL_SCALE, model.sample_rate)
+            ).vectors
             for i in range(len(recordings))
         ]
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -65,13 +67,15 @@ def fill(library: Library, real: dict[Path, Floats], total: int, seed: int = 0) 
     more = made_up(list(real.values()), max(0, total - first), seed + len(have))
     names = (Path(f"/made-up/{i:07d}") for i in range(first, max(total, first)))
     batch: list[Entry] = []
+    held = 0  # rows
     with library.writing() as writer:
         for path, rows in (*missing, *zip(names, more, strict=True)):
             track = Track(path, len(rows) * library.model.hop)
             batch.append(Entry(track, Stamp(0, 0), rows))
-            if sum(len(entry.vectors) for entry in batch) >= BATCH_ROWS:
+            held += len(rows)
+            if held >= BATCH_ROWS:
                 writer.add(batch)
-                batch = []
+                batch, held = [], 0
         writer.add(batch)
 
 
