@@ -86,9 +86,14 @@ def test_the_same_music_comes_out_at_the_same_place(suffix, encoded, song, decod
     truth = song(1, 6, 48_000)
     if suffix == ".wma":
         truth = truth[2_048:]  # FFmpeg drops its first frame
-    size = min(len(clip.samples), len(truth))
     assert clip.duration == pytest.approx(6, abs=0.1)
-    assert np.corrcoef(clip.samples[:size], truth[:size])[0, 1] > 0.98
+    # The program of FFmpeg 5 leaves the 481 samples in by which MP2's encoder delays the sound.
+    delays = (0, 481) if (suffix, decoder) == (".mkv", "program") else (0,)
+    size = min(len(clip.samples), len(truth)) - max(delays)
+    assert any(
+        np.corrcoef(clip.samples[delay : delay + size], truth[:size])[0, 1] > 0.98
+        for delay in delays
+    )
 
 
 @pytest.mark.parametrize("suffix", CODECS)

@@ -212,6 +212,13 @@ def test_a_segment_stays_on_the_disk_until_it_is_asked_for(tmp_path: Path) -> No
         open_segment(tmp_path, written, replace(META, dim=47))
 
 
+def test_rows_are_stored_in_their_order_however_they_lie_in_memory(tmp_path: Path) -> None:
+    vectors = np.asfortranarray(entry(1).vectors)
+    written = write_segment(tmp_path, 7, encode(vectors, PRECISE), META)
+    segment = open_segment(tmp_path, written, META)
+    assert np.array_equal(segment.codes, entry(1).vectors.astype(np.float16))
+
+
 def test_silent_rows_are_kept_and_never_found(tmp_path: Path) -> None:
     vectors = entry(1).vectors
     vectors[3:6] = 0

@@ -244,7 +244,8 @@ def test_a_checkpoint_is_not_overwritten_by_mistake(tmp_path: Path) -> None:
     (tmp_path / "best.pt").write_text("precious")
     result = CliRunner().invoke(main, ["export", str(tmp_path / "best.pt")])
     assert result.exit_code == 2
-    assert "must end in .onnx" in result.stderr
+    assert "the name must end in" in result.stderr
+    assert "name the checkpoint with --model" in result.stderr
     assert (tmp_path / "best.pt").read_text() == "precious"
 
 

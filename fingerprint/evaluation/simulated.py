@@ -4,9 +4,7 @@ A smaller one holds some of the tracks. A larger one is simulated by what matter
 the best of its strangers score. The best score that a query has in each track it is not from is,
 over the tracks, taken for normally distributed; the query's own ten best strangers give mean and
 spread, by their normal scores (Blom, "Statistical estimates and transformed beta-variables",
-1958), and the best two of as many more tracks are drawn from that. Drawn from 60 tracks of the
-corpus for all 486, the best stranger has a mean score of 0.49 where 0.49 is measured, and its
-highest tenth begins at 0.62 where 0.60 is measured.
+1958), and the best two of as many more tracks are drawn from that.
 """
 
 from collections.abc import Sequence

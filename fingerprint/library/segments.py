@@ -205,6 +205,6 @@ def _damaged(path: Path) -> LibraryError:
 
 def _write_array(file: BinaryIO, array: Codes) -> None:
     # Not np.save, whose error for a full disk does not say so.
-    header = np.lib.format.header_data_from_array_1_0(array)
-    np.lib.format.write_array_header_1_0(file, header)
-    file.write(np.ascontiguousarray(array).data)
+    rows = np.ascontiguousarray(array)  # before the header, which tells the order of the numbers
+    np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(rows))
+    file.write(rows.data)
