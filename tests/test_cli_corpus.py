@@ -121,6 +121,19 @@ def test_evaluate_prints_and_saves_a_table_of_every_condition(run_folder, corpus
     }
 
 
+def test_evaluate_measures_the_conditions_that_are_named(run_folder, corpus, tmp_path):
+    arguments = [
+        "evaluate", "--corpus", str(corpus), "--model", str(run_folder / "run" / "best.pt"),
+        "--output", str(tmp_path / "out"), "--queries", "1", "--jobs", "1", "--json",
+    ]  # fmt: skip
+    result = run([*arguments, "--condition", "clean", "--condition", "noise 2 s"])
+    names = [c["condition"] for c in json.loads(result.stdout)["conditions"]]
+    assert names == ["clean 2 s", "clean 5 s", "noise 2 s"]
+    strange = run([*arguments, "--condition", "nois"])
+    assert strange.exit_code == 1
+    assert strange.stderr.startswith("Error: no condition is called 'nois'")
+
+
 def test_other_processes_of_torchrun_print_nothing(run_folder, corpus):
     done = subprocess.run(
         [sys.executable, "-m", "fingerprint", *train_arguments(run_folder, corpus)],

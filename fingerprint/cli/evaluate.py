@@ -47,6 +47,13 @@ from fingerprint.cli.text import json_line
     show_default=True,
     help="Which tracks, noises and rooms the queries are made of.",
 )
+@click.option(
+    "--condition",
+    "conditions",
+    multiple=True,
+    metavar="NAME",
+    help="Only this condition, or this family of them; may be repeated.  [default: all]",
+)
 @jobs_option
 @device_option
 @json_option
@@ -57,6 +64,7 @@ def evaluate_command(
     queries: int,
     seed: int,
     split: str,
+    conditions: tuple[str, ...],
     jobs: int,
     device: str,
     as_json: bool,
@@ -70,7 +78,10 @@ def evaluate_command(
 
     opened = Corpus.open(corpus)  # a missing corpus shows before the slow imports
     from fingerprint.evaluation import report
+    from fingerprint.evaluation.conditions import CONDITIONS, select
     from fingerprint.evaluation.run import evaluate
+
+    chosen = select(conditions) if conditions else CONDITIONS
 
     fingerprinter = open_model(model, device)
     with ProgressLine() as line:
@@ -82,6 +93,7 @@ def evaluate_command(
             queries=queries,
             seed=seed,
             jobs=jobs,
+            conditions=chosen,
             on_progress=lambda now: line.show(
                 now.done, now.total, f"{now.stage} {now.done:,}/{now.total:,}"
             ),
