@@ -157,8 +157,8 @@ def _confidence(results: Results) -> Any:
             [o.confidence for o in outcomes], np.linspace(0, 1, 41), weights=weights, **style
         )
     confidences.axvline(results.min_confidence, color="black", linestyle=":", label="accepted from")
+    confidences.set_ylim(0.05, 130)  # before the scale, which cannot find limits where nothing is
     confidences.set_yscale("log")
-    confidences.set_ylim(0.05, 130)
     for axis, name in ((scores, "score"), (confidences, "confidence")):
         axis.set_xlabel(name)
         axis.set_ylabel("% of these answers")
