@@ -19,7 +19,8 @@ from fingerprint.evaluation.material import WORKING_RATE, Material
 from fingerprint.evaluation.queries import Query, Truth
 from fingerprint.evaluation.results import Results
 from fingerprint.evaluation.run import Progress, evaluate, judge
-from fingerprint.evaluation.trust import measure
+from fingerprint.evaluation.trust import STRANGERS, measure
+from fingerprint.evaluation.varied import parts
 from fingerprint.library.indexing import index_files
 from fingerprint.library.library import Library
 from fingerprint.model.fingerprinter import Fingerprinter
@@ -257,6 +258,16 @@ def test_calibration_asks_training_and_validation_tracks_only(
     with Library.open(tmp_path / "library", model) as library:
         held = {track.path for track in library.tracks()}
     assert held == {file.path for role in ("train", "validation") for file in corpus.music(role)}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("condition", STRANGERS[:4], ids=lambda condition: condition.family)
+def test_what_trust_takes_for_unknown_is_in_no_library(
+    packaged: Corpus, condition: Condition
+) -> None:
+    material = Material.load(packaged, "test")
+    for number in range(3):
+        for part in parts(material, condition, seed=7, number=number, sample_rate=8_000):
+            assert part.truth.path in {file.path for file in packaged.music("test-unknown")}
 
 
 def test_trust_is_measured_on_test_tracks_in_libraries_of_every_size(
