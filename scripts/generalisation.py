@@ -55,9 +55,7 @@ def main(corpus: Path, weights: Path, draws: int) -> None:
 def draw(music: Recordings, count: int, rng: np.random.Generator) -> Recordings:
     """So many of the recordings."""
     chosen = rng.choice(len(music), size=count, replace=False)
-    parts = [music.recording(int(i)) for i in chosen]
-    starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
-    return Recordings(np.concatenate(parts), starts, tuple(music.files[i] for i in chosen))
+    return music.some(chosen.tolist())
 
 
 def hit_rate(model: TorchNetwork, material: Material) -> float:

@@ -6,7 +6,8 @@ no torch, and yet an excerpt looks like the place it is from.
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,6 +103,23 @@ def entry(seed: int, *, model: Toy | None = None, seconds: float = 20.0) -> Entr
 def add(library: Library, *seeds: int) -> None:
     with library.writing() as writer:
         writer.add([entry(seed) for seed in seeds])
+
+
+@contextmanager
+def stocked(folder: Path, seeds: Iterable[int], *, seconds: float) -> Iterator[Library]:
+    """A library of songs of one length, in one segment."""
+    with Library.create_or_open(folder, Toy()) as library:
+        with library.writing() as writer:
+            writer.add([entry(seed, seconds=seconds) for seed in seeds])
+        yield library
+
+
+def three_songs(folder: Path) -> Path:
+    """A new folder with songs 1 to 3, 0001.wav to 0003.wav."""
+    folder.mkdir()
+    for seed in (1, 2, 3):
+        write_song(folder / f"{seed:04d}.wav", seed)
+    return folder
 
 
 def place_of(library: Library, seed: int, start: float = 7.3) -> tuple[str, float]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from library_world import RATE, Toy, excerpt, place_of, song, write_song
+from library_world import RATE, Toy, excerpt, place_of, song, three_songs, write_song
 
 from fingerprint.audio.decode import load_clip
 from fingerprint.errors import AudioError, LibraryError
@@ -30,12 +30,7 @@ WORLD = Path(__file__).with_name("library_world.py")
 
 @pytest.fixture
 def music(tmp_path: Path) -> Path:
-    """Three songs, 0001.wav to 0003.wav."""
-    folder = tmp_path / "music"
-    folder.mkdir()
-    for seed in (1, 2, 3):
-        write_song(folder / f"{seed:04d}.wav", seed)
-    return folder
+    return three_songs(tmp_path / "music")
 
 
 @pytest.fixture

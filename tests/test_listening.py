@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import numpy as np
 import pytest
 import soundfile
-from library_world import RATE, Toy, entry, song
+from library_world import RATE, song, stocked
 
 from fingerprint.errors import AudioError
 from fingerprint.library.library import Library
@@ -21,9 +21,7 @@ LENGTH = 40.0  # s of the songs in the library
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
-    with Library.create_or_open(tmp_path_factory.mktemp("library"), Toy()) as opened:
-        with opened.writing() as writer:
-            writer.add([entry(seed, seconds=LENGTH) for seed in range(6)])
+    with stocked(tmp_path_factory.mktemp("library"), range(6), seconds=LENGTH) as opened:
         yield opened
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from library_world import RATE, Toy, add, entry, song
+from library_world import RATE, Toy, add, song, stocked
 
 from fingerprint.library.library import Library
 from fingerprint.scanning import Heard, Scanner, Span, scan
@@ -17,9 +17,7 @@ LENGTH = 55.0  # s of the songs in the library
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
-    with Library.create_or_open(tmp_path_factory.mktemp("library"), Toy()) as opened:
-        with opened.writing() as writer:
-            writer.add([entry(seed, seconds=LENGTH) for seed in range(8)])
+    with stocked(tmp_path_factory.mktemp("library"), range(8), seconds=LENGTH) as opened:
         yield opened
 
 

@@ -12,6 +12,7 @@ import click
 from fingerprint.audio.files import display_name
 from fingerprint.cli.opening import open_library
 from fingerprint.cli.options import (
+    STDIN,
     device_option,
     json_option,
     library_option,
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from fingerprint.library.library import Library
     from fingerprint.types import Clip, Match
 
-STDIN = "-"
 STATUS = {"match": 0, "no-match": 1, "error": 2}  # the worst of all queries is the exit status
 RATE_SHOWN_FROM = 0.002  # playback speeds closer to 1 than this go without saying
 

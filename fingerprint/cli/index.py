@@ -12,6 +12,7 @@ import click
 from fingerprint.audio.files import display_name, find_audio
 from fingerprint.cli.opening import open_or_create
 from fingerprint.cli.options import (
+    STDIN,
     device_option,
     duplicate_option,
     jobs_option,
@@ -100,7 +101,7 @@ def _listed(file: Path | None) -> list[Path]:
     """The paths in a list; names need not be text, so bytes are read."""
     if file is None:
         return []
-    lines = (sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()).splitlines()
+    lines = (sys.stdin.buffer.read() if str(file) == STDIN else file.read_bytes()).splitlines()
     return [Path(os.fsdecode(line)) for line in lines if line.strip()]
 
 

@@ -12,6 +12,7 @@ import click
 from fingerprint.cli.opening import open_library
 from fingerprint.cli.options import (
     FILE,
+    STDIN,
     device_option,
     json_option,
     library_option,
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from fingerprint.library.library import Library
     from fingerprint.listening import Event
     from fingerprint.types import Clip, Match
-
-STDIN = "-"
 
 
 @click.command("listen")

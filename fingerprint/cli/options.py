@@ -8,6 +8,7 @@ from fingerprint.machine import available_cores
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
+STDIN = "-"  # in place of a file
 
 
 def default_library() -> Path:

@@ -38,6 +38,13 @@ class Recordings:
         """A view of recording i."""
         return self.samples[self.starts[i] : self.starts[i + 1]]
 
+    def some(self, numbers: Sequence[int]) -> "Recordings":
+        """The recordings of these numbers, in this order, copied into memory."""
+        parts = [self.recording(i) for i in numbers]
+        starts = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+        samples = np.concatenate(parts) if parts else np.zeros(0, np.int16)
+        return Recordings(samples, starts, tuple(self.files[i] for i in numbers))
+
 
 def load_recordings(
     corpus: Corpus, roles: Role | Sequence[Role], sample_rate: int, *, jobs: int = 2
