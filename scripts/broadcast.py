@@ -7,60 +7,90 @@ Talk, jingles, cross-fades, hard cuts, music under speech; the tracks are those 
 the library is that of `fingerprint evaluate`, which holds every known track of the corpus.
 """
 
-import argparse
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import numpy as np
 
+from fingerprint.cli.opening import open_model
+from fingerprint.cli.options import FOLDER, corpus_option, jobs_option, model_option
+from fingerprint.cli.progress import ProgressLine
 from fingerprint.corpus import Corpus, load_recordings
+from fingerprint.errors import FingerprintError
 from fingerprint.evaluation.broadcast import Aired, Score, make_broadcast, score
-from fingerprint.evaluation.material import WORKING_RATE, Material
-from fingerprint.evaluation.run import KNOWN_ROLES, Progress, index_corpus
+from fingerprint.evaluation.material import WORKING_RATE, Material, Split
+from fingerprint.evaluation.run import KNOWN_ROLES, index_corpus
 from fingerprint.library.library import Library
-from fingerprint.model.fingerprinter import Fingerprinter
 from fingerprint.scanning import Span, scan
 
 FULL = 120.0  # minutes of the whole broadcast
+HIDDEN = "plee-the-bear-data"
 
 
-def main() -> None:
-    """Make, scan, compare."""
-    options = _options()
-    corpus = Corpus.open(options.corpus)
-    model = (
-        Fingerprinter.default("cpu")
-        if options.model is None
-        else Fingerprinter.load(options.model, "cpu")
-    )
-    output: Path = options.output
-    output.mkdir(parents=True, exist_ok=True)
-    folder = options.library or output / f"library-{model.id[:12]}"
-    material = Material.load(corpus, options.split)
-    roles, stocked = KNOWN_ROLES, corpus
-    if options.split == "validation":  # it has no unknown tracks: one package stands for them
-        roles = ("train", "validation")
-        material = _without(material, corpus, options.hidden)
-        stocked = replace(
-            corpus, files=tuple(file for file in corpus.files if file.package != options.hidden)
-        )
-    index_corpus(stocked, roles, model, folder, options.jobs, _show)
-    recording = output / f"broadcast-{options.split}-{options.seed}-{options.minutes:g}.ogg"
-    aired = make_broadcast(
-        material,
-        recording,
-        seconds=60 * options.minutes,
-        scale=options.minutes / FULL,
-        rng=np.random.default_rng(options.seed),
-    )
-    begin = time.process_time()
-    with Library.open(folder, model) as library:
-        spans = list(scan(recording, library, on_progress=_tell))
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@corpus_option
+@model_option
+@click.option("--output", type=FOLDER, default=Path("runs/broadcast"), help="Where it goes.")
+@click.option("--library", type=FOLDER, help="Library of `fingerprint evaluate`, if made.")
+@click.option("--minutes", type=click.FloatRange(min=1), default=FULL, help="Its length.")
+@click.option("--seed", type=int, default=0, help="Decides all of it.")
+@click.option("--split", type=click.Choice(["test", "validation"]), default="test")
+@click.option("--hidden", default=HIDDEN, help="Package of the validation split that is unknown.")
+@jobs_option
+@click.option("--verbose", is_flag=True, help="List every item and span.")
+def main(
+    corpus: Path,
+    model: Path | None,
+    output: Path,
+    library: Path | None,
+    minutes: float,
+    seed: int,
+    split: Split,
+    hidden: str,
+    jobs: int,
+    verbose: bool,
+) -> None:
+    """Make a broadcast, scan it, and compare."""
+    try:
+        opened = Corpus.open(corpus)
+        fingerprinter = open_model(model, "cpu")
+        folder = library or output / f"library-{fingerprinter.id[:12]}"
+        material = Material.load(opened, split)
+        roles, stocked = KNOWN_ROLES, opened
+        if split == "validation":  # it has no unknown tracks: one package stands for them
+            roles = ("train", "validation")
+            material = _without(material, opened, hidden)
+            kept = tuple(file for file in opened.files if file.package != hidden)
+            stocked = replace(opened, files=kept)
+        with ProgressLine() as line:
+            index_corpus(stocked, roles, fingerprinter, folder, jobs, line.stage)
+            output.mkdir(parents=True, exist_ok=True)
+            recording = output / f"broadcast-{split}-{seed}-{minutes:g}.ogg"
+            aired = make_broadcast(
+                material,
+                recording,
+                seconds=60 * minutes,
+                scale=minutes / FULL,
+                rng=np.random.default_rng(seed),
+            )
+            begin = time.process_time()
+            with Library.open(folder, fingerprinter) as searched:
+                spans = list(
+                    scan(
+                        recording,
+                        searched,
+                        on_progress=lambda at: line.show(
+                            at, 60 * minutes, f"scanned {at / 60:.0f} minutes"
+                        ),
+                    )
+                )
+    except FingerprintError as error:
+        raise click.ClickException(str(error)) from error
     taken = time.process_time() - begin
-    _print(score(spans, aired), taken, 60 * options.minutes)
-    if options.verbose:
+    _print(score(spans, aired), taken, 60 * minutes)
+    if verbose:
         _list(spans, aired)
 
 
@@ -73,7 +103,7 @@ def _without(material: Material, corpus: Corpus, package: str) -> Material:
 
 
 def _print(result: Score, taken: float, seconds: float) -> None:
-    print(
+    click.echo(
         f"second by second: F1 {result.f1:.4f}, precision {result.precision:.4f}, "
         f"recall {result.recall:.4f}; {result.found} of {result.known} known items found\n"
         f"boundaries: median {result.boundary_median:.2f} s, "
@@ -85,45 +115,14 @@ def _print(result: Score, taken: float, seconds: float) -> None:
 def _list(spans: list[Span], aired: list[Aired]) -> None:
     for item in sorted(aired, key=lambda item: item.start):
         known = "known  " if item.known else "unknown"
-        print(f"on air {item.start:8.1f} {item.end:8.1f} {known} {item.path.name}")
+        click.echo(f"on air {item.start:8.1f} {item.end:8.1f} {known} {item.path.name}")
     for span in spans:
         if span.match is not None:
             match = span.match
-            print(
+            click.echo(
                 f"named  {span.start:8.1f} {span.end:8.1f} {match.confidence:.3f} "
                 f"{match.rate:.3f} {match.track.path.name}"
             )
-
-
-def _show(now: Progress) -> None:
-    if now.done % 50 == 0 or now.done == now.total:
-        print(f"{now.stage} {now.done:,}/{now.total:,}", file=sys.stderr, flush=True)
-
-
-def _tell(position: float) -> None:
-    if round(position) % 600 == 0:
-        print(f"scanned {position / 60:.0f} minutes", file=sys.stderr, flush=True)
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Formatter)
-    parser.add_argument("--corpus", type=Path, default=Path("data/corpus"))
-    parser.add_argument("--model", type=Path, help="model file; the shipped one")
-    parser.add_argument("--output", type=Path, default=Path("runs/broadcast"))
-    parser.add_argument("--library", type=Path, help="library of `fingerprint evaluate`, if made")
-    parser.add_argument("--minutes", type=float, default=FULL)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--split", choices=["test", "validation"], default="test")
-    parser.add_argument(
-        "--hidden", default="plee-the-bear-data", help="unknown package of the validation split"
-    )
-    parser.add_argument("--jobs", type=int, default=2, help="processes that index")
-    parser.add_argument("--verbose", action="store_true", help="list every item and span")
-    return parser.parse_args()
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    """The text as it is, and the defaults."""
 
 
 if __name__ == "__main__":

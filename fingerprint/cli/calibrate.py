@@ -60,9 +60,7 @@ def calibrate_command(
                 library=output / f"library-{fingerprinter.id[:12]}",
                 passages=passages,
                 jobs=jobs,
-                on_progress=lambda now: line.show(
-                    now.done, now.total, f"{now.stage} {now.done:,}/{now.total:,}"
-                ),
+                on_progress=line.stage,
             )
         cases.save(found, evidence)
     calibration = fit(cases.load(evidence))

@@ -94,9 +94,7 @@ def evaluate_command(
             seed=seed,
             jobs=jobs,
             conditions=chosen,
-            on_progress=lambda now: line.show(
-                now.done, now.total, f"{now.stage} {now.done:,}/{now.total:,}"
-            ),
+            on_progress=line.stage,
         )
     page = report.save(results, output)
     if as_json:

@@ -9,6 +9,8 @@ import click
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from fingerprint.evaluation.run import Progress as Staged
+
 PLAIN_EVERY = 30.0  # s between lines where nothing can be redrawn
 
 
@@ -55,6 +57,10 @@ class ProgressLine:
         self._live.update(self._task, completed=done, total=total, text=text)
         if keep:
             self._live.console.print(text, markup=False, highlight=False)
+
+    def stage(self, now: "Staged") -> None:
+        """Show how far a stage of an evaluation has come."""
+        self.show(now.done, now.total, f"{now.stage} {now.done:,}/{now.total:,}")
 
     def _plain(self, text: str, *, keep: bool) -> None:
         now = monotonic()
