@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 from hypothesis import settings
+from library_world import three_songs
 
 from fingerprint.types import Floats
 
@@ -67,3 +68,9 @@ def music_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, suffix in enumerate([".wav", ".flac", ".ogg", ".mp3", ".flac", ".ogg"]):
         save_audio(folder / f"song{seed}{suffix}", make_song(seed, 20, 22_050), 22_050)
     return folder
+
+
+@pytest.fixture
+def music(tmp_path: Path) -> Path:
+    """A folder with three songs that `library_world` makes."""
+    return three_songs(tmp_path / "music")

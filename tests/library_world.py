@@ -122,6 +122,14 @@ def three_songs(folder: Path) -> Path:
     return folder
 
 
+def files_in(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
+
+
+def names_in(library: Library) -> list[str]:
+    return [track.path.name for track in library.tracks()]
+
+
 def place_of(library: Library, seed: int, start: float = 7.3) -> tuple[str, float]:
     """Name and offset of the best match for an excerpt of a song."""
     best = library.identify(excerpt(song(seed), start, 4.0, snr_db=10), top=1)[0]

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
-from library_world import RATE, Toy, add, excerpt, place_of, song, three_songs, write_song
+from library_world import RATE, Toy, add, excerpt, place_of, song, write_song
 
 from fingerprint.errors import AudioError, LibraryError
 from fingerprint.library import syncing, writer
@@ -28,11 +28,6 @@ from fingerprint.library.selecting import select
 from fingerprint.library.syncing import sync
 
 EVERY = sorted(PROFILES)
-
-
-@pytest.fixture
-def music(tmp_path: Path) -> Path:
-    return three_songs(tmp_path / "music")
 
 
 @pytest.fixture
