@@ -9,7 +9,7 @@ and `listen` give 1 for "not in the library" and 2 for an error.
 
 import io
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -44,6 +44,12 @@ ERROR_STATUS = dict.fromkeys(
 class Boundary(click.Group):
     """Shows what a user or the machine caused as one line on stderr; bugs keep their traceback."""
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **extra)
+        except KeyboardInterrupt:
+            _interrupted()
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -53,8 +59,12 @@ class Boundary(click.Group):
             click.echo(f"Error: {reason(error)}", err=True)
             ctx.exit(ERROR_STATUS.get(ctx.invoked_subcommand or "", 1))
         except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
-            ctx.exit(INTERRUPTED)
+            _interrupted()
+
+
+def _interrupted() -> NoReturn:
+    click.echo("Interrupted.", err=True)
+    raise click.exceptions.Exit(INTERRUPTED)
 
 
 def _print_version(ctx: click.Context, _option: click.Parameter, asked: bool) -> None:
