@@ -130,13 +130,6 @@ def test_a_calibration_survives_json() -> None:
     assert Calibration.model_validate_json(calibration.model_dump_json()) == calibration
 
 
-def test_a_calibration_without_interactions_has_no_weight_for_them() -> None:
-    old = '{"intercept": -5.0, "weights": [17.0, 2.4, 21.0, -50.0, -0.15, -0.22], "unknown": 0.5}'
-    assert Calibration.model_validate_json(old).weights == (
-        17.0, 2.4, 21.0, -50.0, -0.15, -0.22, 0.0, 0.0,
-    )  # fmt: skip
-
-
 def test_a_calibration_on_other_features_gives_way_to_the_defaults() -> None:
     old = '{"intercept": -11.6, "weights": [11.6, 32.1, 0.5, 2.2]}'
     assert Calibration.model_validate_json(old) == Calibration()

@@ -61,20 +61,14 @@ class Calibration(Record):
     @model_validator(mode="before")
     @classmethod
     def _of_this_version(cls, values: Any) -> Any:
-        """A model that was calibrated before size and score acted together has no weight for it.
-
-        One that was calibrated on other features altogether is judged by the defaults.
-        """
+        """A model that was calibrated on other features is judged by the defaults."""
         if not isinstance(values, dict) or "weights" not in values:
             return values
         weights = tuple(values["weights"])  # JSON has no tuples
-        if len(weights) == FEATURES - INTERACTIONS:
-            weights += (0.0,) * INTERACTIONS
         return values | {"weights": weights} if len(weights) == FEATURES else {}
 
 
 FEATURES = 8
-INTERACTIONS = 2  # of them, the last
 
 
 def evidence_of(
