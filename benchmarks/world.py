@@ -1,6 +1,7 @@
 """What the benchmarks share: real embeddings, made-up tracks that resemble them, and queries."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,6 @@ from fingerprint.types import Clip, Floats, Track
 PROJECT = Path(__file__).resolve().parents[1]
 CACHE = PROJECT / "runs" / "benchmarks"
 FULL_SCALE = np.float32(32_768)
-BATCH_ROWS = 500_000  # of made-up tracks in one segment
 
 
 def real_tracks(corpus: Corpus, model: Fingerprinter, role: str) -> dict[Path, Floats]:
@@ -60,20 +60,22 @@ def made_up(tracks: Sequence[Floats], count: int, seed: int) -> Iterator[Floats]
 
 
 def fill(library: Library, real: dict[Path, Floats], total: int, seed: int = 0) -> None:
-    """Add real tracks and made-up ones up to `total`, in segments of `BATCH_ROWS`."""
+    """Add real tracks and made-up ones up to `total`, in segments as large as they may be."""
+    step = library.meta.profile.step
+    kept = {path: rows[::step] for path, rows in real.items()}
     have = {track.path for track in library.tracks()}
-    missing = [(path, rows) for path, rows in real.items() if path not in have]
+    missing = [(path, rows) for path, rows in kept.items() if path not in have]
     first = len(have) + len(missing)
-    more = made_up(list(real.values()), max(0, total - first), seed + len(have))
+    more = made_up(list(kept.values()), max(0, total - first), seed + len(have))
     names = (Path(f"/made-up/{i:07d}") for i in range(first, max(total, first)))
     batch: list[Entry] = []
     held = 0  # rows
     with library.writing() as writer:
-        for path, rows in (*missing, *zip(names, more, strict=True)):
-            track = Track(path, len(rows) * library.model.hop)
-            batch.append(Entry(track, Stamp(0, 0), rows))
+        for path, rows in chain(missing, zip(names, more, strict=True)):
+            track = Track(path, len(rows) * library.meta.row_hop)
+            batch.append(Entry(track, Stamp(0, 0), rows, step=step))
             held += len(rows)
-            if held >= BATCH_ROWS:
+            if held >= library.meta.full_rows:
                 writer.add(batch)
                 batch, held = [], 0
         writer.add(batch)

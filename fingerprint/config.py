@@ -89,7 +89,8 @@ class ModelConfig(Record):
 class SearchConfig(Record):
     """Query windows to ranked candidates. Lives with the library's code, not with the model."""
 
-    search_k: PositiveInt = 3_000  # Annoy nodes inspected per query window looked up
+    nodes: PositiveInt = 100_000  # of the index inspected a query, shared by the windows looked up
+    nodes_in_doubt: PositiveInt = 600_000
     looked_up: PositiveInt = 32  # query windows, at most; all of them take part in the scores
     neighbours: PositiveInt = 20  # per query window looked up
     candidates: PositiveInt = 50  # (track, offset) pairs rescored

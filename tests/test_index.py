@@ -10,7 +10,6 @@ import pytest
 
 from fingerprint.config import SearchConfig
 from fingerprint.errors import LibraryError
-from fingerprint.library.profiles import PRECISE
 from fingerprint.search.index import VectorIndex
 from fingerprint.types import Floats, Hits
 
@@ -69,8 +68,9 @@ def test_the_shipped_settings_find_the_right_row_among_20_000(tmp_path: Path) ->
     rng = np.random.default_rng(2)
     config = SearchConfig()
     stored = unit(rng, 20_000, 128)
-    index = VectorIndex.build(stored, tmp_path / "big", trees=PRECISE.trees)
-    hits = index.query(at_cosine(rng, stored[:200], 0.8), config.neighbours, config.search_k)
+    index = VectorIndex.build(stored, tmp_path / "big")
+    search_k = config.nodes // config.looked_up
+    hits = index.query(at_cosine(rng, stored[:200], 0.8), config.neighbours, search_k)
     assert np.mean(np.array(nearest(hits, 200)) == np.arange(200)) > 0.97
 
 

@@ -26,8 +26,15 @@ from fingerprint.library.portable import export_embeddings, export_library, impo
 from fingerprint.library.profiles import PROFILES
 from fingerprint.library.selecting import select
 from fingerprint.library.syncing import sync
+from fingerprint.search import lists
 
 EVERY = sorted(PROFILES)
+INDEX = {"precise": {".ann", ".json"}, "large": {".faiss"}}
+
+
+@pytest.fixture(autouse=True)
+def _lists_of_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lists, "LEAST_ROWS", 40)
 
 
 @pytest.fixture
@@ -86,8 +93,7 @@ def test_any_altered_byte_is_found_and_named(tmp_path: Path, profile: str) -> No
     add(library, 1, 2)
     folder = library.folder / "segments"
     rng = np.random.default_rng(1)
-    index = {".ann", ".json"} if profile == "precise" else set()
-    assert {path.suffix for path in folder.iterdir()} == {".npy", *index}
+    assert {path.suffix for path in folder.iterdir()} == {".npy", *INDEX.get(profile, ())}
     for path in folder.iterdir():
         whole = path.read_bytes()
         for place in rng.integers(0, len(whole), 5):

@@ -19,11 +19,12 @@ from fingerprint.library.records import Extent, Meta, SegmentInfo
 from fingerprint.library.segments import digest, open_segment, write_segment
 from fingerprint.library.snapshot import REMOVED, place_rows, take_snapshot
 from fingerprint.library.store import Catalog
-from fingerprint.library.writer import FULL_ROWS, MOST_SMALL, choose_merge
+from fingerprint.library.writer import MOST_SMALL, choose_merge
 from fingerprint.search.hits import best_per_query
 from fingerprint.types import Floats, Hits
 
 META = Meta("toy-1", 48, Toy().hop, PRECISE)
+FULL = 500_000  # rows
 
 # Lengths of a segment's stretches, each a track or (negative) a hole that a removed one left.
 shelves = st.lists(
@@ -81,17 +82,18 @@ def test_a_merge_is_never_too_large_and_merging_comes_to_an_end(
     segments = [info(number, rows) for number, (rows, _) in enumerate(sizes)]
     living = {number: rows * tenths // 10 for number, (rows, tenths) in enumerate(sizes)}
     for new in range(100, 101 + 2 * len(sizes)):
-        chosen = choose_merge(segments, [Extent(s.id, s.id, 0, living[s.id]) for s in segments])
+        extents = [Extent(s.id, s.id, 0, living[s.id]) for s in segments]
+        chosen = choose_merge(segments, extents, FULL)
         if not chosen:
             break
         living[new] = sum(living[s.id] for s in chosen)
-        assert len(chosen) == 1 or living[new] <= FULL_ROWS
+        assert len(chosen) == 1 or living[new] <= FULL
         assert len(chosen) > 1 or living[new] < chosen[0].rows / 2
         segments = [s for s in segments if s not in chosen] + [info(new, living[new])]
     else:
         pytest.fail("merging does not end")
     assert sum(living[s.id] for s in segments) == sum(rows * t // 10 for rows, t in sizes)
-    assert sum(living[s.id] < FULL_ROWS / 2 for s in segments) <= MOST_SMALL
+    assert sum(living[s.id] < FULL / 2 for s in segments) <= MOST_SMALL
     assert all(2 * living[s.id] >= s.rows for s in segments)
 
 
@@ -101,7 +103,7 @@ def test_a_row_is_rewritten_a_logarithmic_number_of_times() -> None:
     for number in range(2_000):
         segments.append(info(2 * number, 100))
         total += 100
-        chosen = choose_merge(segments, [Extent(s.id, s.id, 0, s.rows) for s in segments])
+        chosen = choose_merge(segments, [Extent(s.id, s.id, 0, s.rows) for s in segments], FULL)
         if chosen:
             rows = sum(s.rows for s in chosen)
             rewritten += rows

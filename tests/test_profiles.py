@@ -14,7 +14,7 @@ DISTORTION = {1: 0.3634, 2: 0.1175, 4: 0.009497}
 
 
 def coding(bits: int) -> Profile:
-    return Profile("test", 1, bits, 0)
+    return Profile("test", 1, bits, None)
 
 
 @pytest.mark.parametrize("bits", DISTORTION)

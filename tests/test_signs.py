@@ -31,8 +31,17 @@ def test_the_nearest_agree_in_most_signs(
             continue
         agree = np.mean((rows > 0) == (queries[number] > 0), axis=1)
         expected = np.sort(agree)[::-1][: min(k, count)]
-        np.testing.assert_allclose(hits.similarity[mine], expected, atol=1e-6)
+        np.testing.assert_allclose(hits.similarity[mine], -np.cos(np.pi * expected), atol=1e-6)
         np.testing.assert_allclose(agree[hits.row[mine]], expected, atol=1e-6)
+
+
+def test_the_similarity_is_the_cosine_on_average() -> None:
+    rng = np.random.default_rng(1)
+    row = rng.standard_normal(4096)
+    other = 0.6 * row + 0.8 * rng.standard_normal(4096)
+    cosine = float(row @ other / np.linalg.norm(row) / np.linalg.norm(other))
+    hits = nearest(signs_of(row[None].astype(np.float32)), other[None].astype(np.float32), 1)
+    assert hits.similarity[0] == pytest.approx(cosine, abs=0.03)
 
 
 def test_nothing_is_near_where_there_is_nothing() -> None:

@@ -65,7 +65,7 @@ jobs_option = click.option(
 )
 profile_option = click.option(
     "--profile",
-    type=click.Choice(["precise", "balanced", "compact"]),
+    type=click.Choice(["precise", "large", "balanced", "compact"]),
     show_default="precise, or what the library has",
     help="How much a new library keeps of each recording; see docs/library.md.",
 )

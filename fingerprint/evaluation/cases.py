@@ -8,17 +8,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fingerprint.audio.speed import at_speed
 from fingerprint.config import SearchConfig
 from fingerprint.evaluation.simulated import SomeTracks
 from fingerprint.evaluation.varied import Part
 from fingerprint.library.asking import (
     Heard,
     Question,
-    best_of_each_track,
-    candidates_at,
+    at_other_speeds,
     circumstances,
-    other_speeds,
+    heard_at,
     weighed,
 )
 from fingerprint.search.background import Level, sample
@@ -38,9 +36,8 @@ Played = Sequence[tuple[float, Fingerprint]]  # the query at 1 / speed, and the 
 class Case:
     """The best answer to one query in one library.
 
-    `tracks` is the size of the library, simulated ones included; `known`: the recording is in
-    it. `evidence` is None
-    where nothing was found or the query was refused, and then nothing is `right`.
+    `tracks` is the size of the library, simulated ones included; `known`: the recording is in it.
+    `evidence` is None where nothing was found or the query was refused; then nothing is `right`.
     """
 
     family: str
@@ -71,18 +68,12 @@ class Everywhere:
         query = self.model.embed_query(part.clip)
         if not query.vectors.any():
             return []
-        return [
-            (1.0, query),
-            *(
-                (speed, self.model.embed(at_speed(part.clip, 1 / speed)))
-                for speed in other_speeds(self.config)
-            ),
-        ]
+        return [(1.0, query), *at_other_speeds(part.clip, self.model, self.config)]
 
     def ask_whole(self, part: Part, played: Played) -> tuple[Question, list[Heard]]:
         """Candidates in the library itself."""
         question = Question(part.clip, self.model, self.whole, self.background, self.config)
-        return question, _heard(question, played, CANDIDATES)
+        return question, heard_at(question, played, CANDIDATES)
 
     def ask_some(
         self, part: Part, played: Played, tracks: Sequence[int]
@@ -91,7 +82,7 @@ class Everywhere:
         some = SomeTracks.of(self.whole, tracks)
         background = sample(some.rows, some.vectors)
         question = Question(part.clip, self.model, some, background, self.config)
-        return question, _heard(question, played, CANDIDATES)
+        return question, heard_at(question, played, CANDIDATES)
 
     def others(self, heard: Iterable[Heard], path: Path, tracks: Sequence[int] = ()) -> list[Heard]:
         """Without those of the package of `path`; `tracks`: what the numbers of some stand for."""
@@ -124,11 +115,6 @@ def grown(evidence: Evidence, strangers: tuple[float, float], times: float) -> E
     if evidence.score >= first:
         return Evidence(evidence.score, min(evidence.margin, evidence.score - first), given)
     return Evidence(first, first - max(second, evidence.score), given)
-
-
-def _heard(question: Question, played: Played, top: int) -> list[Heard]:
-    heard = [one for speed, query in played for one in candidates_at(question, query, speed, top)]
-    return best_of_each_track(heard)[:top]
 
 
 def save(cases: Iterable[Case], path: Path) -> None:

@@ -5,7 +5,7 @@ speed and then one of tempo. So a doubtful query is played back at a few speeds:
 pitch is about right, and the matcher finds the tempo that is left.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from math import log2
 from typing import Literal, Protocol
@@ -106,31 +106,44 @@ def shortened(clip: Clip) -> tuple[Clip, float]:
 def ask(question: Question, *, top: int, speeds: Speeds = "in doubt") -> list[Answer]:
     """The at most `top` likeliest tracks, best first; none where there is nothing to recognise.
 
-    `speeds` says whether the query is heard at other speeds too; "in doubt": if the first answer
-    is not sure.
+    `speeds` says whether the query is heard at other speeds too, and more of the index inspected;
+    "in doubt": if the first answer is not sure.
     """
-    clip, model = question.clip, question.model
+    clip, model, config = question.clip, question.model, question.config
     if nothing_in(clip) is not None:
         return []
     query = question.query or model.embed_query(clip)
     if not query.vectors.any():
         return []
     given = circumstances(question, query)
-    heard = candidates_at(question, query, 1.0, top)
-    answers = weighed(question, heard, given)
-    sure = bool(answers) and _confidence(answers[0], model) >= question.config.sure
+    answers = weighed(question, candidates_at(question, query, 1.0, top, config.nodes), given)
+    sure = bool(answers) and _confidence(answers[0], model) >= config.sure
     if speeds == "as it is" or (sure and speeds == "in doubt"):
         return answers
-    for speed in other_speeds(question.config):
+    played = [(1.0, query), *at_other_speeds(clip, model, config)]
+    return weighed(question, heard_at(question, played, top), given)
+
+
+def at_other_speeds(
+    clip: Clip, model: Listener, config: SearchConfig
+) -> Iterator[tuple[float, Fingerprint]]:
+    """Changes of speed that are undone when in doubt, and the clip's rows with each undone."""
+    for semitones in config.semitones:
+        speed = 2 ** (semitones / 12)
         # A row a hop is enough to be recognised by; the place can be measured later.
-        slowed = model.embed(at_speed(clip, 1 / speed))
-        heard += candidates_at(question, slowed, speed, top)
-    return weighed(question, best_of_each_track(heard)[:top], given)
+        yield speed, model.embed(at_speed(clip, 1 / speed))
 
 
-def other_speeds(config: SearchConfig) -> list[float]:
-    """Changes of speed that are undone when in doubt."""
-    return [2 ** (semitones / 12) for semitones in config.semitones]
+def heard_at(
+    question: Question, played: Iterable[tuple[float, Fingerprint]], top: int
+) -> list[Heard]:
+    """The `top` best candidates at any of the speeds, with a thorough search at the query's own."""
+    config = question.config
+    heard: list[Heard] = []
+    for speed, query in played:
+        nodes = config.nodes_in_doubt if speed == 1 else config.nodes
+        heard += candidates_at(question, query, speed, top, nodes)
+    return best_of_each_track(heard)[:top]
 
 
 def circumstances(question: Question, query: Fingerprint) -> Circumstances:
@@ -191,13 +204,19 @@ def _confidence(answer: Answer, model: Listener) -> float:
     return probability(answer.evidence, model.calibration)
 
 
-def candidates_at(question: Question, query: Fingerprint, speed: float, top: int) -> list[Heard]:
-    """Candidates for a query that is played at 1 / `speed`, best first."""
+def candidates_at(
+    question: Question, query: Fingerprint, speed: float, top: int, nodes: int
+) -> list[Heard]:
+    """Candidates for a query that is played at 1 / `speed`, best first.
+
+    `nodes` of the index are inspected for all windows together: the fewer there are, the more each.
+    """
     model, library, config = question.model, question.library, question.config
     looked_up = _every(query.vectors, -(-len(query.vectors) // config.looked_up))
+    search_k = -(-nodes // max(1, int(looked_up.any(axis=1).sum())))
     lines = rank(
         query,
-        library.search(looked_up, neighbours=config.neighbours, search_k=config.search_k),
+        library.search(looked_up, neighbours=config.neighbours, search_k=search_k),
         library.rows,
         library.vectors,
         hop=library.hop,

@@ -1,4 +1,4 @@
-"""How densely a library stores embeddings: three profiles, and the codes that rows become.
+"""How densely a library stores embeddings: four profiles, and the codes that rows become.
 
 Of a recording's rows, a hop apart, a profile keeps every `step`th. A query's rows lie denser, so
 that one of them is near each row that is kept. A row is 16-bit floats, or codes of a fixed
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from math import erf, exp, pi, sqrt
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from fingerprint.errors import LibraryError
 from fingerprint.search.signs import Words, signs_of, words
 from fingerprint.types import Floats
 
+FULL_BYTES = 128_000_000  # of codes in one segment: what a merge holds in memory; 36 h if precise
 HALF = 16  # bits of a number that is stored as a float
 Codes = NDArray[Any]  # (rows, dim) float16, or (rows, width) words: the highest bits come first
 
@@ -28,14 +29,14 @@ Codes = NDArray[Any]  # (rows, dim) float16, or (rows, width) words: the highest
 class Profile:
     """What is kept of a recording's rows, and how they are found.
 
-    With `trees` they are found by an Annoy index of so many. Without, there is no index: all rows'
-    signs are compared, and the best `widening` times as many as asked for by what is stored.
+    By an index, or else by comparing the signs of all of them. What an index of codes or the signs
+    find, `widening` times as many rows as asked for, is compared again by what is stored.
     """
 
     name: str
     step: int  # hops of the model between rows
     bits: int  # of a number: 16, 8, 4, 2 or 1
-    trees: int
+    index: Literal["annoy", "faiss", None]
     widening: int = 1
 
     @property
@@ -47,11 +48,16 @@ class Profile:
         """Numbers in the code of an embedding: floats, or words of 64 bits."""
         return dim if self.bits == HALF else self.bits * words(dim)
 
+    def full_rows(self, dim: int) -> int:
+        """Rows of which no more than one segment is made."""
+        return FULL_BYTES // (self.width(dim) * self.kind.itemsize)
 
-PRECISE = Profile("precise", step=1, bits=16, trees=20)
-BALANCED = Profile("balanced", step=2, bits=4, trees=0, widening=10)
-COMPACT = Profile("compact", step=2, bits=2, trees=0, widening=10)
-PROFILES = {profile.name: profile for profile in (PRECISE, BALANCED, COMPACT)}
+
+PRECISE = Profile("precise", step=1, bits=16, index="annoy")
+LARGE = Profile("large", step=2, bits=4, index="faiss", widening=10)
+BALANCED = Profile("balanced", step=2, bits=4, index=None, widening=10)
+COMPACT = Profile("compact", step=2, bits=2, index=None, widening=10)
+PROFILES = {profile.name: profile for profile in (PRECISE, LARGE, BALANCED, COMPACT)}
 
 
 def profile_of(name: str) -> Profile:

@@ -25,6 +25,11 @@ class Meta:
         """Seconds between a track's rows in the library."""
         return self.hop * self.profile.step
 
+    @property
+    def full_rows(self) -> int:
+        """Rows of which no more than one segment is made."""
+        return self.profile.full_rows(self.dim)
+
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:

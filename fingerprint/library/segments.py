@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -13,15 +13,19 @@ from fingerprint.errors import LibraryError
 from fingerprint.library.disk import flush
 from fingerprint.library.profiles import Codes, decode, signs
 from fingerprint.library.records import FileInfo, Meta, SegmentInfo
-from fingerprint.search.hits import best_per_query
-from fingerprint.search.index import VectorIndex
+from fingerprint.search import index, lists
 from fingerprint.search.signs import nearest
 from fingerprint.types import Floats, Hits, Ints
 
 FOLDER = "segments"
-INDEX = ("ann", "json")  # suffixes of the files that hold a segment's index
 _SAMPLE = 4096  # bytes, a page
 _SAMPLES = 256  # pages of a file that its digest covers
+
+
+class NearestRows(Protocol):
+    """An index of a segment's rows."""
+
+    def query(self, vectors: Floats, k: int, search_k: int) -> Hits: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,18 +35,17 @@ class Segment:
     info: SegmentInfo
     meta: Meta
     codes: Codes
-    index: VectorIndex | None
+    index: NearestRows | None
 
     def search(self, vectors: Floats, neighbours: int, search_k: int) -> Hits:
-        """The about `neighbours` nearest rows of each of `vectors` (M, dim), with their cosines."""
+        """The about `neighbours` nearest rows of each of `vectors` (M, dim).
+
+        How near they are is comparable between segments; it is the cosine if the profile's
+        `widening` is 1.
+        """
         if self.index is not None:
             return self.index.query(vectors, neighbours, search_k)
-        dim, profile = self.meta.dim, self.meta.profile
-        hits = nearest(signs(self.codes, dim), vectors, neighbours * profile.widening)
-        needed, which = np.unique(hits.row, return_inverse=True)
-        rows = decode(self.codes[needed], profile, dim)[which]
-        cosine = np.sum(rows * vectors[hits.query], axis=1)
-        return best_per_query(Hits(hits.query, hits.row, cosine), neighbours)
+        return nearest(signs(self.codes, self.meta.dim), vectors, neighbours)
 
     def vectors(self, rows: Ints) -> Floats:
         """The embeddings (K, dim) of rows (K,)."""
@@ -61,10 +64,7 @@ def write_segment(folder: Path, number: int, codes: Codes, meta: Meta) -> Segmen
         flush(folder)  # the name of the folder just made
         with codes_path.open("wb") as file:
             _write_array(file, codes)
-        if meta.profile.trees:
-            vectors = decode(codes, meta.profile, meta.dim)
-            index = path_of(folder, number, "ann").with_suffix("")
-            VectorIndex.build(vectors, index, trees=meta.profile.trees)
+        _build_index(folder, number, codes, meta)
         for path in files_of(folder, number):
             flush(path)
         flush(codes_path.parent)
@@ -86,12 +86,38 @@ def open_segment(folder: Path, info: SegmentInfo, meta: Meta) -> Segment:
         LibraryError: a file is missing or is not what was written.
     """
     codes = open_codes(folder, info, meta)
-    if not meta.profile.trees:
-        return Segment(info, meta, codes, None)
-    for suffix in INDEX:
+    for suffix in index_suffixes(meta, info.rows):
         _check(folder, info, suffix)
-    path = path_of(folder, info.id, INDEX[0]).with_suffix("")
-    return Segment(info, meta, codes, VectorIndex.open(path, meta.dim))
+    return Segment(info, meta, codes, _open_index(folder, info, meta))
+
+
+def index_suffixes(meta: Meta, rows: int) -> tuple[str, ...]:
+    """Of the files that hold the index of a segment of so many rows; none: it has no index."""
+    if meta.profile.index == "annoy":
+        return index.SUFFIXES
+    has_lists = meta.profile.index == "faiss" and rows >= lists.LEAST_ROWS
+    return (lists.SUFFIX,) if has_lists else ()
+
+
+def _build_index(folder: Path, number: int, codes: Codes, meta: Meta) -> None:
+    path = path_of(folder, number, "npy").with_suffix("")
+    match index_suffixes(meta, len(codes)):
+        case index.SUFFIXES:
+            index.VectorIndex.build(decode(codes, meta.profile, meta.dim), path)
+        case (lists.SUFFIX,):
+            lists.InvertedLists.build(
+                lambda rows: decode(codes[rows], meta.profile, meta.dim), len(codes), path
+            )
+
+
+def _open_index(folder: Path, info: SegmentInfo, meta: Meta) -> NearestRows | None:
+    path = path_of(folder, info.id, "npy").with_suffix("")
+    match index_suffixes(meta, info.rows):
+        case index.SUFFIXES:
+            return index.VectorIndex.open(path, meta.dim)
+        case (lists.SUFFIX,):
+            return lists.InvertedLists.open(path, meta.dim, info.rows)
+    return None
 
 
 def open_codes(folder: Path, info: SegmentInfo, meta: Meta) -> Codes:
@@ -104,7 +130,7 @@ def open_codes(folder: Path, info: SegmentInfo, meta: Meta) -> Codes:
 
 def damaged_files(folder: Path, info: SegmentInfo, meta: Meta) -> list[Path]:
     """Files of a segment that are missing or not, to the last byte, what was written."""
-    expected = ["npy", *(INDEX if meta.profile.trees else ())]
+    expected = ["npy", *index_suffixes(meta, info.rows)]
     written = {file.suffix: file for file in info.files}
     damaged = []
     for suffix in expected:

@@ -36,13 +36,23 @@ class Snapshot:
         query costs the same however the rows are spread over segments.
         """
         total = sum(segment.info.rows for segment in self.segments)
+        widening = self.segments[0].meta.profile.widening if self.segments else 1
         found = []
         for segment, first in zip(self.segments, self._first_rows(), strict=False):
             share = max(LEAST_NODES, -(-search_k * segment.info.rows // total))
-            found.append(_shifted(segment.search(vectors, neighbours, share), first))
+            found.append(_shifted(segment.search(vectors, neighbours * widening, share), first))
         hits = _joined(found)
         owner = self.owners[np.searchsorted(self.rows.starts, hits.row, side="right") - 1]
-        return best_per_query(where(hits, owner != REMOVED), neighbours)
+        hits = where(hits, owner != REMOVED)
+        if widening > 1:
+            hits = self._compared(best_per_query(hits, neighbours * widening), vectors)
+        return best_per_query(hits, neighbours)
+
+    def _compared(self, hits: Hits, vectors: Floats) -> Hits:
+        """The hits with the cosines of the rows as they are stored."""
+        needed, which = np.unique(hits.row, return_inverse=True)
+        cosine = np.sum(self.vectors(needed)[which] * vectors[hits.query], axis=1)
+        return Hits(hits.query, hits.row, cosine)
 
     def vectors(self, rows: Ints) -> Floats:
         """The embeddings (K, dim) of the rows (K,), as they are stored."""

@@ -5,6 +5,7 @@ On disk a library is a folder:
     catalog.db              the truth: what is not in it does not exist
     segments/000001.npy     embeddings (rows, width), memory-mapped when read; see `profiles`
     segments/000001.ann     their Annoy index, with its sidecar .json, if the profile has one
+    segments/000001.faiss   or inverted lists
     writer.lock             held by the one process that writes
 
 Segment files are written first and never changed; a single transaction then makes them part of

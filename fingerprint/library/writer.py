@@ -19,7 +19,6 @@ from fingerprint.types import Floats, Tags, Track
 
 LOCK = "writer.lock"
 MOST_SMALL = 8  # segments; every one costs each query a search of its index
-FULL_ROWS = 500_000  # rows a merge makes at most, about 36 h; 256 MB of memory at 128 numbers each
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,18 +120,18 @@ class Writer:
         """Make one segment of many small ones and drop removed rows, as `choose_merge` says."""
         while True:
             segments, extents = self.catalog.layout()
-            chosen = choose_merge(segments, extents)
+            chosen = choose_merge(segments, extents, self._meta.full_rows)
             if not chosen:
                 return
             self.rewrite(chosen, extents)
 
     def compact(self, on_progress: Callable[[int, int], None] = lambda _done, _all: None) -> None:
-        """Drop every removed row and make as few segments as `FULL_ROWS` allows.
+        """Drop every removed row and make as few segments as their greatest size allows.
 
         `on_progress` is told how many rows are rewritten, and how many are to be.
         """
         segments, extents = self.catalog.layout()
-        groups = choose_compaction(segments, extents)
+        groups = choose_compaction(segments, extents, self._meta.full_rows)
         done, total = 0, sum(segment.rows for group in groups for segment in group)
         for group in groups:
             on_progress(done, total)
@@ -215,24 +214,26 @@ def absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
 
 
-def choose_merge(segments: Sequence[SegmentInfo], extents: Sequence[Extent]) -> list[SegmentInfo]:
-    """Which segments to make one of; none if the library is fine as it is.
+def choose_merge(
+    segments: Sequence[SegmentInfo], extents: Sequence[Extent], full: int
+) -> list[SegmentInfo]:
+    """Which segments to make one of, of at most `full` rows; none if the library is fine as it is.
 
     A segment with more dead rows than living ones is always rewritten. Of segments under half of
-    `FULL_ROWS`, at most `MOST_SMALL` are left: the smallest are merged, and with them each next
+    `full`, at most `MOST_SMALL` are left: the smallest are merged, and with them each next
     one that is no larger than all of those together. So a row is rewritten only when its segment
     about doubles: a number of times that grows with the logarithm of the library.
     """
     living = living_rows(segments, extents)
     dead = [s for s in segments if living[s.id] < s.rows / 2]
-    small = [s for s in segments if s not in dead and living[s.id] < FULL_ROWS / 2]
+    small = [s for s in segments if s not in dead and living[s.id] < full / 2]
     small.sort(key=lambda s: (living[s.id], s.id))
     surplus = max(0, len(small) - MOST_SMALL)
     chosen: list[SegmentInfo] = []
     rows = 0
     for segment in dead + (small if surplus else []):
         needed = len(chosen) <= len(dead) + surplus or living[segment.id] <= rows
-        if not needed or (chosen and rows + living[segment.id] > FULL_ROWS):
+        if not needed or (chosen and rows + living[segment.id] > full):
             break
         chosen.append(segment)
         rows += living[segment.id]
@@ -240,20 +241,20 @@ def choose_merge(segments: Sequence[SegmentInfo], extents: Sequence[Extent]) -> 
 
 
 def choose_compaction(
-    segments: Sequence[SegmentInfo], extents: Sequence[Extent]
+    segments: Sequence[SegmentInfo], extents: Sequence[Extent], full: int
 ) -> list[list[SegmentInfo]]:
     """Groups of segments to make one of each: every one with dead rows, and the small ones.
 
-    A group holds at most `FULL_ROWS` living rows, unless it is a single segment.
+    A group holds at most `full` living rows, unless it is a single segment.
     """
     living = living_rows(segments, extents)
-    todo = [s for s in segments if living[s.id] < max(0.99 * s.rows, FULL_ROWS / 2)]
+    todo = [s for s in segments if living[s.id] < max(0.99 * s.rows, full / 2)]
     groups: list[list[SegmentInfo]] = []
     room = 0
     for segment in sorted(todo, key=lambda s: (-living[s.id], s.id)):
         if not groups or living[segment.id] > room:
             groups.append([])
-            room = FULL_ROWS
+            room = full
         groups[-1].append(segment)
         room -= living[segment.id]
     return [group for group in groups if len(group) > 1 or living[group[0].id] < group[0].rows]

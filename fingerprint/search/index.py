@@ -19,6 +19,8 @@ from fingerprint.errors import LibraryError
 from fingerprint.types import Floats, Hits, Ints
 
 METRIC: Literal["angular"] = "angular"  # sqrt(2 - 2 cos)
+SUFFIXES = ("ann", "json")
+TREES = 20
 
 
 class Sidecar(Record):
@@ -48,7 +50,7 @@ class VectorIndex:
         return self._sidecar.rows
 
     @classmethod
-    def build(cls, vectors: Floats, path: Path, *, trees: int, seed: int = 0) -> Self:
+    def build(cls, vectors: Floats, path: Path, *, trees: int = TREES, seed: int = 0) -> Self:
         """Index the rows of `vectors` (N, D) float32, each of unit length or zero (silence).
 
         The same vectors and seed make the same bytes. The files appear complete or not at all.

@@ -32,7 +32,8 @@ def signs_of(vectors: Floats) -> Words:
 def nearest(stored: Words, vectors: Floats, k: int) -> Hits:
     """The `k` rows of `stored` (R, words) that agree in most signs with each of `vectors` (M, dim).
 
-    Silent vectors have none. The similarity is the share of signs in common.
+    Silent vectors have none. The similarity is the cosine of the angle that is likeliest where so
+    many signs differ.
     """
     k = min(k, len(stored))
     query = np.flatnonzero(vectors.any(axis=1))
@@ -40,7 +41,7 @@ def nearest(stored: Words, vectors: Floats, k: int) -> Hits:
     apart = np.empty((len(query), k), np.int64)
     for number, bits in enumerate(signs_of(vectors[query])):
         rows[number], apart[number] = _nearest(stored, bits, k)
-    similarity = 1 - apart / max(1, vectors.shape[1])
+    similarity = np.cos(np.pi * apart / max(1, vectors.shape[1]))
     return Hits(np.repeat(query, k), rows.ravel(), similarity.ravel().astype(np.float32))
 
 

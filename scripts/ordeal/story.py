@@ -22,7 +22,8 @@ from fingerprint.types import Candidate, Fingerprint, Floats, Ints, Tags, Track
 DIM = 32
 HOP = 0.25  # s
 ROWS = 60  # of a track
-SEARCH = SearchConfig(search_k=2_000)
+SEARCH = SearchConfig()
+INSPECTED = 2_000  # nodes of the index a row
 State = dict[Path, int]  # which generated track each path holds
 
 
@@ -185,7 +186,7 @@ def ask(now: Snapshot, excerpt: Floats) -> Candidate | None:
     def vectors(rows: Ints) -> Floats:
         return now.vectors(rows)
 
-    hits = now.search(excerpt, neighbours=10, search_k=SEARCH.search_k)
+    hits = now.search(excerpt, neighbours=10, search_k=INSPECTED)
     query = Fingerprint(excerpt, HOP)
     found = rank(query, hits, now.rows, vectors, hop=now.hop, config=SEARCH, top=1)
     return found[0] if found else None
