@@ -2,9 +2,9 @@
 
     python benchmarks/lookups.py runs/benchmarks/library-precise --queries 200
 
-Nodes are those of a query, at first and in doubt. The queries are of validation tracks, against a
-library that `benchmarks/growth.py` has filled. Times are processor time of one core, so that a busy
-machine matters less.
+Windows and nodes are those of a query, at first and in doubt. The queries are of validation
+tracks, against a library that `benchmarks/growth.py` has filled. Times are processor time of one
+core, so that a busy machine matters less.
 """
 
 import sys
@@ -17,18 +17,19 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.world import PROJECT, queries
-from fingerprint.config import SearchConfig
+from fingerprint.config import Effort, SearchConfig
 from fingerprint.corpus import Corpus
 from fingerprint.library.library import Library
 from fingerprint.model.fingerprinter import Fingerprinter
 
-ASKED = ("noise 1 s", "phone 2 s", "phone 3 s", "phone at -5 dB 5 s", "phone at -10 dB 10 s")
+ASKED = ("clean 5 s", "noise 5 s", "phone 2 s", "phone at -5 dB 5 s", "phone at -10 dB 10 s")
 GRID = (
-    (30_000, 30_000),
-    (100_000, 100_000),
-    (100_000, 600_000),
-    (100_000, 2_000_000),
-)  # at first, in doubt
+    (Effort(windows=32, nodes=100_000, candidates=50), 100_000),
+    (Effort(windows=32, nodes=100_000, candidates=50), 600_000),
+    (Effort(windows=8, nodes=30_000, candidates=20), 600_000),
+    (Effort(windows=4, nodes=12_000, candidates=10), 600_000),
+    (Effort(windows=8, nodes=30_000, candidates=20), 2_000_000),
+)  # at first, and nodes in doubt
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,10 +40,14 @@ def main(library: Path, corpus: Path, count: int) -> None:
     """Tabulate top-1 and mean time by the nodes inspected."""
     model = Fingerprinter.default("cpu", threads=1)
     asked = list(queries(Corpus.open(corpus), ASKED, count, model.sample_rate))
-    click.echo("| nodes | in doubt | " + " | ".join(f"{n}: top-1 % | ms" for n in ASKED) + " |")
-    click.echo("|---:|---:|" + "---:|---:|" * len(ASKED))
-    for nodes, in_doubt in GRID:
-        config = SearchConfig(nodes=nodes, nodes_in_doubt=in_doubt)
+    click.echo(
+        "| windows | nodes | in doubt | " + " | ".join(f"{n}: top-1 % | ms" for n in ASKED) + " |"
+    )
+    click.echo("|---:|---:|---:|" + "---:|---:|" * len(ASKED))
+    usual = SearchConfig().in_doubt
+    for first, nodes in GRID:
+        in_doubt = usual.model_copy(update={"nodes": nodes})
+        config = SearchConfig(at_first=first, in_doubt=in_doubt)
         with Library.open(library, model, config=config) as opened:
             right: dict[str, list[bool]] = {name: [] for name in ASKED}
             spent: dict[str, list[float]] = {name: [] for name in ASKED}
@@ -52,7 +57,7 @@ def main(library: Path, corpus: Path, count: int) -> None:
                 spent[name].append(time.process_time() - begin)
                 right[name].append(bool(matches) and matches[0].track.path == path)
         cells = [f"{100 * np.mean(right[n]):.1f} | {1000 * np.mean(spent[n]):.0f}" for n in ASKED]
-        click.echo(f"| {nodes:,} | {in_doubt:,} | {' | '.join(cells)} |")
+        click.echo(f"| {first.windows} | {first.nodes:,} | {nodes:,} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

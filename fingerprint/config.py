@@ -86,14 +86,21 @@ class ModelConfig(Record):
     embedder: EmbedderConfig = EmbedderConfig()
 
 
+class Effort(Record):
+    """How hard to look for a query."""
+
+    windows: PositiveInt  # looked up, at most; all of them take part in the scores
+    nodes: PositiveInt  # of the index inspected, shared by the windows
+    candidates: PositiveInt  # (track, offset) pairs rescored
+
+
 class SearchConfig(Record):
     """Query windows to ranked candidates. Lives with the library's code, not with the model."""
 
-    nodes: PositiveInt = 100_000  # of the index inspected a query, shared by the windows looked up
-    nodes_in_doubt: PositiveInt = 600_000
-    looked_up: PositiveInt = 32  # query windows, at most; all of them take part in the scores
+    at_first: Effort = Effort(windows=8, nodes=30_000, candidates=20)
+    in_doubt: Effort = Effort(windows=32, nodes=600_000, candidates=50)
+    at_other_speeds: Effort = Effort(windows=32, nodes=100_000, candidates=50)
     neighbours: PositiveInt = 20  # per query window looked up
-    candidates: PositiveInt = 50  # (track, offset) pairs rescored
     rates: Range = (0.8, 1.2)  # playback speeds tried when the best candidates are refined
     semitones: tuple[float, ...] = (-2.0, -1.0, 1.0, 2.0)  # changes of speed undone when in doubt
     handicap: Probability = 0.05  # of the score of what is found by undoing a change of speed

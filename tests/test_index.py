@@ -69,7 +69,7 @@ def test_the_shipped_settings_find_the_right_row_among_20_000(tmp_path: Path) ->
     config = SearchConfig()
     stored = unit(rng, 20_000, 128)
     index = VectorIndex.build(stored, tmp_path / "big")
-    search_k = config.nodes // config.looked_up
+    search_k = config.in_doubt.nodes // config.in_doubt.windows
     hits = index.query(at_cosine(rng, stored[:200], 0.8), config.neighbours, search_k)
     assert np.mean(np.array(nearest(hits, 200)) == np.arange(200)) > 0.97
 

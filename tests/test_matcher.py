@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fingerprint.config import SearchConfig
+from fingerprint.config import Range
 from fingerprint.search.matcher import rank
 from fingerprint.types import Candidate, Fingerprint, Floats, Hits, Ints, Rows
 
@@ -18,8 +18,10 @@ QUERY_HOP = 0.064  # s between query windows
 GRAIN = 0.016  # s between the points of a walk
 WINDOW = 1.0  # s over which a walk forgets where it was, as overlapping windows do
 DIM = 48
-CONFIG = SearchConfig(neighbours=20, candidates=50)
-STILL = CONFIG.model_copy(update={"rates": (1.0, 1.0)})
+NEIGHBOURS = 20
+MOST = 50  # places
+RATES = (0.8, 1.2)
+STILL = (1.0, 1.0)
 FEW = settings(deadline=None, derandomize=True, max_examples=40)
 
 Walk = NDArray[np.float64]
@@ -64,16 +66,16 @@ class World:
 
     def hits(self, query: Fingerprint) -> Hits:
         cosine = query.vectors @ self.stored.astype(np.float32).T
-        k = min(CONFIG.neighbours, cosine.shape[1])
+        k = min(NEIGHBOURS, cosine.shape[1])
         near = np.argsort(-cosine, axis=1, kind="stable")[:, :k]
         number = np.repeat(np.arange(len(near)), k)
         heard = query.vectors.any(axis=1)[number]
         row = near.ravel()
         return Hits(number[heard], row[heard], cosine[number, row][heard])
 
-    def ask(self, query: Fingerprint, *, config: SearchConfig = CONFIG) -> list[Candidate]:
+    def ask(self, query: Fingerprint, *, rates: Range = RATES) -> list[Candidate]:
         found = self.hits(query)
-        return rank(query, found, self.rows, self.vectors, hop=HOP, config=config, top=5)
+        return rank(query, found, self.rows, self.vectors, hop=HOP, rates=rates, most=MOST, top=5)
 
 
 def cut(
@@ -171,9 +173,8 @@ def test_the_most_extreme_speed_is_followed_to_both_ends_of_the_query(
 
 def test_no_rate_outside_the_configured_range_is_given(world: World) -> None:
     query = cut(world.tracks[2], 10.0, 9.0, rate=1.06)
-    assert {candidate.rate for candidate in world.ask(query, config=STILL)} == {1.0}
-    slow = CONFIG.model_copy(update={"rates": (0.9, 1.0)})
-    assert max(candidate.rate for candidate in world.ask(query, config=slow)) <= 1.0
+    assert {candidate.rate for candidate in world.ask(query, rates=STILL)} == {1.0}
+    assert max(candidate.rate for candidate in world.ask(query, rates=(0.9, 1.0))) <= 1.0
 
 
 def test_noise_alone_does_not_change_the_speed(world: World) -> None:
@@ -196,8 +197,9 @@ def test_a_query_that_overruns_the_track_scores_by_the_part_that_is_there(
     strange = sampled(walk(np.random.default_rng(100 + number), 60), np.arange(200) * QUERY_HOP)
     outside = ~query.vectors.any(axis=1)
     query.vectors[outside] = strange[: outside.sum()]  # Another track goes on there.
-    for config, near in ((STILL, QUERY_HOP), (CONFIG, HOP)):
-        best = world.ask(query, config=config)[0]
+    # At a rate of its own, a start that is not in the track is extrapolated from what is.
+    for rates, near in ((STILL, QUERY_HOP), (RATES, 1.5 * HOP)):
+        best = world.ask(query, rates=rates)[0]
         assert best.track == number
         assert best.offset == pytest.approx(offset, abs=near)
         assert best.score == pytest.approx(1 - over / seconds, abs=0.08)
@@ -209,7 +211,7 @@ def test_neighbouring_tracks_never_lend_each_other_rows() -> None:
     whole = walk(rng, 160 * HOP)
     half = len(whole) // 2
     world = World([whole[:half], whole[half:]])
-    found = world.ask(cut(whole, 64 * HOP, 32 * HOP), config=STILL)
+    found = world.ask(cut(whole, 64 * HOP, 32 * HOP), rates=STILL)
     assert sorted(candidate.track for candidate in found) == [0, 1]
     for candidate in found:
         offset, share = ((64 * HOP, 16 / 33), (-16 * HOP, 17 / 33))[candidate.track]
@@ -252,7 +254,7 @@ def test_silence_in_the_library_counts_as_no_match() -> None:
     query = cut(world.tracks[1], 5.0, 8.0)
     first = world.rows.starts[1]
     world.stored[first + round(5.0 / HOP) : first + round(9.0 / HOP)] = 0
-    best = world.ask(query, config=STILL)[0]
+    best = world.ask(query, rates=STILL)[0]
     assert best.track == 1
     assert best.offset == pytest.approx(5.0, abs=QUERY_HOP)
     assert best.score == pytest.approx(0.5, abs=0.06)
@@ -276,7 +278,7 @@ def test_the_order_of_hits_does_not_matter(world: World, seed: int) -> None:
     order = rng.permutation(len(hits.row))
     shuffled = Hits(hits.query[order], hits.row[order], hits.similarity[order])
     one, two = (
-        rank(query, h, world.rows, world.vectors, hop=HOP, config=CONFIG, top=5)
+        rank(query, h, world.rows, world.vectors, hop=HOP, rates=RATES, most=MOST, top=5)
         for h in (hits, shuffled)
     )
     assert [c.track for c in one] == [c.track for c in two]
@@ -294,7 +296,10 @@ def test_each_track_is_listed_once_and_best_first(world: World) -> None:
 def test_at_most_top_tracks_are_returned(world: World) -> None:
     query = cut(world.tracks[0], 9.0, 3.0)
     hits = world.hits(query)
-    assert len(rank(query, hits, world.rows, world.vectors, hop=HOP, config=CONFIG, top=1)) == 1
+    assert (
+        len(rank(query, hits, world.rows, world.vectors, hop=HOP, rates=RATES, most=MOST, top=1))
+        == 1
+    )
 
 
 def test_a_library_of_one_track_answers() -> None:
@@ -306,7 +311,9 @@ def test_a_library_of_one_track_answers() -> None:
 def test_without_hits_there_are_no_candidates(world: World) -> None:
     none = Hits(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
     query = cut(world.tracks[0], 9.0, 3.0)
-    assert rank(query, none, world.rows, world.vectors, hop=HOP, config=CONFIG, top=5) == []
+    assert (
+        rank(query, none, world.rows, world.vectors, hop=HOP, rates=RATES, most=MOST, top=5) == []
+    )
     silence = Fingerprint(np.zeros((9, DIM), np.float32), QUERY_HOP)
     assert world.ask(silence) == []
 
@@ -333,9 +340,8 @@ def test_votes_for_one_place_that_fall_into_several_bins_are_one_place(world: Wo
     query = cut(world.tracks[0], 40 * HOP, 31 * QUERY_HOP)
     true = [(i, 40 + i // 4, 0.5) for i in range(32)]
     false = [(i, world.rows.starts[2] + 80 + i // 4, 0.8) for i in range(0, 32, 4)]
-    one = CONFIG.model_copy(update={"candidates": 1})
     hits = hits_of(*true, *false)
-    (best,) = rank(query, hits, world.rows, world.vectors, hop=HOP, config=one, top=5)
+    (best,) = rank(query, hits, world.rows, world.vectors, hop=HOP, rates=RATES, most=1, top=5)
     assert best.track == 0
 
 
@@ -344,7 +350,7 @@ def test_votes_do_not_spill_into_the_next_track(world: World) -> None:
     query = cut(world.tracks[0], 0.0, 0.0)
     seam = int(world.rows.starts[1])
     hits = hits_of((0, seam - 1, 0.9), (0, seam, 0.8))
-    found = rank(query, hits, world.rows, world.vectors, hop=HOP, config=CONFIG, top=5)
+    found = rank(query, hits, world.rows, world.vectors, hop=HOP, rates=RATES, most=MOST, top=5)
     assert {candidate.track for candidate in found} == {0, 1}
 
 
@@ -352,15 +358,16 @@ def test_a_chorus_that_comes_back_does_not_crowd_out_another_track(world: World)
     query = cut(world.tracks[1], 40 * HOP, 0.0)
     chorus = [(0, 10 * i, 0.9) for i in range(10)]
     hits = hits_of(*chorus, (0, world.rows.starts[1] + 40, 0.8))
-    few = CONFIG.model_copy(update={"candidates": 6})
-    best = rank(query, hits, world.rows, world.vectors, hop=HOP, config=few, top=5)[0]
+    best = rank(query, hits, world.rows, world.vectors, hop=HOP, rates=RATES, most=6, top=5)[0]
     assert best.track == 1
 
 
 def test_hits_that_point_away_do_not_vote(world: World) -> None:
     query = cut(world.tracks[1], 40 * HOP, 0.0)
     hits = hits_of((0, 40, -0.9))
-    assert rank(query, hits, world.rows, world.vectors, hop=HOP, config=CONFIG, top=5) == []
+    assert (
+        rank(query, hits, world.rows, world.vectors, hop=HOP, rates=RATES, most=MOST, top=5) == []
+    )
 
 
 def test_stored_vectors_are_read_once_without_repeats(world: World) -> None:
@@ -376,7 +383,7 @@ def test_the_score_is_the_mean_cosine_with_the_rows_it_covers(world: World) -> N
     # By definition, row by row, at an offset that puts query windows right on library rows.
     track, number = world.tracks[2], 2
     query = with_noise(cut(track, 40 * HOP, 32 * HOP), np.random.default_rng(11), 1.0)
-    best = world.ask(query, config=STILL)[0]
+    best = world.ask(query, rates=STILL)[0]
     first = world.rows.starts[number] + 40
     stored = world.stored[first : first + 33].astype(np.float32)
     expected = float(np.mean(np.sum(stored * query.vectors[::4], axis=1)))
@@ -393,6 +400,6 @@ def test_ten_seconds_are_matched_in_milliseconds() -> None:
     times = []
     for _ in range(7):
         begin = time.process_time()
-        rank(query, hits, world.rows, world.vectors, hop=HOP, config=CONFIG, top=5)
+        rank(query, hits, world.rows, world.vectors, hop=HOP, rates=RATES, most=MOST, top=5)
         times.append(time.process_time() - begin)
     assert min(times) < 0.05  # About 0.005 on a quiet core; the rest is for crowded machines.

@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from fingerprint.audio.speed import at_speed
-from fingerprint.config import SearchConfig
+from fingerprint.config import Effort, SearchConfig
 from fingerprint.search.background import level
 from fingerprint.search.confidence import (
     Calibration,
@@ -116,7 +116,7 @@ def ask(question: Question, *, top: int, speeds: Speeds = "in doubt") -> list[An
     if not query.vectors.any():
         return []
     given = circumstances(question, query)
-    answers = weighed(question, candidates_at(question, query, 1.0, top, config.nodes), given)
+    answers = weighed(question, candidates_at(question, query, 1.0, top, config.at_first), given)
     sure = bool(answers) and _confidence(answers[0], model) >= config.sure
     if speeds == "as it is" or (sure and speeds == "in doubt"):
         return answers
@@ -141,8 +141,8 @@ def heard_at(
     config = question.config
     heard: list[Heard] = []
     for speed, query in played:
-        nodes = config.nodes_in_doubt if speed == 1 else config.nodes
-        heard += candidates_at(question, query, speed, top, nodes)
+        effort = config.in_doubt if speed == 1 else config.at_other_speeds
+        heard += candidates_at(question, query, speed, top, effort)
     return best_of_each_track(heard)[:top]
 
 
@@ -205,22 +205,20 @@ def _confidence(answer: Answer, model: Listener) -> float:
 
 
 def candidates_at(
-    question: Question, query: Fingerprint, speed: float, top: int, nodes: int
+    question: Question, query: Fingerprint, speed: float, top: int, effort: Effort
 ) -> list[Heard]:
-    """Candidates for a query that is played at 1 / `speed`, best first.
-
-    `nodes` of the index are inspected for all windows together: the fewer there are, the more each.
-    """
+    """Candidates for a query that is played at 1 / `speed`, best first."""
     model, library, config = question.model, question.library, question.config
-    looked_up = _every(query.vectors, -(-len(query.vectors) // config.looked_up))
-    search_k = -(-nodes // max(1, int(looked_up.any(axis=1).sum())))
+    looked_up = _every(query.vectors, -(-len(query.vectors) // effort.windows))
+    search_k = -(-effort.nodes // max(1, int(looked_up.any(axis=1).sum())))
     lines = rank(
         query,
         library.search(looked_up, neighbours=config.neighbours, search_k=search_k),
         library.rows,
         library.vectors,
         hop=library.hop,
-        config=config,
+        rates=config.rates,
+        most=effort.candidates,
         top=top,
         plain=plain_rates(speed),
     )

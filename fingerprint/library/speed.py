@@ -47,7 +47,7 @@ def at_its_speed(question: Question, heard: Heard) -> Candidate:
         question.library.rows,
         question.library.vectors,
         hop=question.library.hop,
-        config=question.config,
+        rates=question.config.rates,
         plain=plain_rates(speed),
     )
     return replace(candidate_of(line, speed, model.window), score=candidate.score)

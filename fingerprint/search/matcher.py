@@ -11,7 +11,7 @@ from math import log
 
 import numpy as np
 
-from fingerprint.config import Range, SearchConfig
+from fingerprint.config import Range
 from fingerprint.search.alignment import (
     Doubles,
     Place,
@@ -38,7 +38,8 @@ def rank(
     vectors: Callable[[Ints], Floats],
     *,
     hop: float,
-    config: SearchConfig,
+    rates: Range,
+    most: int,
     top: int,
     plain: Sequence[float] = (1.0,),
 ) -> list[Candidate]:
@@ -53,29 +54,30 @@ def rank(
         rows: which library rows are whose.
         vectors: row numbers (K,) to stored vectors (K, D), of any float type.
         hop: s between a track's rows; its row i is at i * hop.
-        config: how many places and which rates to try.
+        rates: playback speeds to try.
+        most: places that are scored.
         top: how many tracks to return.
         plain: rates that are given, exactly, unless the query speaks against them.
     """
-    guesses = vote(query, hits, rows, hop=hop, most=config.candidates)
+    guesses = vote(query, hits, rows, hop=hop, most=most)
     if not guesses:
         return []
-    reach = max(1 - config.rates[0], config.rates[1] - 1, 0.0)
+    reach = max(1 - rates[0], rates[1] - 1, 0.0)
     places = [
         _settle(place, query, hop)
         for place in places_of(guesses, query, rows, vectors, hop=hop, reach=reach)
     ]
     places.sort(key=lambda place: _order(place.guess))
-    shifts, rates = _trials(query, hop, config.rates)
-    places[:REFINED] = [_tried(place, query, shifts, rates) for place in places[:REFINED]]
+    shifts, tried = _trials(query, hop, rates)
+    places[:REFINED] = [_tried(place, query, shifts, tried) for place in places[:REFINED]]
     best: dict[int, Place] = {}
     for place in sorted(places, key=lambda place: _order(place.guess)):
         best.setdefault(place.guess.track, place)
     found = list(best.values())[:top]
-    if _tells_rates(query, hop, config.rates):
-        fit = [rate for rate in plain if config.rates[0] <= rate <= config.rates[1]]
+    if _tells_rates(query, hop, rates):
+        fit = [rate for rate in plain if rates[0] <= rate <= rates[1]]
         return sorted(
-            (_polished(place, query, config.rates, fit, STEP * hop) for place in found), key=_order
+            (_polished(place, query, rates, fit, STEP * hop) for place in found), key=_order
         )
     return [place.guess for place in found]
 
@@ -87,15 +89,15 @@ def fit(
     vectors: Callable[[Ints], Floats],
     *,
     hop: float,
-    config: SearchConfig,
+    rates: Range,
     plain: Sequence[float] = (1.0,),
 ) -> Candidate:
     """The best line near one that is known; the arguments are those of `rank`."""
-    if not _tells_rates(query, hop, config.rates):
+    if not _tells_rates(query, hop, rates):
         return line
-    reach = max(1 - config.rates[0], config.rates[1] - 1)
+    reach = max(1 - rates[0], rates[1] - 1)
     (place,) = places_of([_turned(line, query, 1.0)], query, rows, vectors, hop=hop, reach=reach)
-    return _polished(replace(place, guess=line), query, config.rates, plain, STEP * hop)
+    return _polished(replace(place, guess=line), query, rates, plain, STEP * hop)
 
 
 def _order(candidate: Candidate) -> tuple[float, int, float]:

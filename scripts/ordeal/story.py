@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from fingerprint.config import SearchConfig
 from fingerprint.errors import LibraryError
 from fingerprint.library.checking import check
 from fingerprint.library.library import create
@@ -22,7 +21,7 @@ from fingerprint.types import Candidate, Fingerprint, Floats, Ints, Tags, Track
 DIM = 32
 HOP = 0.25  # s
 ROWS = 60  # of a track
-SEARCH = SearchConfig()
+RATES = (0.8, 1.2)
 INSPECTED = 2_000  # nodes of the index a row
 State = dict[Path, int]  # which generated track each path holds
 
@@ -188,7 +187,7 @@ def ask(now: Snapshot, excerpt: Floats) -> Candidate | None:
 
     hits = now.search(excerpt, neighbours=10, search_k=INSPECTED)
     query = Fingerprint(excerpt, HOP)
-    found = rank(query, hits, now.rows, vectors, hop=now.hop, config=SEARCH, top=1)
+    found = rank(query, hits, now.rows, vectors, hop=now.hop, rates=RATES, most=50, top=1)
     return found[0] if found else None
 
 
