@@ -204,6 +204,16 @@ def test_a_repeat_counts_as_the_right_place_only_where_the_sound_is_the_same(
     assert outcome.place_right == right
 
 
+@pytest.mark.parametrize(("repeats", "right"), [((3.0, 1.4), True), ((3.0,), False), ((), False)])
+def test_the_true_place_may_be_one_of_those_that_the_answer_calls_the_same(
+    repeats: tuple[float, ...], *, right: bool
+) -> None:
+    material, path = looped()
+    query = Query(Clip(np.zeros(1, np.float32), WORKING_RATE), Truth(path, 1.0, 1.0), np.nan)
+    match = Match(Track(path, 16.0), 5.0, 1.0, 0.9, 0.9, repeats)
+    assert judge(material, Condition("clean", 2.0), 0, query, match, 0.1).place_right == right
+
+
 def test_the_right_place_in_the_wrong_track_is_wrong() -> None:
     material, path = looped()
     query = Query(Clip(np.zeros(1, np.float32), WORKING_RATE), Truth(path, 1.0, 1.0), np.nan)

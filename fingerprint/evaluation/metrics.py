@@ -18,7 +18,8 @@ class Outcome:
 
     `truth_path` is the track the query was cut from, in the library or not. Without an answer
     `path` is empty, `confidence` 0, and the numbers are NaN. `place_right` asks for the right
-    track too: the right offset within `PLACE_TOLERANCE`, or a repeat of the very same sound.
+    track too: the right offset within `PLACE_TOLERANCE`, as the answer's own or among its repeats,
+    or a repeat of the very same sound.
     """
 
     condition: str

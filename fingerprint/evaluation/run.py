@@ -250,8 +250,11 @@ def judge(
 
 
 def _right_place(material: Material, condition: Condition, truth: Truth, match: Match) -> bool:
-    """The true place, or one where the track sounds the same, each within the tolerance."""
-    if near(match.offset, truth.offset):
+    """The true place, or one where the track sounds the same, each within the tolerance.
+
+    Of places that sound the same an answer names the earliest as its offset, and the others beside.
+    """
+    if any(near(place, truth.offset) for place in (match.offset, *match.repeats)):
         return True
     track = [file.path for file in material.known.files].index(truth.path)
     sound = material.known.recording(track)
