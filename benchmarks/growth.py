@@ -16,7 +16,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.world import CACHE, PROJECT, fill, queries, real_tracks
+from benchmarks.world import CACHE, PROJECT, fill, private, queries, real_tracks
 from fingerprint.corpus import Corpus
 from fingerprint.library.library import Library
 from fingerprint.library.profiles import PROFILES
@@ -37,15 +37,17 @@ def main(corpus: Path, tracks: tuple[int, ...], count: int, profile: str) -> Non
     real = real_tracks(opened, model, "validation") | real_tracks(opened, model, "train")
     asked = list(queries(opened, (CONDITION,), count, model.sample_rate))
     folder = CACHE / f"library-{profile}"
-    click.echo("| tracks | rows | segments | MB | fill s | top-1 % | median ms | processor ms |")
-    click.echo("|---:|---:|---:|---:|---:|---:|---:|---:|")
+    click.echo(
+        "| tracks | rows | segments | MB | fill s | top-1 % | median ms | processor ms | own MB |"
+    )
+    click.echo("|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     for total in sorted(tracks):
         with Library.create_or_open(folder, model, profile=profile) as library:
             begin = time.perf_counter()
             fill(library, real, total)
             filled = time.perf_counter() - begin
         with Library.open(folder, model) as library:
-            info = library.info()
+            info, meta = library.info(), library.meta
             wall, spent, right = [], [], []
             for _, clip, path, _ in asked:
                 begin, ticks = time.perf_counter(), time.process_time()
@@ -53,11 +55,12 @@ def main(corpus: Path, tracks: tuple[int, ...], count: int, profile: str) -> Non
                 wall.append(time.perf_counter() - begin)
                 spent.append(time.process_time() - ticks)
                 right.append(bool(matches) and matches[0].track.path == path)
-        rows = info.hours * 3600 / model.hop
+            memory = private()
+        rows = info.hours * 3600 / meta.row_hop
         click.echo(
             f"| {info.tracks:,} | {rows:,.0f} | {info.segments} | {info.bytes / 1e6:,.0f} | "
             f"{filled:.0f} | {100 * np.mean(right):.1f} | {1e3 * median(wall):.0f} | "
-            f"{1e3 * median(spent):.0f} |"
+            f"{1e3 * median(spent):.0f} | {memory:,.0f} |"
         )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.world import FULL_SCALE, PROJECT
+from benchmarks.world import FULL_SCALE, PROJECT, private
 from fingerprint.corpus import Corpus, load_recordings
 from fingerprint.library.library import Library
 from fingerprint.model.fingerprinter import Fingerprinter
@@ -66,12 +66,6 @@ def programme(corpus: Corpus, rate: int) -> Iterator[Clip]:
                 block = samples[first : first + round(BLOCK * rate)]
                 noise = level * rng.standard_normal(len(block), dtype=np.float32)
                 yield Clip(block + noise, rate)
-
-
-def private() -> float:
-    """MB of this process that are its own."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return next(int(line.split()[1]) / 1e3 for line in status.splitlines() if "RssAnon" in line)
 
 
 if __name__ == "__main__":
