@@ -95,11 +95,14 @@ def test_a_folder_that_is_not_there_is_a_clear_error(rows: Floats, tmp_path: Pat
 
 
 def test_without_faiss_it_says_what_to_install(
-    built: Path, monkeypatch: pytest.MonkeyPatch
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(LibraryError, match=r"pip install 'fingerprint\[faiss\]'"):
         InvertedLists.open(built, DIM, COUNT)
+    with pytest.raises(LibraryError, match=r"pip install 'fingerprint\[faiss\]'"):
+        Library.create_or_open(tmp_path / "library", Toy(), profile="large")
+    assert not (tmp_path / "library").exists()
 
 
 def test_segments_with_and_without_lists_answer_together(

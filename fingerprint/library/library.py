@@ -27,6 +27,7 @@ from fingerprint.library.store import CATALOG, Catalog, create_catalog
 from fingerprint.library.writer import LOCK, Writer, locked, writing
 from fingerprint.search.background import sample
 from fingerprint.search.confidence import Evidence, probability
+from fingerprint.search.lists import load_faiss
 from fingerprint.types import Candidate, Clip, Fingerprint, Floats, Match, Track
 
 DEFAULTS = SearchConfig()
@@ -264,8 +265,11 @@ def create(path: Path, meta: Meta) -> None:
     """Make an empty library in a new or an empty folder.
 
     Raises:
-        LibraryError: the folder holds something else or cannot be written.
+        LibraryError: the folder holds something else or cannot be written, or the profile needs
+            faiss, which is not installed.
     """
+    if meta.profile.index == "faiss":
+        load_faiss()  # before hours of work
     try:
         path.mkdir(parents=True, exist_ok=True)
         if any(not entry.name.startswith((CATALOG, LOCK)) for entry in path.iterdir()):

@@ -39,7 +39,7 @@ class InvertedLists:
         Raises:
             LibraryError: faiss is not installed, or the file cannot be written.
         """
-        faiss = _faiss()
+        faiss = load_faiss()
         lists = 2 ** round(np.log2(count) / 2)  # about as many as there are rows in each
         sample = rows(np.linspace(0, count - 1, min(count, _PER_LIST * lists)).astype(np.int64))
         dim = sample.shape[1]
@@ -62,7 +62,7 @@ class InvertedLists:
         Raises:
             LibraryError: faiss is not installed, or the file is missing, damaged, or another's.
         """
-        faiss, file = _faiss(), _file(path)
+        faiss, file = load_faiss(), _file(path)
         try:
             index = faiss.read_index(str(file), faiss.IO_FLAG_MMAP)
         except RuntimeError as error:
@@ -76,7 +76,7 @@ class InvertedLists:
 
         `search_k` says how much is looked at, in what that would cost with Annoy.
         """
-        faiss = _faiss()
+        faiss = load_faiss()
         asked = np.flatnonzero(vectors.any(axis=1))
         share = ROWS_PER_NODE * search_k / len(self)
         probes = min(max(1, round(share * self._index.nlist)), self._index.nlist)
@@ -88,7 +88,8 @@ class InvertedLists:
         return Hits(query, row.ravel()[there], similarity.ravel()[there])
 
 
-def _faiss() -> Any:
+def load_faiss() -> Any:
+    """Raises LibraryError if it is not installed."""
     try:
         import faiss
     except ImportError as error:
