@@ -12,7 +12,7 @@ from fingerprint.library.store import Catalog
 from fingerprint.search.hits import best_per_query, where
 from fingerprint.types import Floats, Hits, Ints, Rows
 
-LEAST_NODES = 1_000  # inspected a vector, however small a segment is
+LEAST_NODES = 250  # inspected a vector, however small a segment is
 REMOVED = -1  # owner of rows whose track has been removed
 
 

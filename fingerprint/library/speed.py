@@ -18,6 +18,7 @@ from fingerprint.types import Candidate, Clip, Floats
 LONGEST_PROBE = 10.0  # s of the query by which its speed is measured
 STEP = 0.015  # share of the speed between two that are compared
 STEPS = 4  # at most from the first guess to the best speed
+PERFECT = 0.99  # score; what is played 1 % faster or slower never scores as much
 HOPELESS = 0.1  # of the score; where playing at the guessed speed costs more, speed is not it
 
 
@@ -27,6 +28,8 @@ def at_its_speed(question: Question, heard: Heard) -> Candidate:
     The candidate as it is, if pitch has not changed.
     """
     clip, model, candidate = question.clip, question.model, heard.candidate
+    if heard.speed == candidate.rate == 1 and candidate.score >= PERFECT:
+        return candidate
     part = _central(clip)
     place = candidate.offset + candidate.rate * clip.duration / 2
 

@@ -5,8 +5,9 @@ library rows under the query with the query there. Query windows are denser than
 (`query.hop` divides `hop`), so some window is at most half a query hop away from each row's place.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,34 +16,46 @@ from fingerprint.types import Candidate, Fingerprint, Floats, Ints, Rows
 
 Doubles = NDArray[np.float64]
 
+BLOCK = 100_000  # cosines that are looked at at a time: more do not fit a processor's cache
+
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Place:
-    """A stretch of a track wide enough for every line that is tried around `guess`.
+class Places:
+    """Stretches of tracks, C of them, each wide enough for every line that is tried in it.
 
-    `times` (R,) are those of the library's rows, whose grid runs on past the track's ends, and
-    `similarity` (R, N + 1) their cosines with the query's windows: 0 past the ends of the track,
-    and in the last column, which stands for "no window here". `heard` (N + 1,): not silent.
+    Around `guesses`, one a stretch. `times` (C, R) are those of the library's rows, whose grid runs
+    on past the track's ends, and `similarity` (C, R, N + 1) their cosines with the query's windows:
+    0 past the ends of the track, and in the last column, which stands for "no window here". `heard`
+    (N + 1,): not silent.
     """
 
-    guess: Candidate
+    guesses: tuple[Candidate, ...]
     times: Doubles  # s into the track
     similarity: Floats
     heard: NDArray[np.bool_]
 
+    def some(self, which: Sequence[int]) -> Self:
+        """Some of the stretches, by number, perhaps more than once."""
+        return replace(
+            self,
+            guesses=tuple(self.guesses[i] for i in which),
+            times=self.times[which],
+            similarity=self.similarity[which],
+        )
+
 
 def places_of(
-    guesses: list[Candidate],
+    guesses: Sequence[Candidate],
     query: Fingerprint,
     rows: Rows,
     vectors: Callable[[Ints], Floats],
     *,
     hop: float,
     reach: float,
-) -> list[Place]:
-    """Compare the query with the library around each guess.
+) -> Places:
+    """Compare the query with the library around each guess; there must be one.
 
-    The stretch holds every line through a point of the guessed one whose rate is within `reach`
+    A stretch holds every line through a point of the guessed one whose rate is within `reach`
     of 1, and a spare hop or two at both ends.
     """
     count = len(query.vectors)
@@ -58,62 +71,94 @@ def places_of(
     stored[missing:] = vectors(needed[missing:])  # One read for all places.
     windows = np.zeros((stored.shape[1], count + 1), np.float32)
     windows[:, :count] = query.vectors.T
-    heard = (windows != 0).any(axis=0, keepdims=True)[0]
-    return [
-        Place(guess, times, stored[row] @ windows, heard)
-        for guess, times, row in zip(
-            guesses, position * hop, which.reshape(number.shape), strict=True
-        )
-    ]
+    heard = (windows != 0).any(axis=0)
+    similarity = (stored @ windows)[which.reshape(number.shape)]
+    times = (position * hop).astype(np.float64)
+    return Places(tuple(guesses), times, similarity, heard)
 
 
-def coarse_scores(place: Place, query: Fingerprint, offsets: Doubles, rates: Doubles) -> Doubles:
-    """Mean cosine along each line, (A,) offsets and rates, with the windows nearest to it.
+def coarse_scores(places: Places, query: Fingerprint, offsets: Doubles, rates: Doubles) -> Doubles:
+    """Mean cosine along each line, (C, A) offsets and rates, with the windows nearest to it.
 
     A row past the track's ends counts as a cosine of 0, so that a query that overruns the track
     scores less; one where the query is silent does not count. 0 where the query covers no row.
     """
-    column = _column(place, _position(place, query, offsets, rates))
-    return _mean(place, column, place.similarity[np.arange(len(place.times)), column])
+
+    def score(places: Places, position: Doubles) -> Doubles:
+        column = _column(places, position)
+        return _mean(places, column, _cosines(places, column))
+
+    return _in_blocks(score, places, query, offsets, rates)
 
 
-def fine_scores(place: Place, query: Fingerprint, offsets: Doubles, rates: Doubles) -> Doubles:
+def fine_scores(places: Places, query: Fingerprint, offsets: Doubles, rates: Doubles) -> Doubles:
     """The same between the windows: a parabola through the three cosines next to the line."""
-    position = _position(place, query, offsets, rates)  # (A, R)
-    column = _column(place, position)
-    last = place.similarity.shape[1] - 2
-    inner = (column > 0) & (column < last)
-    part = np.where(inner, position - column, 0.0)  # -0.5..0.5
-    row = np.arange(len(place.times))
-    here = place.similarity[row, column]
-    before = place.similarity[row, np.maximum(column - 1, 0)]
-    after = place.similarity[row, np.minimum(column + 1, last)]
-    cosines = here + part * ((after - before) + part * (before - 2 * here + after)) / 2
-    return _mean(place, column, cosines)
+
+    def score(places: Places, position: Doubles) -> Doubles:
+        column = _column(places, position)
+        last = places.similarity.shape[2] - 2
+        inner = (column > 0) & (column < last)
+        part = np.where(inner, position - column, 0.0)  # -0.5..0.5
+        here = _cosines(places, column)
+        before = _cosines(places, np.maximum(column - 1, 0))
+        after = _cosines(places, np.minimum(column + 1, last))
+        cosines = here + part * ((after - before) + part * (before - 2 * here + after)) / 2
+        return _mean(places, column, cosines)
+
+    return _in_blocks(score, places, query, offsets, rates)
 
 
-def rows_covered(place: Place, query: Fingerprint, offset: float, rate: float) -> int:
-    """How many rows the score of this line is a mean of."""
-    column = _column(place, _position(place, query, np.array([offset]), np.array([rate])))
-    return int(place.heard[column].sum())
+def rows_covered(places: Places, query: Fingerprint, offsets: Doubles, rates: Doubles) -> Ints:
+    """How many rows the scores of lines, (C,) offsets and rates, are means of: (C,)."""
+    position = _position(places, query, offsets[:, None], rates[:, None])
+    covered: Ints = places.heard[_column(places, position)[:, 0]].sum(axis=1)
+    return covered
 
 
-def _position(place: Place, query: Fingerprint, offsets: Doubles, rates: Doubles) -> Doubles:
-    """Where on the query's grid of windows each line puts each row, (A, R)."""
-    moments = (place.times - offsets[:, None]) / rates[:, None]  # (A, R) s into the query
+def _in_blocks(
+    score: Callable[[Places, Doubles], Doubles],
+    places: Places,
+    query: Fingerprint,
+    offsets: Doubles,
+    rates: Doubles,
+) -> Doubles:
+    """The scores (C, A) of all lines, a few places at a time."""
+    count = len(places.guesses)
+    step = max(1, BLOCK // (offsets.shape[1] * places.times.shape[1]))
+    if step >= count:
+        return score(places, _position(places, query, offsets, rates))
+    parts = []
+    for first in range(0, count, step):
+        which = range(first, min(first + step, count))
+        here = places.some(which)
+        parts.append(score(here, _position(here, query, offsets[which], rates[which])))
+    return np.concatenate(parts)
+
+
+def _position(places: Places, query: Fingerprint, offsets: Doubles, rates: Doubles) -> Doubles:
+    """Where on the query's grid of windows each line puts each row, (C, A, R)."""
+    moments = (places.times[:, None] - offsets[:, :, None]) / rates[:, :, None]  # s into the query
     position: Doubles = (moments - query.start) / query.hop
     return position
 
 
-def _column(place: Place, position: Doubles) -> Ints:
-    """The nearest window, or the column that stands for none: (A, R)."""
-    count = place.similarity.shape[1] - 1
+def _column(places: Places, position: Doubles) -> Ints:
+    """The nearest window, or the column that stands for none: (C, A, R)."""
+    count = places.similarity.shape[2] - 1
     window = np.rint(position)
     return np.where((window >= 0) & (window < count), window, count).astype(np.int64)
 
 
-def _mean(place: Place, column: Ints, cosines: NDArray[np.floating]) -> Doubles:
-    counted = np.maximum(place.heard[column].sum(axis=1), 1)
+def _cosines(places: Places, column: Ints) -> Floats:
+    """Of each row with the window in its column, (C, A, R)."""
+    count, rows, columns = places.similarity.shape
+    begin = (np.arange(count * rows) * columns).reshape(count, 1, rows)
+    cosines: Floats = places.similarity.take(begin + column)
+    return cosines
+
+
+def _mean(places: Places, column: Ints, cosines: NDArray[np.floating]) -> Doubles:
+    counted = np.maximum(places.heard[column].sum(axis=-1), 1)
     # Stored vectors are rounded, and then their cosines can be a little over 1.
-    means: Doubles = np.minimum(cosines.sum(axis=1, dtype=np.float64) / counted, 1.0)
+    means: Doubles = np.minimum(cosines.sum(axis=-1, dtype=np.float64) / counted, 1.0)
     return means

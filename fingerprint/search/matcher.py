@@ -14,7 +14,7 @@ import numpy as np
 from fingerprint.config import Range
 from fingerprint.search.alignment import (
     Doubles,
-    Place,
+    Places,
     coarse_scores,
     fine_scores,
     places_of,
@@ -63,23 +63,19 @@ def rank(
     if not guesses:
         return []
     reach = max(1 - rates[0], rates[1] - 1, 0.0)
-    places = [
-        _settle(place, query, hop)
-        for place in places_of(guesses, query, rows, vectors, hop=hop, reach=reach)
-    ]
-    places.sort(key=lambda place: _order(place.guess))
-    shifts, tried = _trials(query, hop, rates)
-    places[:REFINED] = [_tried(place, query, shifts, tried) for place in places[:REFINED]]
-    best: dict[int, Place] = {}
-    for place in sorted(places, key=lambda place: _order(place.guess)):
-        best.setdefault(place.guess.track, place)
-    found = list(best.values())[:top]
-    if _tells_rates(query, hop, rates):
-        fit = [rate for rate in plain if rates[0] <= rate <= rates[1]]
-        return sorted(
-            (_polished(place, query, rates, fit, STEP * hop) for place in found), key=_order
-        )
-    return [place.guess for place in found]
+    places = places_of(guesses, query, rows, vectors, hop=hop, reach=reach)
+    places = _best_first(_settled(places, query, hop))
+    best = _tried(places.some(range(min(REFINED, len(guesses)))), query, hop, rates)
+    lines = (*best.guesses, *places.guesses[REFINED:])
+    places = _best_first(replace(places, guesses=lines))
+    first: dict[int, int] = {}  # track to its best place
+    for number, line in enumerate(places.guesses):
+        first.setdefault(line.track, number)
+    found = places.some(list(first.values())[:top])
+    if not _tells_rates(query, hop, rates):
+        return list(found.guesses)
+    fit = [rate for rate in plain if rates[0] <= rate <= rates[1]]
+    return sorted(_polished(found, query, rates, fit, STEP * hop), key=_order)
 
 
 def fit(
@@ -96,29 +92,40 @@ def fit(
     if not _tells_rates(query, hop, rates):
         return line
     reach = max(1 - rates[0], rates[1] - 1)
-    (place,) = places_of([_turned(line, query, 1.0)], query, rows, vectors, hop=hop, reach=reach)
-    return _polished(replace(place, guess=line), query, rates, plain, STEP * hop)
+    place = places_of([_turned(line, query, 1.0)], query, rows, vectors, hop=hop, reach=reach)
+    return _polished(replace(place, guesses=(line,)), query, rates, plain, STEP * hop)[0]
 
 
 def _order(candidate: Candidate) -> tuple[float, int, float]:
     return -round(candidate.score, TIE), candidate.track, candidate.offset
 
 
-def _settle(place: Place, query: Fingerprint, hop: float) -> Place:
-    """Find the best offset within a hop of the guess, at rate 1.
+def _best_first(places: Places) -> Places:
+    order = sorted(range(len(places.guesses)), key=lambda i: _order(places.guesses[i]))
+    return places.some(order)
+
+
+def _settled(places: Places, query: Fingerprint, hop: float) -> Places:
+    """Find the best offset within a hop of each guess, at rate 1.
 
     Only offsets that put a query window right on each library row are tried: a query hop apart,
     they make every comparison that there is. However short, the query covers a row in one of them.
     """
-    near = round((place.guess.offset + query.start) / query.hop)
+    near = np.rint((_offsets(places) + query.start) / query.hop)
     reach = round(hop / query.hop)
-    lags = np.arange(near - reach, near + reach + 1, dtype=np.float64)
-    offsets: Doubles = lags * query.hop - query.start
-    scores = coarse_scores(place, query, offsets, np.ones(len(offsets)))
-    best = int(np.argmax(np.round(scores, TIE)))
-    shift = vertex(scores[best - 1 : best + 2]) * query.hop
-    guess = Candidate(place.guess.track, float(offsets[best] + shift), 1.0, float(scores[best]))
-    return replace(place, guess=guess)
+    lags = near[:, None] + np.arange(-reach, reach + 1)
+    offsets = (lags * query.hop - query.start).astype(np.float64)  # (C, A)
+    scores = coarse_scores(places, query, offsets, np.ones(offsets.shape))
+    lines = []
+    for guess, tried, score in zip(places.guesses, offsets, scores, strict=True):
+        best = int(np.argmax(np.round(score, TIE)))
+        shift = vertex(score[best - 1 : best + 2]) * query.hop
+        lines.append(Candidate(guess.track, float(tried[best] + shift), 1.0, float(score[best])))
+    return replace(places, guesses=tuple(lines))
+
+
+def _offsets(places: Places) -> Doubles:
+    return np.array([guess.offset for guess in places.guesses])
 
 
 def _span(query: Fingerprint) -> float:
@@ -149,34 +156,44 @@ def _trials(query: Fingerprint, hop: float, rates: Range) -> tuple[Doubles, Doub
     return np.concatenate(shifts), np.repeat(tried, lines)
 
 
-def _tried(place: Place, query: Fingerprint, shifts: Doubles, rates: Doubles) -> Place:
-    """The place with its guess, or a better one at another rate."""
-    if not len(rates):
-        return place
-    guess = place.guess
-    scores = coarse_scores(place, query, guess.offset + shifts, rates)
-    best = int(np.argmax(np.round(scores, TIE)))
-    if scores[best] <= guess.score:
-        return place
-    offset = float(guess.offset + shifts[best])
-    better = Candidate(guess.track, offset, float(rates[best]), float(scores[best]))
-    return replace(place, guess=better)
+def _tried(places: Places, query: Fingerprint, hop: float, rates: Range) -> Places:
+    """The places with their guesses, or better ones at other rates."""
+    shifts, tried = _trials(query, hop, rates)
+    if not len(tried):
+        return places
+    offsets = _offsets(places)[:, None] + shifts
+    scores = coarse_scores(places, query, offsets, np.broadcast_to(tried, offsets.shape))
+    lines = []
+    for guess, offset, score in zip(places.guesses, offsets, scores, strict=True):
+        best = int(np.argmax(np.round(score, TIE)))
+        there = Candidate(guess.track, float(offset[best]), float(tried[best]), float(score[best]))
+        lines.append(there if there.score > guess.score else guess)
+    return replace(places, guesses=tuple(lines))
 
 
 def _polished(
-    place: Place, query: Fingerprint, rates: Range, plain: Sequence[float], width: float
-) -> Candidate:
-    """The best line near the guess; at a plain rate unless the query speaks against all of them."""
-    free = _climb(place, query, place.guess, rates, width)
+    places: Places, query: Fingerprint, rates: Range, plain: Sequence[float], width: float
+) -> list[Candidate]:
+    """The best line near each guess; at a plain rate unless the query speaks against all."""
+    lines = _climb(places, query, rates, width)
+    if not plain:
+        return lines
     held = [
-        _climb(place, query, _turned(place.guess, query, rate), (rate, rate), width)
+        _climb(
+            replace(places, guesses=tuple(_turned(line, query, rate) for line in places.guesses)),
+            query,
+            (rate, rate),
+            width,
+        )
         for rate in plain
     ]
-    if not held:
-        return free
-    best = max(held, key=lambda line: line.score)
-    count = rows_covered(place, query, free.offset, free.rate)
-    return free if evidence_for(free.score, best.score, count) else best
+    offsets, speeds = np.array([(line.offset, line.rate) for line in lines]).T
+    counts = rows_covered(places, query, offsets, speeds)
+    best = [max(some, key=lambda line: line.score) for some in zip(*held, strict=True)]
+    return [
+        free if evidence_for(free.score, even.score, count) else even
+        for free, even, count in zip(lines, best, counts.tolist(), strict=True)
+    ]
 
 
 def evidence_for(score: float, plain: float, rows: float) -> bool:
@@ -199,26 +216,29 @@ def _middle(query: Fingerprint) -> float:
     return query.start + _span(query) / 2
 
 
-def _climb(
-    place: Place, query: Fingerprint, line: Candidate, rates: Range, width: float
-) -> Candidate:
-    """The best line near this one, its rate within `rates`, on ever finer grids about the middle.
+def _climb(places: Places, query: Fingerprint, rates: Range, width: float) -> list[Candidate]:
+    """The best line near each guess, its rate within `rates`, on ever finer grids about the middle.
 
     A grid holds each rate at each place of the query's middle. The first reaches `width` (s) either
     way, at the middle and, relative to it, at the ends.
     """
-    turn = 2 * width / _span(query) * np.linspace(-1, 1, 9)
-    shift = width * np.linspace(-1, 1, 9)
-    middle = _middle(query)
+    grid = np.linspace(-1, 1, 9) * width
+    turn = 2 / _span(query) * grid if rates[0] < rates[1] else np.zeros(1)
+    middle, lines = _middle(query), places.guesses
     for level in range(POLISHES):
-        tried = np.unique(np.clip(line.rate + turn / 3**level, *rates))
-        at_middle = line.offset + line.rate * middle + shift / 3**level
-        offsets = (at_middle[:, None] - tried * middle).ravel()
-        every = np.broadcast_to(tried, (len(shift), len(tried))).ravel()
-        scores = fine_scores(place, query, offsets, every)
-        best = int(np.argmax(np.round(scores, TIE)))
-        line = Candidate(line.track, float(offsets[best]), float(every[best]), float(scores[best]))
-    return line
+        offset, rate = np.array([(line.offset, line.rate) for line in lines]).T[:, :, None]
+        tried = np.clip(rate + turn / 3**level, *rates)  # (C, T)
+        at_middle = offset + rate * middle + grid / 3**level  # (C, S)
+        offsets = at_middle[:, :, None] - tried[:, None] * middle  # (C, S, T)
+        every = np.broadcast_to(tried[:, None], offsets.shape).reshape(len(lines), -1)
+        offsets = offsets.reshape(len(lines), -1)
+        scores = fine_scores(places, query, offsets, every)
+        best = np.argmax(np.round(scores, TIE), axis=1)
+        lines = tuple(
+            Candidate(line.track, float(o[b]), float(r[b]), float(s[b]))
+            for line, o, r, s, b in zip(lines, offsets, every, scores, best, strict=True)
+        )
+    return list(lines)
 
 
 def vertex(scores: Doubles) -> float:
