@@ -26,9 +26,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.world import PROJECT, made_up, queries, real_tracks
 from fingerprint.corpus import Corpus
+from fingerprint.library.profiles import LARGE
 from fingerprint.model.fingerprinter import QUERY_SHIFTS, Fingerprinter
+from fingerprint.search.hits import best_per_query
 from fingerprint.search.index import VectorIndex
-from fingerprint.types import Floats, Ints
+from fingerprint.search.lists import InvertedLists
+from fingerprint.types import Floats, Hits, Ints
 
 CONDITION = "phone 5 s"
 REPEATS = 3
@@ -115,7 +118,7 @@ def exactly(library: Floats, windows: Floats) -> Ints:
 
 def engines(library: Floats) -> Iterator[Engine]:
     """Those that are installed, built one after the other."""
-    for make in (annoy, faiss_flat, faiss_lists, hnsw, usearch):
+    for make in (annoy, lists, faiss_flat, faiss_lists, hnsw, usearch):
         try:
             yield from make(library)
         except ImportError as error:
@@ -136,6 +139,32 @@ def annoy(library: Floats) -> Iterator[Engine]:
                 size,
                 {f"search_k {k:,}": partial(_first, index, k) for k in SEARCH_K},
             )
+
+
+def lists(library: Floats) -> Iterator[Engine]:
+    """The index of the profile `large`, its finds compared again by the rows."""
+    with TemporaryDirectory(prefix="fingerprint-") as folder:
+        path, begin = Path(folder) / "lists", time.process_time()
+        InvertedLists.build(lambda rows: library[rows], len(library), path)
+        spent = time.process_time() - begin
+        size = sum(file.stat().st_size for file in Path(folder).iterdir()) / 1e6
+        index = InvertedLists.open(path, library.shape[1], len(library))
+        settings = {
+            f"search_k {k:,}": partial(_best_of, LARGE.widening, library, index, k)
+            for k in SEARCH_K
+        }
+        yield Engine("inverted lists, faiss", spent, size, settings)
+
+
+def _best_of(
+    count: int, library: Floats, index: InvertedLists, search_k: int, windows: Floats
+) -> Ints:
+    hits = index.query(windows, count, search_k)
+    cosine = np.sum(windows[hits.query] * library[hits.row], axis=1)
+    best = best_per_query(Hits(hits.query, hits.row, cosine), 1)
+    found = np.full(len(windows), -1)
+    found[best.query] = best.row
+    return found
 
 
 def _first(index: VectorIndex, search_k: int, windows: Floats) -> Ints:
