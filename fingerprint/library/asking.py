@@ -58,7 +58,7 @@ class Searchable(Protocol):
     def vectors(self, rows: Ints, /) -> Floats: ...
 
 
-Speeds = Literal["as it is", "in doubt", "always"]  # when a query is heard at other speeds too
+Speeds = Literal["as it is", "in doubt"]  # when a query is heard at other speeds too
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,8 +106,8 @@ def shortened(clip: Clip) -> tuple[Clip, float]:
 def ask(question: Question, *, top: int, speeds: Speeds = "in doubt") -> list[Answer]:
     """The at most `top` likeliest tracks, best first; none where there is nothing to recognise.
 
-    `speeds` says whether the query is heard at other speeds too, and more of the index inspected;
-    "in doubt": if the first answer is not sure.
+    Where the first answer is not sure more of the index is inspected, and the query is heard at
+    other speeds too, if `speeds` says so.
     """
     clip, model, config = question.clip, question.model, question.config
     if nothing_in(clip) is not None:
@@ -117,10 +117,11 @@ def ask(question: Question, *, top: int, speeds: Speeds = "in doubt") -> list[An
         return []
     given = circumstances(question, query)
     answers = weighed(question, candidates_at(question, query, 1.0, top, config.at_first), given)
-    sure = bool(answers) and _confidence(answers[0], model) >= config.sure
-    if speeds == "as it is" or (sure and speeds == "in doubt"):
+    if answers and _confidence(answers[0], model) >= config.sure:
         return answers
-    played = [(1.0, query), *at_other_speeds(clip, model, config)]
+    played = [(1.0, query)]
+    if speeds == "in doubt":
+        played += at_other_speeds(clip, model, config)
     return weighed(question, heard_at(question, played, top), given)
 
 
