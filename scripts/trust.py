@@ -1,6 +1,6 @@
 """Measure the confidence on tracks that were used for nothing else.
 
-    python scripts/trust.py                # 4,000 unknown queries; 15 minutes on two cores
+    python scripts/trust.py                # 4,000 unknown queries; 10 minutes on two cores
     python scripts/trust.py --publish      # and write docs/confidence.png
 
 Known and unknown queries of every kind and length, cut from the test split, are asked of a library
@@ -35,6 +35,7 @@ PICTURE = Path(__file__).resolve().parents[1] / "docs" / "confidence.png"
 @click.option("--output", type=FOLDER, default=Path("runs/trust"), help="Where the figures go.")
 @click.option("--library", type=FOLDER, help="Library of `fingerprint evaluate`, if made.")
 @click.option("--known", type=click.IntRange(min=1), default=800, help="Known queries.")
+@click.option("--whole", type=int, default=400, help="Of noise 5 s and of phone 10 s each.")
 @click.option("--unknown", type=click.IntRange(min=1), default=4_000, help="Unknown queries.")
 @click.option("--few", type=int, default=1_000, help="Of the unknown, asked of 100 tracks too.")
 @min_confidence_option
@@ -46,6 +47,7 @@ def main(
     output: Path,
     library: Path | None,
     known: int,
+    whole: int,
     unknown: int,
     few: int,
     min_confidence: float,
@@ -61,6 +63,7 @@ def main(
                 opened,
                 library=library or output / f"library-{opened.id[:12]}",
                 known=known,
+                whole=whole,
                 unknown=unknown,
                 few=few,
                 min_confidence=min_confidence,

@@ -290,6 +290,7 @@ def test_trust_is_measured_on_test_tracks_in_libraries_of_every_size(
         model,
         library=tmp_path / "library",
         known=10,
+        whole=1,
         unknown=16,
         few=8,
         min_confidence=0.9,
@@ -307,3 +308,5 @@ def test_trust_is_measured_on_test_tracks_in_libraries_of_every_size(
     trust_report.draw(found, tmp_path / "confidence.png")
     assert (tmp_path / "confidence.png").stat().st_size > 10_000
     json.dumps(found.as_json())
+    many = replace(found, min_confidence=1.5, grown=250 * list(found.grown))  # 0 of 4,000 accepted
+    trust_report.draw(many, tmp_path / "none.png")

@@ -176,6 +176,7 @@ def measure(
     *,
     library: Path,
     known: int,
+    whole: int,
     unknown: int,
     few: int,
     min_confidence: float,
@@ -189,8 +190,8 @@ def measure(
         corpus: assembled.
         model: calibrated.
         library: folder of the library, made or completed.
-        known: queries of varied kind and length, and as many of each of the conditions `WHOLE`
-            as there are families.
+        known: queries of varied kind and length.
+        whole: queries of each of the conditions `WHOLE`.
         unknown: queries of tracks that are in no library, half of them shifted in pitch.
         few: of those, how many are also asked of a library of `SMALL` tracks; all are of a
             simulated one of `LARGE`.
@@ -215,9 +216,7 @@ def measure(
         for number in range(unknown // parts)
     ]
     plan += [
-        Passage(condition, number, known=True)
-        for condition in WHOLE
-        for number in range(known // len(KNOWN))
+        Passage(condition, number, known=True) for condition in WHOLE for number in range(whole)
     ]
     cases = gather(
         corpus,

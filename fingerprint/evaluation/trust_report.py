@@ -85,9 +85,10 @@ def _growth(axis: Any, trust: Trust) -> None:
     sizes = [size for size, _ in trust.growth()]
     shares = [share for _, share in trust.growth()]
     values = [100 * share.value for share in shares]
-    low = [value - 100 * share.interval[0] for value, share in zip(values, shares, strict=True)]
-    high = [100 * share.interval[1] - value for value, share in zip(values, shares, strict=True)]
-    axis.errorbar(sizes, values, yerr=[low, high], fmt="o-", color=UNKNOWN, capsize=3)
+    edges = 100 * np.array([share.interval for share in shares]).T  # (2, sizes)
+    # At no hits the lower edge is a rounding error above 0.
+    reach = np.maximum(0, [values - edges[0], edges[1] - values])
+    axis.errorbar(sizes, values, yerr=reach, fmt="o-", color=UNKNOWN, capsize=3)
     axis.set_xscale("log")
     axis.set_ylim(bottom=0)
     axis.set_xlabel("tracks in the library (the largest is simulated)")
