@@ -226,6 +226,15 @@ def test_evaluating_without_a_corpus_is_one_line(tmp_path):
     assert result.stderr.count("\n") == 1
 
 
+@pytest.fixture
+def _heeding_interrupts():
+    """Where tests run in the background the shell has their processes ignore interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_heeding_interrupts")
 def test_an_interrupt_from_the_keyboard_ends_a_real_process(tmp_path):
     """The signal reaches a process that waits for its list of files."""
     command = [sys.executable, "-m", "fingerprint", "index", "--files-from", "-"]
