@@ -32,11 +32,18 @@ DECODING = "decode and resample"
 DECODE = """
 import sys
 from pathlib import Path
-from fingerprint.library.decoding import Decoded, decode_all
-rate, jobs = map(int, sys.argv[1:])
-files = [Path(line) for line in sys.stdin.read().splitlines()]
-done = [one for _, one in decode_all(files, rate, jobs=jobs) if isinstance(one, Decoded)]
-print(sum(one.clip.duration for one in done if one.clip is not None))
+from fingerprint.library.decoding import Decoded, decode_all, stream
+def main():
+    rate, jobs = map(int, sys.argv[1:])
+    files = [Path(line) for line in sys.stdin.read().splitlines()]
+    seconds = 0
+    for path, one in decode_all(files, rate, jobs=jobs):
+        if isinstance(one, Decoded):
+            blocks = [one.clip] if one.clip else stream(path, rate, apart=True)
+            seconds += sum(block.duration for block in blocks)
+    print(seconds)
+if __name__ == "__main__":
+    main()
 """
 RATE = 8_000  # Hz; what the shipped model takes
 

@@ -161,6 +161,26 @@ def test_a_long_recording_is_streamed_to_the_same_embeddings(
     assert [now.seconds_of_audio for now in told[-4:]] == pytest.approx([60, 120, 150, 150])
 
 
+def test_a_long_recording_is_not_decoded_just_to_find_out_that_it_is_long(
+    music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_song(music / "long.wav", 8, 150)
+    monkeypatch.setattr(decoding, "LONGEST", 100.0)
+    monkeypatch.setattr(decoding, "stream_clip", lambda *_: pytest.fail("decoded"))
+    assert decoding.decode(path, 8_000).clip is None  # type: ignore[union-attr]
+
+
+def test_a_header_that_promises_too_little_is_not_believed(
+    tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_song(music / "long.wav", 8, 150)
+    monkeypatch.setattr(decoding, "LONGEST", 100.0)
+    monkeypatch.setattr(decoding, "announced_duration", lambda _: 0.0)
+    library = Library.create_or_open(tmp_path / "library", Toy())
+    index_files(library, [path])
+    assert library.tracks()[0].duration == pytest.approx(150)
+
+
 def test_a_long_run_is_committed_now_and_then_and_kept_tidy(
     tmp_path: Path, library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:

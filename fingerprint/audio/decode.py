@@ -81,6 +81,15 @@ def stream_clip(path: Path, sample_rate: int, *, block: float = 60.0) -> Iterato
         yield Clip(np.concatenate(pending), sample_rate)
 
 
+def announced_duration(path: Path) -> float:
+    """Seconds that the header promises, for a plan only: it may be wrong, or 0 for not known."""
+    try:
+        with _open(path) as file, _Decoder(file.fileno(), closefd=False) as decoder:
+            return float(decoder.frames / decoder.samplerate)
+    except (OSError, soundfile.LibsndfileError, ZeroDivisionError):
+        return 0.0
+
+
 def resampled(chunks: Iterator[Clip], sample_rate: int, name: str) -> Iterator[Clip]:
     """Mono chunks of any source, all of one rate, as clips at `sample_rate` (Hz), as they come.
 

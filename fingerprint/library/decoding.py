@@ -17,7 +17,7 @@ from time import monotonic
 
 import numpy as np
 
-from fingerprint.audio.decode import stream_clip
+from fingerprint.audio.decode import announced_duration, stream_clip
 from fingerprint.audio.files import display_name
 from fingerprint.audio.tags import read_tags
 from fingerprint.errors import AudioError
@@ -80,6 +80,8 @@ def decode(path: Path, sample_rate: int) -> Outcome:
     """What a process does for one file."""
     blocks: list[Clip] = []
     duration = 0.0
+    if announced_duration(path) > LONGEST:
+        return Decoded(read_tags(path), None)
     try:
         for block in stream_clip(path, sample_rate):
             blocks.append(block)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fingerprint.errors import LibraryError
-from fingerprint.search.signs import Words, signs_of, words
+from fingerprint.search.signs import Words, pack, words
 from fingerprint.types import Floats
 
 FULL_BYTES = 128_000_000  # of codes in one segment: what a merge holds in memory; 36 h if precise
@@ -74,11 +74,13 @@ def encode(vectors: Floats, profile: Profile) -> Codes:
     """The codes (N, width) of rows (N, dim) that are kept."""
     if profile.bits == HALF:
         return vectors.astype(np.float16)
-    edges = _levels(profile.bits)[1] / sqrt(vectors.shape[1])
-    numbers = np.searchsorted(edges, vectors, side="right")
+    edges = (_levels(profile.bits)[1] / sqrt(vectors.shape[1])).astype(np.float32)
+    numbers = np.zeros(vectors.shape, np.uint8)
+    for edge in edges:  # far faster than a search, for there are few
+        numbers += vectors >= edge
     numbers[~vectors.any(axis=1)] = 0  # silence; no row of unit length has this code
-    planes = [numbers >> bit & 1 for bit in reversed(range(profile.bits))]
-    return np.concatenate([signs_of(plane.astype(np.float32)) for plane in planes], axis=1)
+    planes = [pack(numbers & np.uint8(1 << bit)) for bit in reversed(range(profile.bits))]
+    return np.concatenate(planes, axis=1)
 
 
 def decode(codes: Codes, profile: Profile, dim: int) -> Floats:
@@ -91,9 +93,9 @@ def decode(codes: Codes, profile: Profile, dim: int) -> Floats:
         return codes.astype(np.float32)
     octets = np.ascontiguousarray(codes).view(np.uint8).reshape(len(codes), profile.bits, -1)
     planes = np.unpackbits(octets, axis=2, bitorder="little")[:, :, :dim]  # (N, bits, dim)
-    numbers = planes[:, 0].astype(np.intp)
+    numbers = planes[:, 0]
     for bit in range(1, profile.bits):
-        numbers = numbers << 1 | planes[:, bit]
+        numbers = numbers << np.uint8(1) | planes[:, bit]
     rows: Floats = _levels(profile.bits)[0][numbers]
     rows[~codes.any(axis=1)] = 0
     length = np.linalg.norm(rows, axis=1, keepdims=True)

@@ -5,6 +5,7 @@ recording. A query's rows lie `QUERY_SHIFTS` times as dense, so that one of them
 a `query_hop` from the library's grid wherever the query was cut.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -245,9 +246,11 @@ def _at_least(samples: Floats, length: int) -> Floats:
 
 def _silent(samples: Floats, first: int, step: int, window: int, count: int) -> NDArray[np.bool_]:
     """Which of `count` windows, `step` apart from sample `first`, are silent: (count,) bool."""
-    energy = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
+    grid = math.gcd(first, step, window)  # samples; windows begin and end on it
+    whole = np.pad(samples, (0, -len(samples) % grid)).reshape(-1, grid)
+    energy = np.concatenate([[0.0], np.einsum("ij,ij->i", whole, whole).cumsum(dtype=np.float64)])
     begin = np.clip(first + step * np.arange(count), 0, len(samples))
     end = np.clip(first + step * np.arange(count) + window, 0, len(samples))
-    mean = (energy[end] - energy[begin]) / np.maximum(end - begin, 1)
-    silent: NDArray[np.bool_] = mean < SILENCE_RMS**2
+    total = energy[-(-end // grid)] - energy[-(-begin // grid)]
+    silent: NDArray[np.bool_] = total < SILENCE_RMS**2 * np.maximum(end - begin, 1)
     return silent

@@ -19,7 +19,7 @@ SUFFIX = "faiss"
 LEAST_ROWS = 10_000  # of which lists are made; fewer are compared one by one in a moment
 ROWS_PER_NODE = 32  # looked at in the time in which Annoy inspects a node, and less
 _PER_LIST = 64  # rows that a list's mean is learnt from
-_BLOCK = 1 << 16  # rows added at a time
+_BLOCK = 1 << 12  # rows added at a time
 
 
 class InvertedLists:

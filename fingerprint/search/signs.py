@@ -23,9 +23,15 @@ def words(dim: int) -> int:
 
 def signs_of(vectors: Floats) -> Words:
     """A bit for each number (N, dim) that is above zero: (N, words)."""
-    room = WORD * words(vectors.shape[1]) - vectors.shape[1]
-    bits = np.pad(vectors > 0, ((0, 0), (0, room)))
-    packed: Words = np.ascontiguousarray(np.packbits(bits, axis=1, bitorder="little")).view("<u8")
+    return pack(vectors > 0)
+
+
+def pack(bits: NDArray[np.bool_] | NDArray[np.uint8]) -> Words:
+    """Words of the bits (N, dim), those of numbers that are not zero: (N, words)."""
+    count, dim = bits.shape
+    octets = np.zeros((count, words(dim) * WORD // 8), np.uint8)
+    octets[:, : -(-dim // 8)] = np.packbits(bits, axis=1, bitorder="little")
+    packed: Words = octets.view("<u8")
     return packed
 
 
