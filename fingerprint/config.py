@@ -116,7 +116,9 @@ class DegradeConfig(Record):
     device: Probability = 0.2  # a loudspeaker cabinet
     music: Probability = 0.0  # of noise: other music in the background instead
     room: Probability = 0.7
+    room_scale: Range = (1.0, 1.0)  # a room is made so many times as large, in log-uniform measure
     noise: Probability = 0.95
+    noise_eq_db: float = Field(default=0.0, ge=0)  # standard deviation of its own smooth response
     snr_db: Range = (-6.0, 12.0)
     microphone: Probability = 0.8
     low_cut: Range = (50.0, 500.0)  # Hz

@@ -16,6 +16,7 @@ from fingerprint.training.degrade import (
     convolve,
     cut_out,
     degrade,
+    equalise,
     formula_noise,
     mix_at_snr,
     overdrive,
@@ -93,6 +94,29 @@ def test_band_edges_are_at_minus_three_decibels() -> None:
     assert gain_db(900.0) == pytest.approx(0.0, abs=0.4)
     assert gain_db(60.0) < -20
     assert gain_db(3_900.0) < -15
+
+
+def test_an_equaliser_raises_what_lies_at_its_points_and_nothing_else() -> None:
+    eq = torch.zeros(1, 8)
+    eq[0, 4] = 12.0
+    for point, expected in ((4, 3.98), (2, 1.0), (6, 1.0)):
+        x = tone(50.0 * 80.0 ** (point / 7))[None]  # 50 Hz to 4 kHz in seven steps
+        assert rms(equalise(x, RATE, eq)) / rms(x) == pytest.approx(expected, rel=0.02)
+
+
+def test_noise_of_a_response_of_its_own_is_as_loud_and_of_another_colour() -> None:
+    hiss = torch.randn(64, RATE, generator=rng())
+    still = {"device": 0.0, "room": 0.0, "microphone": 0.0, "clip": 0.0, "speed": 0.0}
+    colours = []
+    for eq_db in (0.0, 6.0):
+        config = DegradeConfig(noise=1.0, snr_db=(-60.0, -60.0), noise_eq_db=eq_db, **still)
+        scene = Scene(tone(997.0).repeat(64, 1), hiss, torch.ones(64, 1), torch.ones(64, 1))
+        heard = degrade(scene, config, RATE, rng(1))
+        assert rms(heard) / rms(scene.clean) == pytest.approx(torch.full((64,), 1e3), rel=0.1)
+        power = torch.fft.rfft(heard).abs().square()
+        bands = power[:, 200:3_800].unflatten(1, (9, 400)).mean(dim=2).log10() * 10
+        colours.append(float(bands.std(dim=1).median()))
+    assert colours[1] > colours[0] + 1.5  # dB from band to band
 
 
 def test_the_smooth_response_raises_what_it_is_told_to() -> None:

@@ -32,6 +32,7 @@ from fingerprint.training.batches import Batches, Plan, load_material
 from fingerprint.training.distributed import World
 from fingerprint.training.loop import TrainProgress, train
 from fingerprint.training.mining import triplet_loss
+from fingerprint.training.pairs import scale_rooms
 from fingerprint.training.state import CHECKPOINT, State, learning_rate
 from fingerprint.training.validation import Validation
 from fingerprint.types import Floats
@@ -195,6 +196,21 @@ def test_anchor_and_positive_are_the_same_place_up_to_the_offset(corpus: Corpus)
         assert abs(lag) <= 0.25 * 8_000
 
 
+def test_a_larger_room_rings_longer_and_its_echoes_come_later() -> None:
+    time = np.arange(8_000) / 8_000  # s
+    decay = np.exp(-6.91 * time / 0.4).astype(np.float32)  # 60 dB in 0.4 s
+    room = np.where(np.arange(8_000) % 400 == 0, 100.0, 1.0).astype(np.float32) * decay
+    rng = np.random.default_rng(0)
+    for scale in (0.6, 1.0, 1.5):
+        (scaled,) = scale_rooms(room[None], (scale, scale), rng)
+        assert len(scaled) == 8_000
+        left = np.cumsum(scaled[::-1] ** 2)[::-1]  # energy still to come (Schroeder 1965)
+        falls = np.searchsorted(-left, -left[0] * 10**-2.0) / 8_000  # s to 20 dB less
+        assert falls == pytest.approx(0.4 / 3 * scale, abs=0.06 * scale)
+        second = round(400 * scale)  # sample of the second echo
+        assert scaled[10:1_000].argmax() + 10 == pytest.approx(second, abs=1)
+
+
 def test_a_batch_larger_than_the_corpus_is_refused(corpus: Corpus) -> None:
     config = TINY.model_copy(update={"batch": 7})
     with pytest.raises(ConfigError, match=r"7 tracks on 2 processes .* the corpus has 12"):
@@ -266,6 +282,7 @@ import torch
 from fingerprint.config import MiningConfig
 from fingerprint.training.distributed import gather, world
 from fingerprint.training.mining import triplet_loss
+from fingerprint.training.pairs import scale_rooms
 
 torch.set_num_threads(1)
 with world(torch.device("cpu")) as here:

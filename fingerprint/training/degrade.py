@@ -53,6 +53,8 @@ def degrade(scene: Scene, config: DegradeConfig, sample_rate: int, rng: Generato
 
     def noise(rows: Tensor) -> Tensor:
         made = _blend_noise(scene.noise[rows], sample_rate, rng)
+        if config.noise_eq_db:
+            made = equalise(made, sample_rate, config.noise_eq_db * _points(len(rows), rng))
         return mix_at_snr(x[rows], made, _uniform(len(rows), config.snr_db, rng))
 
     def microphone(rows: Tensor) -> Tensor:
@@ -62,7 +64,7 @@ def degrade(scene: Scene, config: DegradeConfig, sample_rate: int, rng: Generato
             sample_rate,
             low_cut=_log_uniform(n, config.low_cut, rng),
             high_cut=_log_uniform(n, config.high_cut, rng),
-            eq_db=config.eq_db * torch.randn(n, EQ_POINTS, generator=rng, device=rng.device),
+            eq_db=config.eq_db * _points(n, rng),
         )
 
     def clip(rows: Tensor) -> Tensor:
@@ -136,22 +138,21 @@ def band_shape(
 ) -> Tensor:
     """Random band edges (second and fourth order) and a smooth response, zero phase: (B, T).
 
-    `low_cut` and `high_cut` (B,) in Hz are the -3 dB points; `eq_db` (B, K) is the response at K
-    points evenly spaced in log frequency from 50 Hz to half the sample rate.
+    `low_cut` and `high_cut` (B,) in Hz are the -3 dB points; `eq_db` is as for `equalise`.
     """
-    length = signal.shape[1]
-    size = _fast_length(length)
-    frequency = torch.fft.rfftfreq(size, 1 / sample_rate, device=signal.device).clamp(min=1.0)
+    frequency = _frequencies(signal, sample_rate)
     high_pass = (1 + (low_cut[:, None] / frequency) ** 4).rsqrt()
     low_pass = (1 + (frequency / high_cut[:, None]) ** 8).rsqrt()
-    top = math.log(sample_rate / 2 / 50.0)
-    place = ((frequency / 50.0).log() / top).clamp(0, 1) * (eq_db.shape[1] - 1)  # (F,)
-    below = place.floor().long().clamp(max=eq_db.shape[1] - 2)
-    fraction = place - below
-    eq = eq_db[:, below] * (1 - fraction) + eq_db[:, below + 1] * fraction  # (B, F) dB
-    gain = high_pass * low_pass * 10 ** (eq / 20)
-    result: Tensor = torch.fft.irfft(torch.fft.rfft(signal, size) * gain, size)[:, :length]
-    return result
+    return _filtered(signal, high_pass * low_pass * _smooth_gain(frequency, eq_db))
+
+
+def equalise(signal: Tensor, sample_rate: int, eq_db: Tensor) -> Tensor:
+    """A smooth response, zero phase: (B, T).
+
+    `eq_db` (B, K) is the response at K points evenly spaced in log frequency from 50 Hz to half
+    the sample rate.
+    """
+    return _filtered(signal, _smooth_gain(_frequencies(signal, sample_rate), eq_db))
 
 
 def overdrive(signal: Tensor, drive_db: Tensor, *, hard: Tensor) -> Tensor:
@@ -237,6 +238,34 @@ def _blend_noise(recorded: Tensor, sample_rate: int, rng: Generator) -> Tensor:
 def _unit(x: Tensor) -> Tensor:
     """Scale rows to unit RMS; silence stays silence."""
     return x / x.square().mean(dim=1, keepdim=True).sqrt().clamp(min=TINY)
+
+
+def _frequencies(signal: Tensor, sample_rate: int) -> Tensor:
+    """Of the spectrum that `_filtered` multiplies, in Hz: (F,)."""
+    size = _fast_length(signal.shape[1])
+    frequency: Tensor = torch.fft.rfftfreq(size, 1 / sample_rate, device=signal.device)
+    return frequency.clamp(min=1.0)
+
+
+def _filtered(signal: Tensor, gain: Tensor) -> Tensor:
+    length = signal.shape[1]
+    size = _fast_length(length)
+    result: Tensor = torch.fft.irfft(torch.fft.rfft(signal, size) * gain, size)[:, :length]
+    return result
+
+
+def _smooth_gain(frequency: Tensor, eq_db: Tensor) -> Tensor:
+    top = (frequency[-1] / 50.0).log()
+    place = ((frequency / 50.0).log() / top).clamp(0, 1) * (eq_db.shape[1] - 1)  # (F,)
+    below = place.floor().long().clamp(max=eq_db.shape[1] - 2)
+    fraction = place - below
+    eq = eq_db[:, below] * (1 - fraction) + eq_db[:, below + 1] * fraction  # (B, F) dB
+    gain: Tensor = 10 ** (eq / 20)
+    return gain
+
+
+def _points(n: int, rng: Generator) -> Tensor:
+    return torch.randn(n, EQ_POINTS, generator=rng, device=rng.device)
 
 
 def _chance(n: int, probability: float, rng: Generator) -> Tensor:

@@ -137,7 +137,9 @@ def draw(
     scene = Scene(
         clean=_cuts(sources * positives, moved, length),
         noise=torch.from_numpy(_noises(material, tracks, n, length, config.music, rng)),
-        rooms=torch.from_numpy(rooms[rng.integers(len(rooms), size=n)]),
+        rooms=torch.from_numpy(
+            scale_rooms(rooms[rng.integers(len(rooms), size=n)], config.room_scale, rng)
+        ),
         devices=torch.from_numpy(devices[rng.integers(len(devices), size=n)]),
     )
     return Draw(_cuts(sources, starts, length), scene, torch.from_numpy(tracks))
@@ -185,6 +187,26 @@ def _noises(
         for _ in range(rng.integers(1, VOICES + 1) if babble else 1):
             noises[i] += chain(speech if babble else effects, length, rng)
     return noises
+
+
+def scale_rooms(rooms: Floats, span: tuple[float, float], rng: np.random.Generator) -> Floats:
+    """Rooms of the same shape and other sizes: impulse responses (n, L) -> (n, L).
+
+    In a room `scale` times as large every echo comes `scale` times as late, and it rings as much
+    longer.
+    """
+    if span == (1.0, 1.0):
+        return rooms
+    low, high = np.log(span)
+    scales = np.exp(rng.uniform(low, high, size=len(rooms)))
+    time = np.arange(rooms.shape[1])
+    scaled: Floats = np.stack(
+        [
+            np.interp(time / scale, time, room, right=0.0).astype(np.float32)
+            for room, scale in zip(rooms, scales, strict=True)
+        ]
+    )
+    return scaled
 
 
 def _cuts(sources: Sequence[Source], starts: Sequence[int], length: int) -> Tensor:
