@@ -8,15 +8,13 @@ core, so that a busy machine matters less.
 """
 
 import sys
-import time
 from pathlib import Path
 
 import click
-import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.world import PROJECT, queries
+from benchmarks.world import PROJECT, queries, top_1
 from fingerprint.config import Effort, SearchConfig
 from fingerprint.corpus import Corpus
 from fingerprint.library.library import Library
@@ -49,14 +47,8 @@ def main(library: Path, corpus: Path, count: int) -> None:
         in_doubt = usual.model_copy(update={"nodes": nodes})
         config = SearchConfig(at_first=first, in_doubt=in_doubt)
         with Library.open(library, model, config=config) as opened:
-            right: dict[str, list[bool]] = {name: [] for name in ASKED}
-            spent: dict[str, list[float]] = {name: [] for name in ASKED}
-            for name, clip, path, _ in asked:
-                begin = time.process_time()
-                matches = opened.identify(clip, top=1)
-                spent[name].append(time.process_time() - begin)
-                right[name].append(bool(matches) and matches[0].track.path == path)
-        cells = [f"{100 * np.mean(right[n]):.1f} | {1000 * np.mean(spent[n]):.0f}" for n in ASKED]
+            found = top_1(opened, asked)
+        cells = [f"{100 * right:.1f} | {1000 * spent:.0f}" for right, spent in found.values()]
         click.echo(f"| {first.windows} | {first.nodes:,} | {nodes:,} | {' | '.join(cells)} |")
 
 

@@ -1,5 +1,6 @@
 """What the benchmarks share: real embeddings, made-up tracks that resemble them, and queries."""
 
+import time
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -90,6 +91,19 @@ def queries(
         for i in range(count):
             query = make_query(material, condition, seed=3, number=i, sample_rate=sample_rate)
             yield condition.name, query.clip, query.truth.path, query.truth.offset
+
+
+def top_1(
+    library: Library, asked: Sequence[tuple[str, Clip, Path, float]]
+) -> dict[str, tuple[float, float]]:
+    """Of each condition: the share of queries whose first answer is right, and mean processor s."""
+    found: dict[str, list[tuple[bool, float]]] = {}
+    for name, clip, path, _ in asked:
+        begin = time.process_time()
+        matches = library.identify(clip, top=1)
+        spent = time.process_time() - begin
+        found.setdefault(name, []).append((bool(matches) and matches[0].track.path == path, spent))
+    return {name: tuple(np.mean(one, axis=0).tolist()) for name, one in found.items()}
 
 
 def private() -> float:

@@ -33,11 +33,14 @@ class Fingerprint:
     Row i of `vectors` (N, D) float32 describes the window that begins `start + i * hop` seconds
     into the recording. Rows have unit length, but for rows of zeros, which stand for silence and
     match nothing. `start` is negative for a query shorter than a window, which is padded.
+    `clearness` (N,) is above 0, and the greater the more of the window the embedder could make out;
+    None where it is not known, as of rows that have been stored.
     """
 
     vectors: Floats
     hop: float  # s
     start: float = 0.0  # s
+    clearness: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)

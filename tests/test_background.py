@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from fingerprint.search.alignment import POWER
 from fingerprint.search.background import PASSAGE, PASSAGES, Level, level, sample
 from fingerprint.types import Fingerprint, Floats, Rows
 
@@ -17,6 +18,19 @@ def test_the_level_is_that_of_every_place_by_definition() -> None:
         np.mean([background[place + i] @ windows[i] for i in range(5)]) for place in range(56)
     ]
     found = level(background, Fingerprint(query, 0.064), hop=0.256)
+    assert found.mean == pytest.approx(np.mean(scores), abs=1e-6)
+    assert found.spread == pytest.approx(np.std(scores), abs=1e-6)
+
+
+def test_clear_windows_count_for_more_by_a_power_of_their_clearness() -> None:
+    background, query = unit(60, 0), unit(5, 1)
+    clearness = np.array([1, 4, 2, 0.5, 3], np.float32)
+    weights = clearness**POWER / np.sum(clearness**POWER)
+    scores = [
+        sum(weights[i] * (background[place + i] @ query[i]) for i in range(5))
+        for place in range(56)
+    ]
+    found = level(background, Fingerprint(query, 0.256, clearness=clearness), hop=0.256)
     assert found.mean == pytest.approx(np.mean(scores), abs=1e-6)
     assert found.spread == pytest.approx(np.std(scores), abs=1e-6)
 

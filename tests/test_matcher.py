@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fingerprint.config import Range
+from fingerprint.search.alignment import POWER
 from fingerprint.search.matcher import rank
 from fingerprint.types import Candidate, Fingerprint, Floats, Hits, Ints, Rows
 
@@ -390,6 +392,29 @@ def test_the_score_is_the_mean_cosine_with_the_rows_it_covers(world: World) -> N
     assert best.track == number
     assert best.offset == pytest.approx(40 * HOP, abs=QUERY_HOP / 2)
     assert best.score == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_clearer_a_window_the_more_it_counts(world: World) -> None:
+    # By definition again; then two thirds of the query are of another track, but hardly heard.
+    rng = np.random.default_rng(12)
+    query = with_noise(cut(world.tracks[2], 40 * HOP, 32 * HOP), rng, 1.0)
+    clearness = rng.uniform(1, 5, len(query.vectors)).astype(np.float32)
+    best = world.ask(replace(query, clearness=clearness), rates=STILL)[0]
+    first = world.rows.starts[2] + 40
+    stored = world.stored[first : first + 33].astype(np.float32)
+    cosines, weights = np.sum(stored * query.vectors[::4], axis=1), clearness[::4] ** POWER
+    assert best.score == pytest.approx(np.sum(cosines * weights) / weights.sum(), abs=1e-5)
+
+    other = cut(world.tracks[4], 20 * HOP, 32 * HOP).vectors
+    masked = query.vectors.copy()
+    masked[:86] = other[:86]
+    clearness = np.where(np.arange(len(masked)) < 86, 1, 4).astype(np.float32)
+    both = replace(query, vectors=masked)
+    assert world.ask(both, rates=STILL)[0].track == 4
+    assert world.ask(replace(both, clearness=clearness), rates=STILL)[0].track == 2
+    assert world.ask(replace(both, clearness=7 * clearness), rates=STILL) == world.ask(
+        replace(both, clearness=clearness), rates=STILL
+    )
 
 
 def test_ten_seconds_are_matched_in_milliseconds() -> None:

@@ -123,6 +123,15 @@ def test_a_query_s_rows_are_the_model_s(
     assert lowest_cosine(exported.query(query), rows) > 0.9999
 
 
+def test_lengths_are_the_model_s(model: Fingerprinter, exported: Runtime, music: Floats) -> None:
+    query = model.embed_query(Clip(music[: 6 * RATE], RATE))
+    choice = {"first": 0, "rows": len(query.vectors), "step": exported.frames("query_row")}
+    feed = {"waveform": music[None, : 6 * RATE]} | {n: np.array(v) for n, v in choice.items()}
+    vectors, lengths = exported.session.run(["embeddings", "lengths"], feed)
+    np.testing.assert_allclose(lengths[0], query.clearness, rtol=1e-3)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=2), 1, atol=1e-5)
+
+
 def test_a_stretch_with_its_surroundings_gives_the_rows_of_the_whole(
     model: Fingerprinter, exported: Runtime, music: Floats
 ) -> None:
@@ -189,7 +198,7 @@ def test_the_metadata_say_all_that_a_program_needs(
 ) -> None:
     about = exported.about
     assert about == metadata(network) | {"source": ""}
-    assert about["format"] == "1"
+    assert about["format"] == "2"
     assert (about["model_id"], about["card"]) == (model.id, model.card)
     assert ModelConfig.model_validate_json(about["config"]) == model.config
     assert Calibration.model_validate_json(about["calibration"]) == model.calibration

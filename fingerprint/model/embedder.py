@@ -70,9 +70,17 @@ class ConvEmbedder(nn.Module):
         self.stride, self.window_frames = stride_and_window(config)
 
     def forward(self, spectrogram: Tensor) -> Tensor:
+        return F.normalize(self.unscaled(spectrogram), dim=2)
+
+    def unscaled(self, spectrogram: Tensor) -> Tensor:
+        """The vectors before they are scaled to unit length: (B, N, dim).
+
+        Nothing in training asks for a length. It comes out greater where the features of the music
+        add up, and smaller where noise leaves few of them.
+        """
         x = self.stages(self.stem(spectrogram.unsqueeze(1)))  # (B, C, bands', N + head_frames - 1)
-        x = self.head(x.flatten(1, 2))  # (B, dim, N)
-        return F.normalize(x.float(), dim=1).transpose(1, 2)  # (B, N, dim)
+        vectors: Tensor = self.head(x.flatten(1, 2))  # (B, dim, N)
+        return vectors.float().transpose(1, 2)
 
 
 def create_embedder(config: ModelConfig, seed: int) -> ConvEmbedder:

@@ -129,9 +129,10 @@ class Fingerprinter:
         Raises:
             ValueError: a block has another sample rate than the model.
         """
-        rows = [self._stretch_rows(stretch) for stretch in self._stretches(blocks)]
-        vectors = np.concatenate(rows) if rows else np.zeros((0, self.dim), np.float32)
-        return Fingerprint(vectors, self.hop)
+        parts = [self._stretch_rows(stretch) for stretch in self._stretches(blocks)]
+        none = np.zeros((0, self.dim), np.float32), np.zeros(0, np.float32)
+        vectors, clearness = map(np.concatenate, zip(*parts or [none], strict=True))
+        return Fingerprint(vectors, self.hop, clearness=clearness)
 
     def embed_query(self, clip: Clip) -> Fingerprint:
         """Dense rows of a snippet.
@@ -149,8 +150,9 @@ class Fingerprinter:
         missing = max(0, where.window + where.stride - 1 - frames)
         first, step = -(missing // 2), where.stride // QUERY_SHIFTS
         count = (frames + missing - where.window) // step + 1
-        vectors = self._rows(samples, first, step, count)
-        return Fingerprint(vectors, self.query_hop, first * where.hop / self.sample_rate)
+        vectors, clearness = self._rows(samples, first, step, count)
+        start = first * where.hop / self.sample_rate
+        return Fingerprint(vectors, self.query_hop, start, clearness)
 
     @property
     def _window(self) -> int:
@@ -182,18 +184,21 @@ class Fingerprinter:
         elif done == 0 and len(buffer):
             yield _Stretch(buffer, 0, 1)
 
-    def _stretch_rows(self, stretch: "_Stretch") -> Floats:
+    def _stretch_rows(self, stretch: "_Stretch") -> tuple[Floats, Floats]:
         samples = _at_least(stretch.samples, self.geometry.samples(1))
         step = self.geometry.stride
         return self._rows(samples, stretch.first * step, step, stretch.rows)
 
-    def _rows(self, samples: Floats, first: int, step: int, count: int) -> Floats:
-        """Rows (count, dim) from frame `first` on, `step` frames apart; zeros for silence."""
-        rows = self.network.rows(samples, first=first, count=count, step=step)
+    def _rows(self, samples: Floats, first: int, step: int, count: int) -> tuple[Floats, Floats]:
+        """Rows (count, dim) from frame `first` on, `step` frames apart, zeros for silence.
+
+        And how clear they are, (count,).
+        """
+        rows, lengths = self.network.rows(samples, first=first, count=count, step=step)
         vectors = np.array(rows, order="C")
         hop = self.geometry.hop
         vectors[_silent(samples, first * hop, step * hop, self._window, count)] = 0
-        return vectors
+        return vectors, lengths
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -44,11 +44,12 @@ class Network(Protocol):
         """How many rows of a long recording to ask for at a time; bounds memory."""
         ...
 
-    def rows(self, samples: Floats, *, first: int, count: int, step: int) -> Floats:
-        """Embeddings (count, dim) of windows of a waveform (T,), which is a frame long at least.
+    def rows(self, samples: Floats, *, first: int, count: int, step: int) -> tuple[Floats, Floats]:
+        """Embeddings of windows of a waveform (T,), which is a frame long at least.
 
-        The first window begins `first` frames into the waveform's spectrogram, the others `step`
-        frames apart, a divisor of the stride. Frames before and after the waveform are zero.
+        Unit vectors (count, dim), and their lengths (count,) before they were made that. The first
+        window begins `first` frames into the waveform's spectrogram, the others `step` frames
+        apart, a divisor of the stride. Frames before and after the waveform are zero.
         """
         ...
 

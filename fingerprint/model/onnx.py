@@ -9,6 +9,7 @@ each has a default, so that the waveform alone gives the rows of a library:
     rows       int64, default 0: how many rows; 0 is all that fit, and at least one
     step       int64, default the stride: frames from a row to the next, a divisor of the stride
     embeddings (B, rows, dim) float32, unit vectors
+    lengths    (B, rows) float32, theirs before they were made unit vectors
 
 That is all that `Fingerprinter` asks of torch. A stretch of a recording with its surroundings takes
 `first` and `rows`; a query takes the query's `step`, and a negative `first` where it is padded. All
@@ -170,8 +171,12 @@ def _trace(network: TorchNetwork, *, eight_bit: bool) -> bytes:
             example,
             content,  # type: ignore[arg-type]  # This exporter takes a file.
             input_names=["waveform", "first", "rows", "step"],
-            output_names=["embeddings"],
-            dynamic_axes={"waveform": {0: "B", 1: "T"}, "embeddings": {0: "B", 1: "N"}},
+            output_names=["embeddings", "lengths"],
+            dynamic_axes={
+                "waveform": {0: "B", 1: "T"},
+                "embeddings": {0: "B", 1: "N"},
+                "lengths": {0: "B", 1: "N"},
+            },
             opset_version=OPSET,
             training=torch.onnx.TrainingMode.PRESERVE,
             do_constant_folding=False,

@@ -78,7 +78,7 @@ def in_eight_bits(proto: "ModelProto", choice: Mapping[str, int], sample_rate: i
 
 def _convolutions(proto: "ModelProto") -> list[str]:
     nodes = proto.graph.node
-    return [n.name for n in nodes if n.op_type == "Conv" and n.name.startswith("/embedder/")]
+    return [n.name for n in nodes if n.op_type == "Conv" and not n.name.startswith("/frontend/")]
 
 
 class _Music:

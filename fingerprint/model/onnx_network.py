@@ -14,7 +14,7 @@ from fingerprint.model.network import About
 from fingerprint.search.confidence import Calibration
 from fingerprint.types import Floats
 
-FORMAT = 1
+FORMAT = 2  # 1 had no lengths
 QUIET = 3  # log severity: errors only; it warns of inputs that have a default
 
 
@@ -59,12 +59,12 @@ class OnnxNetwork:
         except ModelError as error:
             raise ModelError(f"cannot use the model {path}: {error}") from error
 
-    def rows(self, samples: Floats, *, first: int, count: int, step: int) -> Floats:
+    def rows(self, samples: Floats, *, first: int, count: int, step: int) -> tuple[Floats, Floats]:
         numbers = {"first": first, "rows": count, "step": step}
         feed: dict[str, Any] = {name: np.array(number) for name, number in numbers.items()}
         feed["waveform"] = np.asarray(samples, np.float32)[None]
-        embeddings: Floats = self._session.run(None, feed)[0][0]
-        return embeddings
+        embeddings, lengths = self._session.run(["embeddings", "lengths"], feed)
+        return embeddings[0], lengths[0]
 
     def save(self, path: Path) -> None:
         write_whole(self._content, path)

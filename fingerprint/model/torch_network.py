@@ -16,14 +16,16 @@ from fingerprint.model.network import About
 from fingerprint.search.confidence import Calibration
 from fingerprint.types import Floats
 
+TINY = 1e-12
 BLOCK_ROWS = {"cpu": 240, "cuda": 4_096}  # about a minute, and 17 minutes in half a gigabyte
 
 
 class Rows(nn.Module):
-    """Waveforms to the embeddings of chosen windows: (B, T), first, rows, step -> (B, rows, dim).
+    """Waveforms to the embeddings of chosen windows.
 
-    This is the graph of the ONNX file too, so the three numbers are tensors. `rows` of 0 or less
-    are all that fit, and at least one.
+    (B, T), first, rows, step -> unit vectors (B, rows, dim), and their lengths (B, rows) before
+    they were made that. This is the graph of the ONNX file too, so the three numbers are tensors.
+    `rows` of 0 or less are all that fit, and at least one.
     """
 
     def __init__(self, frontend: Frontend, embedder: ConvEmbedder) -> None:
@@ -31,7 +33,9 @@ class Rows(nn.Module):
         self.frontend = frontend
         self.embedder = embedder
 
-    def forward(self, waveform: Tensor, first: Tensor, rows: Tensor, step: Tensor) -> Tensor:
+    def forward(
+        self, waveform: Tensor, first: Tensor, rows: Tensor, step: Tensor
+    ) -> tuple[Tensor, Tensor]:
         stride, window = self.embedder.stride, self.embedder.window_frames
         device = waveform.device
         spectrogram = self.frontend(waveform)  # (B, bands, F)
@@ -46,10 +50,11 @@ class Rows(nn.Module):
         around = F.pad(spectrogram, (1, 1))  # a frame of zeros stands for all that do not exist
         shifted = around[:, :, (wanted + 1).clamp(min=0).clamp(max=frames + 1)]  # (B, bands, S, L)
         shifted = shifted.transpose(1, 2)
-        x = self.embedder(shifted.reshape(batch * shifts.shape[0], bands, -1))  # (B * S, runs, dim)
+        x = self.embedder.unscaled(shifted.reshape(batch * shifts.shape[0], bands, -1))
         x = x.reshape(batch, shifts.shape[0], -1, x.shape[2]).transpose(1, 2).flatten(1, 2)
-        embeddings: Tensor = x[:, :rows]
-        return embeddings
+        x = x[:, :rows]
+        lengths = x.norm(dim=2).clamp(min=TINY)
+        return x / lengths.unsqueeze(2), lengths
 
 
 class TorchNetwork:
@@ -90,11 +95,11 @@ class TorchNetwork:
         return BLOCK_ROWS["cuda" if self.device.startswith("cuda") else "cpu"]
 
     @torch.inference_mode()
-    def rows(self, samples: Floats, *, first: int, count: int, step: int) -> Floats:
+    def rows(self, samples: Floats, *, first: int, count: int, step: int) -> tuple[Floats, Floats]:
         waveform = self._placed(samples)
         where = (torch.tensor(number, device=self.device) for number in (first, count, step))
-        embeddings: Floats = self._rows(waveform, *where)[0].cpu().numpy()
-        return embeddings
+        embeddings, lengths = self._rows(waveform, *where)
+        return embeddings[0].cpu().numpy(), lengths[0].cpu().numpy()
 
     def save(self, path: Path) -> None:
         write_checkpoint(self.checkpoint, path)

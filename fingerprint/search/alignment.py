@@ -1,8 +1,9 @@
 """The query laid along a stretch of a track, and how well each way of laying it fits. Pure NumPy.
 
 Query time t plays track time `offset + rate * t`: a line. A line's score is the mean cosine of the
-library rows under the query with the query there. Query windows are denser than library rows
-(`query.hop` divides `hop`), so some window is at most half a query hop away from each row's place.
+library rows under the query with the query there, weighted by how clear the query is there: what
+noise has covered says little. Query windows are denser than library rows (`query.hop` divides
+`hop`), so some window is at most half a query hop away from each row's place.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ from fingerprint.types import Candidate, Fingerprint, Floats, Ints, Rows
 
 Doubles = NDArray[np.float64]
 
+POWER = 4.0  # of its clearness, what a window counts for; see benchmarks/weighing.py
+TINY = 1e-12
 BLOCK = 100_000  # cosines that are looked at at a time: more do not fit a processor's cache
 
 
@@ -25,14 +28,14 @@ class Places:
 
     Around `guesses`, one a stretch. `times` (C, R) are those of the library's rows, whose grid runs
     on past the track's ends, and `similarity` (C, R, N + 1) their cosines with the query's windows:
-    0 past the ends of the track, and in the last column, which stands for "no window here". `heard`
-    (N + 1,): not silent.
+    0 past the ends of the track, and in the last column, which stands for "no window here".
+    `weight` (N + 1,) is what the windows count for: 0 if they are silent.
     """
 
     guesses: tuple[Candidate, ...]
     times: Doubles  # s into the track
     similarity: Floats
-    heard: NDArray[np.bool_]
+    weight: Floats
 
     def some(self, which: Sequence[int]) -> Self:
         """Some of the stretches, by number, perhaps more than once."""
@@ -71,14 +74,23 @@ def places_of(
     stored[missing:] = vectors(needed[missing:])  # One read for all places.
     windows = np.zeros((stored.shape[1], count + 1), np.float32)
     windows[:, :count] = query.vectors.T
-    heard = (windows != 0).any(axis=0)
+    weight = np.append(weights_of(query), np.float32(0))
     similarity = (stored @ windows)[which.reshape(number.shape)]
     times = (position * hop).astype(np.float64)
-    return Places(tuple(guesses), times, similarity, heard)
+    return Places(tuple(guesses), times, similarity, weight)
+
+
+def weights_of(query: Fingerprint) -> Floats:
+    """What each window of a query counts for, (N,): a power of its clearness, 0 if silent."""
+    weights = np.ones(len(query.vectors), np.float32)
+    if query.clearness is not None:
+        weights = (query.clearness / max(float(query.clearness.max(initial=0)), TINY)) ** POWER
+    weights[~query.vectors.any(axis=1)] = 0
+    return weights
 
 
 def coarse_scores(places: Places, query: Fingerprint, offsets: Doubles, rates: Doubles) -> Doubles:
-    """Mean cosine along each line, (C, A) offsets and rates, with the windows nearest to it.
+    """Weighted mean cosine along each line, with the windows nearest to it: (C, A).
 
     A row past the track's ends counts as a cosine of 0, so that a query that overruns the track
     scores less; one where the query is silent does not count. 0 where the query covers no row.
@@ -111,7 +123,7 @@ def fine_scores(places: Places, query: Fingerprint, offsets: Doubles, rates: Dou
 def rows_covered(places: Places, query: Fingerprint, offsets: Doubles, rates: Doubles) -> Ints:
     """How many rows the scores of lines, (C,) offsets and rates, are means of: (C,)."""
     position = _position(places, query, offsets[:, None], rates[:, None])
-    covered: Ints = places.heard[_column(places, position)[:, 0]].sum(axis=1)
+    covered: Ints = (places.weight[_column(places, position)[:, 0]] > 0).sum(axis=1)
     return covered
 
 
@@ -158,7 +170,9 @@ def _cosines(places: Places, column: Ints) -> Floats:
 
 
 def _mean(places: Places, column: Ints, cosines: NDArray[np.floating]) -> Doubles:
-    counted = np.maximum(places.heard[column].sum(axis=-1), 1)
+    weight = places.weight.take(column)
+    total = (cosines * weight).sum(axis=-1, dtype=np.float64)
+    counted = np.maximum(weight.sum(axis=-1, dtype=np.float64), TINY)
     # Stored vectors are rounded, and then their cosines can be a little over 1.
-    means: Doubles = np.minimum(cosines.sum(axis=-1, dtype=np.float64) / counted, 1.0)
+    means: Doubles = np.minimum(total / counted, 1.0)
     return means

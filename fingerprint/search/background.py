@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fingerprint.search.alignment import weights_of
 from fingerprint.types import Fingerprint, Floats, Ints, Rows
 
 PASSAGE = 64  # rows that stay together, about 16 s
@@ -47,18 +48,21 @@ def sample(rows: Rows, vectors: Callable[[Ints], Floats]) -> Floats:
 def level(background: Floats, query: Fingerprint, *, hop: float) -> Level:
     """Of a query against passages (R, D) of which a row is `hop` seconds long.
 
-    The score at a place is that of the matcher at rate 1: the mean cosine of the query's windows,
-    `hop` apart, with consecutive rows. Where the query is longer than half the background, only
-    its first windows count.
+    The score at a place is that of the matcher at rate 1: the weighted mean cosine of the query's
+    windows, `hop` apart, with consecutive rows. Where the query is longer than half the background,
+    only its first windows count.
     """
-    windows = query.vectors[:: max(1, round(hop / query.hop))]
-    windows = windows[windows.any(axis=1)][: max(1, len(background) // 2)]
+    step = max(1, round(hop / query.hop))
+    weights = weights_of(query)[::step]
+    (heard,) = np.nonzero(weights)
+    heard = heard[: max(1, len(background) // 2)]
+    windows, weights = query.vectors[::step][heard], weights[heard]
     if not len(windows) or not len(background):
         return Level(0.0, 0.0)
     cosines = background @ windows.T  # (R, M)
     places = len(background) - len(windows) + 1
     total = np.zeros(places)
     for i in range(len(windows)):
-        total += cosines[i : i + places, i]
-    scores = total / len(windows)
+        total += weights[i] * cosines[i : i + places, i]
+    scores = total / weights.sum()
     return Level(float(scores.mean()), float(scores.std()))
