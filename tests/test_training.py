@@ -282,7 +282,6 @@ import torch
 from fingerprint.config import MiningConfig
 from fingerprint.training.distributed import gather, world
 from fingerprint.training.mining import triplet_loss
-from fingerprint.training.pairs import scale_rooms
 
 torch.set_num_threads(1)
 with world(torch.device("cpu")) as here:
