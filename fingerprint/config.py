@@ -98,13 +98,12 @@ class SearchConfig(Record):
     """Query windows to ranked candidates. Lives with the library's code, not with the model."""
 
     at_first: Effort = Effort(windows=8, nodes=30_000, candidates=20)
-    in_doubt: Effort = Effort(windows=32, nodes=600_000, candidates=50)
+    in_doubt: Effort = Effort(windows=32, nodes=600_000, candidates=150)
     at_other_speeds: Effort = Effort(windows=32, nodes=100_000, candidates=50)
     neighbours: PositiveInt = 20  # per query window looked up
     rates: Range = (0.8, 1.2)  # playback speeds tried when the best candidates are refined
     semitones: tuple[float, ...] = (-2.0, -1.0, 1.0, 2.0)  # changes of speed undone when in doubt
     handicap: Probability = 0.05  # of the score of what is found by undoing a change of speed
-    sure: Probability = 0.99  # confidence from which the query is heard as it is, and no other way
     min_confidence: Probability = 0.98  # below it the answer is "not in the library"
 
 

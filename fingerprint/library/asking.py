@@ -106,8 +106,8 @@ def shortened(clip: Clip) -> tuple[Clip, float]:
 def ask(question: Question, *, top: int, speeds: Speeds = "in doubt") -> list[Answer]:
     """The at most `top` likeliest tracks, best first; none where there is nothing to recognise.
 
-    Where the first answer is not sure more of the index is inspected, and the query is heard at
-    other speeds too, if `speeds` says so.
+    Where the first look finds nothing that would be answered by default, more of the index is
+    inspected, and the query is heard at other speeds too, if `speeds` says so.
     """
     clip, model, config = question.clip, question.model, question.config
     if nothing_in(clip) is not None:
@@ -117,7 +117,7 @@ def ask(question: Question, *, top: int, speeds: Speeds = "in doubt") -> list[An
         return []
     given = circumstances(question, query)
     answers = weighed(question, candidates_at(question, query, 1.0, top, config.at_first), given)
-    if answers and _confidence(answers[0], model) >= config.sure:
+    if answers and _confidence(answers[0], model) >= config.min_confidence:
         return answers
     played = [(1.0, query)]
     if speeds == "in doubt":
