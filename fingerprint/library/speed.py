@@ -5,19 +5,20 @@ change of speed has moved pitch and tempo alike, the embeddings fit best when bo
 that best speed is sharp.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
 
 from fingerprint.audio.speed import at_speed
 from fingerprint.library.asking import Heard, Question, candidate_of, line_of, plain_rates
+from fingerprint.search.alignment import weights_of
 from fingerprint.search.matcher import evidence_for, fit, vertex
-from fingerprint.types import Candidate, Clip, Floats
+from fingerprint.types import Candidate, Clip
 
 LONGEST_PROBE = 10.0  # s of the query by which its speed is measured
 STEP = 0.015  # share of the speed between two that are compared
-STEPS = 4  # at most from the first guess to the best speed
+STEPS = 8  # at most from the first guess to the best speed
 PERFECT = 0.99  # score; what is played 1 % faster or slower never scores as much
 HOPELESS = 0.1  # of the score; where playing at the guessed speed costs more, speed is not it
 
@@ -34,12 +35,12 @@ def at_its_speed(question: Question, heard: Heard) -> Candidate:
     place = candidate.offset + candidate.rate * clip.duration / 2
 
     def score(speed: float) -> float:
-        cosines = _cosines(question, part, speed, place, candidate.track)
-        return float(cosines.mean()) if len(cosines) else 0.0
+        return _score(question, part, speed, place, candidate.track)
 
     measured = heard.speed == candidate.rate == 1 and clip.duration <= LONGEST_PROBE
     known = {1.0: candidate.score} if measured else {}
-    speed, scores = _peak(score, heard.speed, known, least=candidate.score - HOPELESS)
+    guesses = dict.fromkeys((heard.speed, candidate.rate))
+    speed, scores = _peak(score, guesses, known, least=candidate.score - HOPELESS)
     rows = (part.duration - model.window) / question.library.hop
     if heard.speed == 1 and not evidence_for(max(scores.values()), scores[1.0], rows):
         return candidate
@@ -63,11 +64,15 @@ def _central(clip: Clip) -> Clip:
 
 
 def _peak(
-    score: Callable[[float], float], start: float, known: dict[float, float], *, least: float
+    score: Callable[[float], float],
+    guesses: Iterable[float],
+    known: dict[float, float],
+    *,
+    least: float,
 ) -> tuple[float, dict[float, float]]:
-    """The speed near `start` where the score peaks, and every score on the way there.
+    """The speed near the best of the guesses where the score peaks, and every score on the way.
 
-    `start` itself if its score is less than `least`. Scores that are `known` are not asked for.
+    The first guess if no guess scores `least`. Scores that are `known` are not asked for.
     """
     scores = dict(known)
 
@@ -76,9 +81,10 @@ def _peak(
             scores[speed] = score(speed)
         return scores[speed]
 
-    if at(start) < least:
-        return start, scores
-    speed = start
+    first, *others = guesses
+    speed = max([first, *others], key=at)
+    if at(speed) < least:
+        return first, scores
     for _ in range(STEPS):
         near = [speed - STEP, speed, speed + STEP]
         values = np.array([at(one) for one in near])
@@ -89,11 +95,11 @@ def _peak(
     return speed, scores
 
 
-def _cosines(question: Question, part: Clip, speed: float, place: float, track: int) -> Floats:
-    """Cosines (R,) of the query at 1 / `speed` with the track's rows under it.
+def _score(question: Question, part: Clip, speed: float, place: float, track: int) -> float:
+    """Mean cosine of the query at 1 / `speed` with the track's rows under it.
 
-    The middle of the query's `part` lies on `place` (s into the track). It is cut so that its
-    windows begin where the track's do. Silent windows are left out.
+    Windows weigh by how clear they are. The middle of the query's `part` lies on `place` (s into the track). It is cut so that its
+    windows begin where the track's do. 0 where nothing is left.
     """
     model, library = question.model, question.library
     slowed = at_speed(part, 1 / speed)
@@ -101,13 +107,14 @@ def _cosines(question: Question, part: Clip, speed: float, place: float, track: 
     number = int(np.ceil(begin / library.hop))  # the first whole row
     rest = slowed.samples[round((number * library.hop - begin) * slowed.sample_rate) :]
     if len(rest) < model.window * slowed.sample_rate:
-        return np.empty(0, np.float32)
+        return 0.0
     step = round(library.hop / model.hop)
-    vectors = model.embed(Clip(rest, slowed.sample_rate)).vectors[::step]
+    heard = model.embed(Clip(rest, slowed.sample_rate))
+    vectors, weights = heard.vectors[::step], weights_of(heard)[::step]
     start, end = library.rows.starts[track : track + 2]
     wanted = start + number + np.arange(len(vectors))
     inside = (wanted >= start) & (wanted < end)
     stored = np.zeros_like(vectors)
     stored[inside] = library.vectors(wanted[inside])
-    cosines: Floats = np.sum(vectors * stored, axis=1)[vectors.any(axis=1)]
-    return cosines
+    cosines = np.sum(vectors * stored, axis=1)
+    return float(cosines @ weights / weights.sum()) if weights.any() else 0.0
