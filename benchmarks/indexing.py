@@ -32,15 +32,14 @@ DECODING = "decode and resample"
 DECODE = """
 import sys
 from pathlib import Path
-from fingerprint.library.decoding import Decoded, decode_all, stream
+from fingerprint.library.decoding import Decoded, Part, decode_all
 def main():
     rate, jobs = map(int, sys.argv[1:])
     files = [Path(line) for line in sys.stdin.read().splitlines()]
     seconds = 0
-    for path, one in decode_all(files, rate, jobs=jobs):
-        if isinstance(one, Decoded):
-            blocks = [one.clip] if one.clip else stream(path, rate, apart=True)
-            seconds += sum(block.duration for block in blocks)
+    for _, one in decode_all(files, rate, jobs=jobs):
+        if isinstance(one, Decoded | Part):
+            seconds += one.clip.duration
     print(seconds)
 if __name__ == "__main__":
     main()

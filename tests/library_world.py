@@ -49,8 +49,8 @@ class Toy:
         time.sleep(self.delay)
         return Fingerprint(self._vectors(clip.samples, STRIDE), self.hop)
 
-    def embed_blocks(self, blocks: Iterable[Clip]) -> Fingerprint:
-        return self.embed(Clip(np.concatenate([block.samples for block in blocks]), RATE))
+    def begin(self) -> "ToyEmbedding":
+        return ToyEmbedding(self)
 
     def embed_query(self, clip: Clip) -> Fingerprint:
         return Fingerprint(self._vectors(clip.samples, 1), self.query_hop)
@@ -70,6 +70,20 @@ class Toy:
         vectors = flat @ projection
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
         return np.where(length > 1e-6, vectors / np.maximum(length, 1e-6), 0).astype(np.float32)
+
+
+class ToyEmbedding:
+    """Keeps the blocks until the end."""
+
+    def __init__(self, model: Toy) -> None:
+        self._model = model
+        self._blocks: list[Floats] = []
+
+    def take(self, block: Clip) -> None:
+        self._blocks.append(block.samples)
+
+    def end(self) -> Fingerprint:
+        return self._model.embed(Clip(np.concatenate(self._blocks), RATE))
 
 
 def song(seed: int, seconds: float = 20.0) -> Floats:

@@ -179,7 +179,7 @@ def test_no_tag_or_name_reaches_the_terminal_raw(tmp_path: Path) -> None:
     entry_ = Toy()
     with Library.create_or_open(folder, entry_) as library, library.writing() as writer:
         for number, title in enumerate([EVIL, ""]):
-            vectors = entry_.embed_blocks([_clip(number)]).vectors
+            vectors = entry_.embed(_clip(number)).vectors
             track = Track(Path(f"/music/{number}{EVIL}"), 20.0, Tags(title, EVIL, EVIL))
             writer.add([Entry(track, Stamp(1, 1), vectors)])
     for command in (["list"], ["stats"], ["duplicates"], ["remove", "--missing", "--dry-run"]):

@@ -7,7 +7,7 @@ and a process killed in the middle of an answer leaves nobody waiting for the re
 
 import signal
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -25,26 +25,40 @@ from fingerprint.types import Clip, Tags
 
 STARTS = 3  # of a process that dies before it is ready; then something is wrong with all of them
 LONGEST = 20 * 60.0  # s that are decoded at once: 38 MB at 8 kHz
-PATIENCE = 300.0  # s a process may take for so much; a healthy one takes a few
+PATIENCE = 300.0  # s a process may take for so much, or a part; a healthy one takes a few
 MEMORY = 4 << 30  # bytes a process may map, its libraries included
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
-    """A recording; `clip` is None if it is over `LONGEST` and must be streamed, see `stream`."""
+    """A whole recording."""
 
     tags: Tags
-    clip: Clip | None
+    clip: Clip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """The next block of a recording that lasts more than `LONGEST`."""
+
+    clip: Clip
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """There are no more parts."""
+
+    tags: Tags
 
 
 @dataclass(frozen=True, slots=True)
 class Undecodable:
-    """A file that gives no recording, and why: a sentence that names it."""
+    """A file that gives no recording, nor any more parts of one: a sentence that names it."""
 
     reason: str
 
 
-Outcome = Decoded | Undecodable
+Outcome = Decoded | Part | Ended | Undecodable
 
 
 def decode_all(
@@ -52,14 +66,15 @@ def decode_all(
 ) -> Generator[tuple[Path, Outcome], None, None]:
     """Decode files in `jobs` processes, in the order in which they get done.
 
-    With 0 jobs they are decoded in this process, which a decoder that crashes takes along. At
-    most one recording a process waits, however slowly they are taken.
+    Each file gives one outcome, a long one its parts and an end; those of several long files come
+    interleaved. With 0 jobs they are decoded in this process, which a decoder that crashes takes
+    along. At most one outcome a process waits, however slowly they are taken.
 
     Raises:
         RuntimeError: the processes cannot start.
     """
     if not jobs:
-        yield from ((path, decode(path, sample_rate)) for path in paths)
+        yield from ((path, outcome) for path in paths for outcome in decode(path, sample_rate))
         return
     waiting = deque(paths)
     workers = [_Worker(sample_rate) for _ in range(min(jobs, len(waiting)))]
@@ -67,7 +82,7 @@ def decode_all(
         while waiting or any(worker.path is not None for worker in workers):
             for worker in _ready(workers, PATIENCE):
                 answer = worker.answer()
-                if waiting and worker.ready:
+                if waiting and worker.ready and worker.path is None:
                     worker.ask(waiting.popleft())
                 if answer:
                     yield answer
@@ -76,63 +91,34 @@ def decode_all(
             worker.stop()
 
 
-def decode(path: Path, sample_rate: int) -> Outcome:
+def decode(path: Path, sample_rate: int) -> Iterator[Outcome]:
     """What a process does for one file."""
-    blocks: list[Clip] = []
+    held: list[Clip] = []
     duration = 0.0
-    if announced_duration(path) > LONGEST:
-        return Decoded(read_tags(path), None)
+    long = announced_duration(path) > LONGEST
     try:
         for block in stream_clip(path, sample_rate):
-            blocks.append(block)
+            held.append(block)
             duration += block.duration
-            if duration > LONGEST:
-                return Decoded(read_tags(path), None)
+            if long := long or duration > LONGEST:
+                yield from map(Part, held)
+                held = []
+        yield Ended(read_tags(path)) if long else Decoded(read_tags(path), _joined(held))
     except AudioError as error:
-        return Undecodable(str(error))
+        yield Undecodable(str(error))
     except MemoryError:
-        return Undecodable(f"cannot read {display_name(path)}: not enough memory")
-    samples = np.concatenate([block.samples for block in blocks])
-    return Decoded(read_tags(path), Clip(samples, sample_rate))
+        yield Undecodable(f"cannot read {display_name(path)}: not enough memory")
 
 
-def stream(path: Path, sample_rate: int, *, apart: bool) -> Generator[Clip, None, None]:
-    """A long recording in blocks; with `apart` from a process of its own, made for it.
-
-    Raises:
-        AudioError: as `stream_clip`, or the process died, or took too long for a block.
-    """
-    if not apart:
-        yield from stream_clip(path, sample_rate)
-        return
-    context = get_context("spawn")
-    pipe, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_serve_blocks, args=(theirs, path, sample_rate), daemon=True)
-    process.start()
-    theirs.close()
-    name = display_name(path)
-    try:
-        while True:
-            if not pipe.poll(PATIENCE):
-                raise AudioError(f"cannot read {name}: {_LATE}")
-            block = pipe.recv()
-            if block is None:
-                return
-            if isinstance(block, Undecodable):
-                raise AudioError(block.reason)
-            yield block
-    except (EOFError, OSError) as error:
-        raise AudioError(f"cannot read {name}: the decoder crashed on it") from error
-    finally:
-        pipe.close()
-        process.kill()
-        process.join()
+def _joined(blocks: list[Clip]) -> Clip:
+    return Clip(np.concatenate([block.samples for block in blocks]), blocks[0].sample_rate)
 
 
 class _Worker:
     """A process that decodes one file at a time, and is replaced when it dies.
 
-    `path` is the file in its hands; it is `ready` for its first one once it has said so.
+    `path` is the file in its hands, of which it last spoke at `since`; it is `ready` for its first
+    one once it has said so.
     """
 
     pipe: Connection
@@ -140,7 +126,7 @@ class _Worker:
     def __init__(self, sample_rate: int) -> None:
         self._sample_rate = sample_rate
         self.path: Path | None = None
-        self.since = monotonic()  # when it was started, or asked
+        self.since = monotonic()  # or when it was started, or asked
         self._failed_starts = 0  # in a row
         self._start()
 
@@ -151,7 +137,7 @@ class _Worker:
             self.pipe.send(path)
 
     def answer(self) -> tuple[Path, Outcome] | None:
-        """What became of `path`; None if there was none, and it has only started or died."""
+        """What came of `path`; None if there was none, and it has only started or died."""
         path, self.path = self.path, None
         why = "the decoder crashed on it"
         try:
@@ -160,6 +146,8 @@ class _Worker:
                 raise EOFError
             outcome = self.pipe.recv()
             self.ready, self._failed_starts = True, 0
+            if isinstance(outcome, Part):
+                self.path, self.since = path, monotonic()
         except (EOFError, OSError) as error:
             self._failed_starts += not self.ready
             if self._failed_starts == STARTS:
@@ -217,21 +205,8 @@ def _serve(pipe: Connection, sample_rate: int) -> None:
     with suppress(EOFError, OSError):
         pipe.send(None)
         while True:
-            pipe.send(decode(pipe.recv(), sample_rate))
-
-
-def _serve_blocks(pipe: Connection, path: Path, sample_rate: int) -> None:
-    """The life of a process that decodes one long file."""
-    _restrain()
-    with suppress(OSError):
-        try:
-            for block in stream_clip(path, sample_rate):
-                pipe.send(block)
-        except AudioError as error:
-            pipe.send(Undecodable(str(error)))
-        except MemoryError:
-            pipe.send(Undecodable(f"cannot read {display_name(path)}: not enough memory"))
-        pipe.send(None)
+            for outcome in decode(pipe.recv(), sample_rate):
+                pipe.send(outcome)
 
 
 def _restrain() -> None:

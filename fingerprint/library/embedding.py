@@ -1,6 +1,6 @@
 """Files to embeddings: decoded in parallel, told apart by their sound, embedded here."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -10,10 +10,10 @@ import numpy as np
 
 from fingerprint.audio.files import display_name
 from fingerprint.errors import AudioError
-from fingerprint.library.decoding import Decoded, Undecodable, decode_all, stream
+from fingerprint.library.decoding import Decoded, Ended, Part, Undecodable, decode_all
 from fingerprint.library.library import Embedder
 from fingerprint.library.records import Stamp
-from fingerprint.types import Clip, Fingerprint, Floats, Tags
+from fingerprint.types import Clip, Floats, Tags
 
 SHORTEST = 0.5  # s; there is nothing to recognise in less
 
@@ -57,63 +57,66 @@ def embed_files(
         jobs: processes that decode; 0 decodes in this one.
         wanted: says of a file and its content whether its embeddings are; a long recording, whose
             content is known only at its end, gets them anyhow.
-        on_block: is told how many seconds of a long recording have been read.
+        on_block: is told how many seconds have been read of long recordings that are not done.
     """
+    begun: dict[Path, _Long] = {}
     decoded = decode_all(files, model.sample_rate, jobs=jobs)
     with closing(decoded):
         for path, outcome in decoded:
             try:
-                if isinstance(outcome, Undecodable):
-                    raise AudioError(outcome.reason)
-                yield _recording(
-                    path, files[path], outcome, model, wanted, on_block, apart=jobs > 0
-                )
+                match outcome:
+                    case Part(clip):
+                        begun.setdefault(path, _Long(model)).take(clip)
+                        on_block(sum(one.sound.seconds for one in begun.values()))
+                    case Ended(tags):
+                        long = begun.pop(path)
+                        vectors = long.embedding.end().vectors
+                        yield _recording(path, files[path], tags, long.sound, vectors)
+                    case Decoded(tags, clip):
+                        sound = _Sound()
+                        sound.take(clip)
+                        asked = wanted(path, sound.content)
+                        rows = model.embed(clip).vectors if asked else None
+                        yield _recording(path, files[path], tags, sound, rows)
+                    case Undecodable(reason):
+                        begun.pop(path, None)
+                        yield Failure(path, reason)
             except AudioError as error:
                 yield Failure(path, str(error))
 
 
 def _recording(
-    path: Path,
-    stamp: Stamp,
-    decoded: Decoded,
-    model: Embedder,
-    wanted: Callable[[Path, bytes], bool],
-    on_block: Callable[[float], None],
-    *,
-    apart: bool,
+    path: Path, stamp: Stamp, tags: Tags, sound: "_Sound", vectors: Floats | None
 ) -> Recording:
     """Raises AudioError if there is nothing to recognise in it."""
-    listener = _Listener(on_block)
-    if decoded.clip is None:
-        with closing(stream(path, model.sample_rate, apart=apart)) as blocks:
-            fingerprint: Fingerprint | None = model.embed_blocks(listener.overhear(blocks))
-    else:
-        listener.take(decoded.clip)
-        fingerprint = model.embed(decoded.clip) if wanted(path, listener.content) else None
     name = display_name(path)
-    vectors = None if fingerprint is None else fingerprint.vectors
-    if listener.seconds < SHORTEST or (vectors is not None and not len(vectors)):
+    if sound.seconds < SHORTEST or (vectors is not None and not len(vectors)):
         raise AudioError(
-            f"cannot use {name}: it lasts {listener.seconds:.2f} s, too short to recognise"
+            f"cannot use {name}: it lasts {sound.seconds:.2f} s, too short to recognise"
         )
     if vectors is not None and not vectors.any():
         raise AudioError(f"cannot use {name}: it is silent throughout")
-    return Recording(path, stamp, decoded.tags, listener.seconds, listener.content, vectors)
+    return Recording(path, stamp, tags, sound.seconds, sound.content, vectors)
 
 
-class _Listener:
-    """Takes the length and the digest of a recording that passes by in blocks."""
+class _Long:
+    """A long recording as far as it has come."""
 
-    def __init__(self, on_block: Callable[[float], None]) -> None:
+    def __init__(self, model: Embedder) -> None:
+        self.sound = _Sound()
+        self.embedding = model.begin()
+
+    def take(self, block: Clip) -> None:
+        self.sound.take(block)
+        self.embedding.take(block)
+
+
+class _Sound:
+    """The length and the digest of a recording that passes by."""
+
+    def __init__(self) -> None:
         self._digest = blake2b(digest_size=16)
-        self._on_block = on_block
         self.seconds = 0.0
-
-    def overhear(self, blocks: Iterable[Clip]) -> Iterator[Clip]:
-        for block in blocks:
-            self.take(block)
-            self._on_block(self.seconds)
-            yield block
 
     def take(self, block: Clip) -> None:
         # 16 bits: a decoder's last digits may change from version to version.

@@ -220,7 +220,7 @@ class _Run:
         return None if gone else self._writer.catalog.by_id(number)
 
     def tell(self, seconds: float = 0.0) -> None:
-        """Report progress; `seconds` of a recording have been read that is not done yet."""
+        """Report progress; `seconds` have been read of recordings that are not done yet."""
         self._on_progress(
             Progress(
                 done=self._settled,

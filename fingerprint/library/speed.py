@@ -98,8 +98,8 @@ def _peak(
 def _score(question: Question, part: Clip, speed: float, place: float, track: int) -> float:
     """Mean cosine of the query at 1 / `speed` with the track's rows under it.
 
-    Windows weigh by how clear they are. The middle of the query's `part` lies on `place` (s into the track). It is cut so that its
-    windows begin where the track's do. 0 where nothing is left.
+    Windows weigh by how clear they are. The middle of the query's `part` lies on `place` (s into
+    the track). It is cut so that its windows begin where the track's do. 0 where nothing is left.
     """
     model, library = question.model, question.library
     slowed = at_speed(part, 1 / speed)

@@ -6,8 +6,6 @@ a `query_hop` from the library's grid wherever the query was cut.
 """
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -29,7 +27,7 @@ SILENCE_RMS = 10 ** (-75 / 20)  # of full scale; windows below it hold nothing t
 
 
 class Fingerprinter:
-    """A network with the bookkeeping around it: stretches, padding, silence.
+    """A network with the bookkeeping around it: padding, silence, and `Embedding` for stretches.
 
     Build it with `default`, `load` or `create`.
     """
@@ -121,18 +119,13 @@ class Fingerprinter:
         Raises:
             ValueError: the clip has another sample rate than the model.
         """
-        return self.embed_blocks([clip])
+        embedding = self.begin()
+        embedding.take(clip)
+        return embedding.end()
 
-    def embed_blocks(self, blocks: Iterable[Clip]) -> Fingerprint:
-        """Library rows of a recording given in consecutive blocks, in bounded memory.
-
-        Raises:
-            ValueError: a block has another sample rate than the model.
-        """
-        parts = [self._stretch_rows(stretch) for stretch in self._stretches(blocks)]
-        none = np.zeros((0, self.dim), np.float32), np.zeros(0, np.float32)
-        vectors, clearness = map(np.concatenate, zip(*parts or [none], strict=True))
-        return Fingerprint(vectors, self.hop, clearness=clearness)
+    def begin(self) -> "Embedding":
+        """Begin to embed a recording that will be given in consecutive blocks."""
+        return Embedding(self)
 
     def embed_query(self, clip: Clip) -> Fingerprint:
         """Dense rows of a snippet.
@@ -162,33 +155,6 @@ class Fingerprinter:
         if clip.sample_rate != self.sample_rate:
             raise ValueError(f"need a clip at {self.sample_rate} Hz, got {clip.sample_rate} Hz")
 
-    def _stretches(self, blocks: Iterable[Clip]) -> Iterator["_Stretch"]:
-        """Cut blocks into overlapping stretches of `block_rows` rows with their surroundings."""
-        row = self.geometry.stride * self.geometry.hop  # samples
-        halo_rows = -(-self.geometry.halo // self.geometry.stride)
-        most = self.network.block_rows
-        buffer = np.zeros(0, np.float32)
-        origin, done = 0, 0  # row at which the buffer begins; rows embedded so far
-        need = (most + halo_rows) * row + self._window
-        for block in blocks:
-            self._check(block)
-            buffer = np.concatenate([buffer, block.samples])
-            while len(buffer) >= (done - origin) * row + need:
-                yield _Stretch(buffer[: (done - origin) * row + need], done - origin, most)
-                done += most
-                drop = max(0, done - halo_rows) - origin
-                buffer, origin = buffer[drop * row :], origin + drop
-        left = (len(buffer) - self._window) // row + 1 - (done - origin)
-        if left > 0:
-            yield _Stretch(buffer, done - origin, left)
-        elif done == 0 and len(buffer):
-            yield _Stretch(buffer, 0, 1)
-
-    def _stretch_rows(self, stretch: "_Stretch") -> tuple[Floats, Floats]:
-        samples = _at_least(stretch.samples, self.geometry.samples(1))
-        step = self.geometry.stride
-        return self._rows(samples, stretch.first * step, step, stretch.rows)
-
     def _rows(self, samples: Floats, first: int, step: int, count: int) -> tuple[Floats, Floats]:
         """Rows (count, dim) from frame `first` on, `step` frames apart, zeros for silence.
 
@@ -201,13 +167,53 @@ class Fingerprinter:
         return vectors, lengths
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Stretch:
-    """Samples with surroundings, and which of their rows to embed: `rows` from `first`."""
+class Embedding:
+    """A recording on its way to library rows, block by block, in bounded memory but for the rows.
 
-    samples: Floats
-    first: int
-    rows: int
+    Its samples are embedded in overlapping stretches of `block_rows` rows with their surroundings.
+    """
+
+    def __init__(self, model: Fingerprinter) -> None:
+        where = model.geometry
+        self._model = model
+        self._row = where.stride * where.hop  # samples
+        self._halo_rows = -(-where.halo // where.stride)
+        self._buffer = np.zeros(0, np.float32)
+        self._origin = self._done = 0  # row at which the buffer begins; rows embedded so far
+        self._parts: list[tuple[Floats, Floats]] = []
+
+    def take(self, block: Clip) -> None:
+        """Embed what can be, with the next block of the recording.
+
+        Raises:
+            ValueError: the block has another sample rate than the model.
+        """
+        self._model._check(block)
+        self._buffer = np.concatenate([self._buffer, block.samples])
+        most = self._model.network.block_rows
+        need = (most + self._halo_rows) * self._row + self._model._window
+        while len(self._buffer) >= (end := (self._done - self._origin) * self._row + need):
+            self._embed(self._buffer[:end], most)
+            drop = max(0, self._done - self._halo_rows) - self._origin
+            self._buffer, self._origin = self._buffer[drop * self._row :], self._origin + drop
+
+    def end(self) -> Fingerprint:
+        """The recording is over: its rows."""
+        begun = self._done - self._origin
+        left = (len(self._buffer) - self._model._window) // self._row + 1 - begun
+        if left > 0 or (self._done == 0 and len(self._buffer)):
+            self._embed(self._buffer, max(left, 1))
+        none = np.zeros((0, self._model.dim), np.float32), np.zeros(0, np.float32)
+        vectors, clearness = map(np.concatenate, zip(*self._parts or [none], strict=True))
+        return Fingerprint(vectors, self._model.hop, clearness=clearness)
+
+    def _embed(self, samples: Floats, count: int) -> None:
+        """The next `count` rows, from samples that begin at row `origin`."""
+        where = self._model.geometry
+        samples = _at_least(samples, where.samples(1))
+        first = (self._done - self._origin) * where.stride
+        self._parts.append(self._model._rows(samples, first, where.stride, count))
+        self._done += count
 
 
 def _open(path: Path, device: str, threads: int) -> Network:
