@@ -19,7 +19,6 @@ from library_world import RATE, Toy, excerpt, files_in, names_in, place_of, song
 
 from fingerprint.errors import LibraryError
 from fingerprint.library import decoding, indexing
-from fingerprint.library.decoding import Decoded, Ended, Part, Undecodable, decode_all
 from fingerprint.library.indexing import Progress, index_files
 from fingerprint.library.library import Library
 from fingerprint.types import Clip
@@ -158,25 +157,6 @@ def test_a_long_recording_is_streamed_to_the_same_embeddings(
         assert library.tracks()[0].duration == pytest.approx(150)
     np.testing.assert_array_equal(*found)
     assert [now.seconds_of_audio for now in told[-4:]] == pytest.approx([60, 120, 150, 150])
-
-
-def test_a_long_recording_is_not_decoded_just_to_find_out_that_it_is_long(
-    music: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write_song(music / "long.wav", 8, 150)
-    monkeypatch.setattr(decoding, "LONGEST", 100.0)
-    decode = decoding.stream_clip
-    decoded: list[float] = []
-
-    def counting(path: Path, rate: int) -> Iterator[Clip]:
-        for block in decode(path, rate):
-            decoded.append(block.duration)
-            yield block
-
-    monkeypatch.setattr(decoding, "stream_clip", counting)
-    first = next(decoding.decode(path, 8_000))
-    assert isinstance(first, decoding.Part)
-    assert decoded == [first.clip.duration]
 
 
 def test_a_header_that_promises_too_little_is_not_believed(
@@ -335,18 +315,6 @@ def test_a_file_that_kills_its_decoder_is_reported(library: Library, music: Path
     assert [(path, "crashed" in reason) for path, reason in report.failed] == [(pipe, True)]
 
 
-def test_recordings_wait_in_bounded_number_however_slow_the_taker(tmp_path: Path) -> None:
-    paths = [write_song(tmp_path / f"{seed:04d}.wav", seed, 2.0) for seed in range(12)]
-    decoded = decode_all(paths, RATE, jobs=1)
-    outcomes = [next(decoded)[1]]
-    time.sleep(1.0)  # ample for one process to decode them all
-    for path in paths:
-        path.unlink()
-    outcomes += [outcome for _, outcome in decoded]
-    assert sum(isinstance(outcome, Decoded) for outcome in outcomes) <= 2
-    assert sum(isinstance(outcome, Undecodable) for outcome in outcomes) >= 10
-
-
 # A full disk.
 
 
@@ -431,58 +399,3 @@ def test_a_file_that_hangs_its_decoder_is_given_up(
     report = index_files(library, files_in(music), jobs=1)
     assert report.added == 3
     assert ["takes over" in reason for _, reason in report.failed] == [True]
-
-
-# Longer than is decoded at once.
-
-
-@pytest.fixture(scope="module")
-def long_ones(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two recordings of 22 minutes."""
-    folder = tmp_path_factory.mktemp("long")
-    return [write_song(folder / f"{seed}.wav", seed, 1_320.0) for seed in (1, 2)]
-
-
-def test_long_recordings_come_in_parts_side_by_side(long_ones: list[Path]) -> None:
-    outcomes = list(decode_all(long_ones, RATE, jobs=2))
-    first = [next(i for i, (of, _) in enumerate(outcomes) if of == path) for path in long_ones]
-    ended = [i for i, (_, outcome) in enumerate(outcomes) if isinstance(outcome, Ended)]
-    assert len(ended) == 2
-    assert max(first) < min(ended)
-    for path in long_ones:
-        parts = [one.clip for of, one in outcomes if of == path and isinstance(one, Part)]
-        assert {round(part.duration) for part in parts} == {60}
-        samples, _ = soundfile.read(path, dtype="float32")
-        np.testing.assert_array_equal(np.concatenate([part.samples for part in parts]), samples)
-    assert active_children() == []
-
-
-def test_a_process_that_dies_between_two_parts_costs_its_file_alone(
-    long_ones: list[Path], music: Path
-) -> None:
-    short = files_in(music)[0]
-    decoding_ = decode_all([long_ones[0], short], RATE, jobs=1)
-    assert isinstance(next(decoding_)[1], Part)
-    for child in active_children():
-        os.kill(child.pid or 0, signal.SIGKILL)
-    *parts, (broken, why), (other, whole) = decoding_
-    assert all(path == long_ones[0] and isinstance(one, Part) for path, one in parts)
-    assert (broken, other) == (long_ones[0], short)
-    assert isinstance(why, Undecodable)
-    assert "crashed" in why.reason
-    assert isinstance(whole, Decoded)
-    assert active_children() == []
-
-
-def test_who_takes_parts_slowly_is_not_taken_for_a_decoder_that_hangs(
-    long_ones: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    decoded = decode_all(long_ones[:1], RATE, jobs=1)
-    outcomes = [next(decoded)[1]]
-    monkeypatch.setattr(decoding, "PATIENCE", 1.0)
-    for _ in range(2):
-        time.sleep(1.5)
-        outcomes.append(next(decoded)[1])
-    assert all(isinstance(outcome, Part) for outcome in outcomes)
-    decoded.close()
-    assert active_children() == []
