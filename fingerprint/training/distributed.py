@@ -36,6 +36,9 @@ def world(device: torch.device) -> Iterator[World]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield World(dist.get_rank(), dist.get_world_size())
+        # Threads of gloo may still hold tensors of the last exchange, and an interpreter that ends
+        # meanwhile dies of it. After one that holds none, they do not.
+        dist.barrier()
     finally:
         dist.destroy_process_group()
 
