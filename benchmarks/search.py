@@ -30,6 +30,7 @@ from fingerprint.library.profiles import LARGE
 from fingerprint.model.fingerprinter import QUERY_SHIFTS, Fingerprinter
 from fingerprint.search.hits import best_per_query
 from fingerprint.search.index import VectorIndex
+from fingerprint.search.keys import keys
 from fingerprint.search.lists import InvertedLists
 from fingerprint.types import Floats, Hits, Ints
 
@@ -37,7 +38,7 @@ CONDITION = "phone 5 s"
 REPEATS = 3
 SEARCH_K = (500, 1_000, 3_000, 10_000)
 EFFORTS = (16, 64, 256)  # candidates that a graph keeps
-Search = Callable[[Floats], Ints]  # windows (M, dim) to the row found first (M,), -1 for none
+Search = Callable[[Floats], Ints]  # windows (M, key) to the row found first (M,), -1 for none
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +66,7 @@ def main(corpus: Path, rows: int, count: int, plot: Path | None) -> None:
         vectors = model.embed_query(clip).vectors[:: QUERY_SHIFTS // 2]
         windows.append(vectors)
         truth += [names[path]] * len(vectors)
-    asked, right = np.concatenate(windows), np.array(truth)
+    asked, right = keys(np.concatenate(windows)), np.array(truth)
     exact = Engine("exact", 0.0, library.nbytes / 1e6, {"": partial(exactly, library)})
     nearest = exactly(library, asked)
     click.echo(f"{len(library):,} rows, {len(asked):,} windows of {CONDITION}\n")
@@ -87,14 +88,18 @@ def main(corpus: Path, rows: int, count: int, plot: Path | None) -> None:
 
 
 def world(corpus: Corpus, model: Fingerprinter, rows: int) -> tuple[Floats, Ints, dict[Path, int]]:
-    """Rows (R, dim), the track of each (R,), and the numbers of the real tracks."""
+    """What an index has of rows (R, key), the track of each (R,), the numbers of real tracks."""
     real = real_tracks(corpus, model, "validation") | real_tracks(corpus, model, "train")
     parts = list(real.values())
     more = made_up(parts[:], 10**9, seed=0)
     while sum(map(len, parts)) < rows:
         parts.append(next(more))
     owner = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    return np.concatenate(parts)[:rows], owner[:rows], {path: i for i, path in enumerate(real)}
+    return (
+        keys(np.concatenate(parts)[:rows]),
+        owner[:rows],
+        {path: i for i, path in enumerate(real)},
+    )
 
 
 def measured(search: Search, windows: Floats) -> tuple[Ints, float]:

@@ -69,13 +69,16 @@ class FrontendConfig(Record):
         return self.sample_rate / self.hop
 
 
+KEY = 128  # first numbers of a longer embedding, by which an index finds it
+
+
 class EmbedderConfig(Record):
     """Spectrogram to unit vectors: a stem, one stage a width, and a linear head."""
 
     stem: PositiveInt = 32  # channels
     widths: tuple[PositiveInt, ...] = (96, 192, 384)  # channels of each stage
     depth: PositiveInt = 2  # residual blocks a stage
-    dim: PositiveInt = 128
+    dim: PositiveInt = 128  # if more than KEY, the first so many are an embedding of their own
     head_frames: PositiveInt = 3  # trunk outputs that make one embedding; sets the window's length
 
 

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from fingerprint.cli import main
 from fingerprint.config import ModelConfig
+from fingerprint.library.store import FORMAT
 from fingerprint.model.fingerprinter import Fingerprinter
 
 MATCH_KEYS = ["path", "title", "artist", "offset", "rate", "confidence", "score", "repeats"]
@@ -360,7 +361,7 @@ def test_info_describes_library_and_model(run, library, model_file):
     assert of_library["tracks"] == 6
     assert of_library["hours"] == pytest.approx(6 * 20 / 3600, abs=0.001)
     assert of_library["model_id"] == model.id
-    assert of_library["format"] == 2
+    assert of_library["format"] == FORMAT
     assert of_library["bytes"] > 10_000
     (of_model,) = answers(run("info", "model", "--json"))
     assert of_model["model_id"] == model.id

@@ -15,6 +15,7 @@ from library_world import RATE, Toy, add, entry, excerpt, place_of, song
 from fingerprint.errors import LibraryError
 from fingerprint.library.library import Library, library_info
 from fingerprint.library.records import Stamp
+from fingerprint.library.store import FORMAT
 from fingerprint.library.writer import Entry
 from fingerprint.types import Clip, Tags, Track
 
@@ -132,7 +133,7 @@ def test_a_tag_that_is_not_text_is_stored_all_the_same(tmp_path: Path) -> None:
 def test_the_numbers_of_a_library_add_up(library: Library, tmp_path: Path) -> None:
     info = library_info(folder_of(tmp_path))
     assert info == library.info()
-    assert (info.tracks, info.segments, info.model_id, info.format) == (3, 2, "toy-1", 2)
+    assert (info.tracks, info.segments, info.model_id, info.format) == (3, 2, "toy-1", FORMAT)
     assert info.hours == pytest.approx(3 * 20 / 3600)
     on_disk = sum(p.stat().st_size for p in folder_of(tmp_path).rglob("*") if p.is_file())
     assert info.bytes == on_disk
@@ -347,7 +348,7 @@ def test_a_library_of_another_format_is_refused(library: Library, tmp_path: Path
     with sqlite3.connect(folder_of(tmp_path) / "catalog.db") as db:
         db.execute("UPDATE meta SET value = 7 WHERE key = 'format'")
     db.close()
-    assert "has format 7, this version reads format 2" in refusal(folder_of(tmp_path))
+    assert f"has format 7, this version reads format {FORMAT}" in refusal(folder_of(tmp_path))
     with pytest.raises(LibraryError, match="format 7"):
         library_info(folder_of(tmp_path))
 

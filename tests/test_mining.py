@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fingerprint.config import MiningConfig
+from fingerprint.config import KEY, MiningConfig
 from fingerprint.training.mining import triplet_loss
 
 
@@ -93,6 +93,24 @@ def test_a_gradient_step_pulls_the_positive_and_pushes_the_negative() -> None:
     (gradient,) = torch.autograd.grad(before, x)
     moved = F.normalize(x.detach() - 0.01 * gradient, dim=1)
     assert triplet_loss(moved[:, None], tracks, config, 1.0).value < before
+
+
+def test_the_first_numbers_of_long_embeddings_are_mined_by_themselves_too() -> None:
+    rng = torch.Generator().manual_seed(3)
+    x = F.normalize(torch.randn(6, KEY + 40, generator=rng), dim=1)
+    tracks = torch.tensor([0, 1, 2, 0, 1, 2])
+    config = MiningConfig(warm_up=(0.0, 0.0))
+
+    def one(vectors: Tensor) -> Tensor:
+        distance = torch.cdist(vectors, vectors) ** 2
+        same = tracks[:, None] == tracks
+        far = distance.masked_fill(~same, 0).amax(dim=1)
+        near = distance.masked_fill(same, 9).amin(dim=1)
+        hinge = torch.relu(far - near + config.margin)
+        return hinge.sum() / (hinge > 0).sum()
+
+    expected = (one(x) + one(F.normalize(x[:, :KEY], dim=1))) / 2
+    assert torch.isclose(triplet_loss(x[:, None], tracks, config, 1.0).value, expected, atol=1e-5)
 
 
 def test_spread_tells_a_collapse_from_an_even_spread() -> None:

@@ -171,6 +171,26 @@ def test_a_run_starts_from_the_weights_of_another(corpus_root: Path, tmp_path: P
         State(other, CPU, World())
 
 
+def test_a_run_may_start_from_shorter_embeddings_whose_numbers_come_first(
+    corpus_root: Path, tmp_path: Path
+) -> None:
+    first = train(TINY, corpus_root, tmp_path / "first", device="cpu")
+    embedder = TINY.model.embedder
+    longer = TINY.model.model_copy(
+        update={"embedder": embedder.model_copy(update={"dim": embedder.dim + 5})}
+    )
+    state = State(TINY.model_copy(update={"start": str(first), "model": longer}), CPU, World())
+    shorter = State(TINY.model_copy(update={"start": str(first)}), CPU, World()).averaged
+    x = torch.randn(2, TINY.model.frontend.n_bands, shorter.window_frames)
+    grown = state.averaged.unscaled(x)
+    assert grown.shape[2] == embedder.dim + 5
+    assert torch.allclose(grown[..., : embedder.dim], shorter.unscaled(x), atol=1e-6)
+    last = tmp_path / "last.pt"
+    state.export(last)
+    with pytest.raises(ConfigError, match="is a model of other sizes"):
+        State(TINY.model_copy(update={"start": str(last)}), CPU, World())
+
+
 def test_the_moving_average_soon_forgets_the_untrained_weights(corpus: Corpus) -> None:
     state = State(TINY.model_copy(update={"average_decay": 0.9999}), CPU, World())
     weight = state.embedder.head.weight

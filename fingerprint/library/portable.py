@@ -24,7 +24,7 @@ from fingerprint.config import Positive, PositiveInt, Record
 from fingerprint.errors import LibraryError
 from fingerprint.library.disk import flush
 from fingerprint.library.library import create
-from fingerprint.library.profiles import HALF, Codes, profile_of
+from fingerprint.library.profiles import Codes, profile_of
 from fingerprint.library.records import Extent, Listed, Meta, SegmentInfo, Stamp
 from fingerprint.library.segments import open_codes, write_segment
 from fingerprint.library.snapshot import Snapshot, place_rows
@@ -32,7 +32,7 @@ from fingerprint.library.store import Catalog
 from fingerprint.library.writer import writing
 from fingerprint.types import Tags, Track
 
-FORMAT = 1
+FORMAT = 2
 LONGEST_LINE = 1 << 20  # bytes that describe a track
 OnProgress = Callable[[int, int], None]
 Count = Annotated[int, Field(ge=0, lt=1 << 62)]
@@ -298,8 +298,6 @@ def _codes(archive: zipfile.ZipFile, info: SegmentInfo, meta: Meta) -> Codes:
         if stream.read(len(header.getvalue())) != header.getvalue():
             raise ValueError(f"{member.filename} has an unexpected header")
         codes: Codes = np.frombuffer(stream.read(length), kind).reshape(shape)
-    if profile.bits == HALF and not (np.abs(codes) <= 1.01).all():  # nor NaN
-        raise ValueError(f"{member.filename} holds numbers that are no embeddings")
     return codes
 
 

@@ -1,7 +1,7 @@
 """How densely a library stores embeddings: four profiles, and the codes that rows become.
 
 Of a recording's rows, a hop apart, a profile keeps every `step`th. A query's rows lie denser, so
-that one of them is near each row that is kept. A row is 16-bit floats, or codes of a fixed
+that one of them is near each row that is kept. A row is a byte for each number, or codes of a fixed
 quantiser, the best one for a Gaussian of the variance that a number of a unit vector has (Lloyd
 1957, Max 1960). The quantiser depends on nothing in a library: codes are copied from segment to
 segment, and no merge loses anything.
@@ -21,8 +21,10 @@ from fingerprint.search.signs import Words, pack, words
 from fingerprint.types import Floats
 
 FULL_BYTES = 128_000_000  # of codes in one segment: what a merge holds in memory; 36 h if precise
-HALF = 16  # bits of a number that is stored as a float
-Codes = NDArray[Any]  # (rows, dim) float16, or (rows, width) words: the highest bits come first
+BYTE = 8  # bits of a number that is stored as a multiple of a step
+ONE = np.float32(1)
+REACH = 6.0  # standard deviations of a number, beyond which a byte holds no more
+Codes = NDArray[Any]  # (rows, dim) bytes, or (rows, width) words: the highest bits come first
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,28 +37,28 @@ class Profile:
 
     name: str
     step: int  # hops of the model between rows
-    bits: int  # of a number: 16, 8, 4, 2 or 1
+    bits: int  # of a number: 8, 4, 2 or 1
     index: Literal["annoy", "faiss", None]
     widening: int = 1
 
     @property
     def kind(self) -> np.dtype[Any]:
         """Of the numbers in a code."""
-        return np.dtype("<f2" if self.bits == HALF else "<u8")
+        return np.dtype("i1" if self.bits == BYTE else "<u8")
 
     def width(self, dim: int) -> int:
-        """Numbers in the code of an embedding: floats, or words of 64 bits."""
-        return dim if self.bits == HALF else self.bits * words(dim)
+        """Numbers in the code of an embedding: bytes, or words of 64 bits."""
+        return dim if self.bits == BYTE else self.bits * words(dim)
 
     def full_rows(self, dim: int) -> int:
         """Rows of which no more than one segment is made."""
         return FULL_BYTES // (self.width(dim) * self.kind.itemsize)
 
 
-PRECISE = Profile("precise", step=1, bits=16, index="annoy")
-LARGE = Profile("large", step=2, bits=4, index="faiss", widening=10)
-BALANCED = Profile("balanced", step=2, bits=4, index=None, widening=10)
-COMPACT = Profile("compact", step=2, bits=2, index=None, widening=10)
+PRECISE = Profile("precise", step=1, bits=8, index="annoy")
+LARGE = Profile("large", step=2, bits=2, index="faiss", widening=10)
+BALANCED = Profile("balanced", step=2, bits=2, index=None, widening=10)
+COMPACT = Profile("compact", step=2, bits=1, index=None, widening=10)
 PROFILES = {profile.name: profile for profile in (PRECISE, LARGE, BALANCED, COMPACT)}
 
 
@@ -72,8 +74,10 @@ def profile_of(name: str) -> Profile:
 
 def encode(vectors: Floats, profile: Profile) -> Codes:
     """The codes (N, width) of rows (N, dim) that are kept."""
-    if profile.bits == HALF:
-        return vectors.astype(np.float16)
+    if profile.bits == BYTE:
+        most = np.iinfo(np.int8).max
+        steps: Codes = np.clip(np.rint(vectors / _step(vectors.shape[1])), -most, most)
+        return steps.astype(np.int8)
     edges = (_levels(profile.bits)[1] / sqrt(vectors.shape[1])).astype(np.float32)
     numbers = np.zeros(vectors.shape, np.uint8)
     for edge in edges:  # far faster than a search, for there are few
@@ -89,8 +93,8 @@ def decode(codes: Codes, profile: Profile, dim: int) -> Floats:
     Coding turns a row away from itself, by the same angle on average. So that cosines with other
     rows stay what they were, what is left of them is lengthened by as much.
     """
-    if profile.bits == HALF:
-        return codes.astype(np.float32)
+    if profile.bits == BYTE:
+        return _scaled(codes.astype(np.float32))
     octets = np.ascontiguousarray(codes).view(np.uint8).reshape(len(codes), profile.bits, -1)
     planes = np.unpackbits(octets, axis=2, bitorder="little")[:, :, :dim]  # (N, bits, dim)
     numbers = planes[:, 0]
@@ -98,15 +102,28 @@ def decode(codes: Codes, profile: Profile, dim: int) -> Floats:
         numbers = numbers << np.uint8(1) | planes[:, bit]
     rows: Floats = _levels(profile.bits)[0][numbers]
     rows[~codes.any(axis=1)] = 0
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    rows /= np.maximum(length * _cosine(profile.bits), np.float32(1e-6))
+    return _scaled(rows, 1 / _cosine(profile.bits))
+
+
+def _scaled(rows: Floats, to: np.float32 = ONE) -> Floats:
+    """The rows, changed in place, at one length; zero where they are zero."""
+    length = np.sqrt(np.einsum("nd,nd->n", rows, rows))
+    rows *= (to / np.maximum(length, np.float32(1e-6)))[:, None]
     return rows
 
 
 def signs(codes: Codes, dim: int) -> Words:
-    """The signs of the numbers that codes of less than 16 bits stand for: their first plane."""
+    """The signs of the numbers that codes of less than 8 bits stand for: their first plane."""
     plane: Words = codes[:, : words(dim)]
     return plane
+
+
+def _step(dim: int) -> np.float32:
+    """Between the values that a byte holds. They reach beyond what numbers of unit vectors are.
+
+    Rounding to them turns a row of 256 numbers by less than a degree.
+    """
+    return np.float32(min(1.0, REACH / sqrt(dim)) / np.iinfo(np.int8).max)
 
 
 @cache

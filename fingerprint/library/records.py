@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from fingerprint.config import KEY
 from fingerprint.library.profiles import Profile
 from fingerprint.types import Track
+
+WIDENING = 2  # where an index has not all the numbers of an embedding
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,16 @@ class Meta:
     dim: int
     hop: float  # s
     profile: Profile
+
+    @property
+    def key(self) -> int:
+        """How many numbers of an embedding its index has."""
+        return min(self.dim, KEY)
+
+    @property
+    def widening(self) -> int:
+        """How many times as many rows as asked for are compared again by all that is stored."""
+        return max(self.profile.widening, WIDENING if self.key < self.dim else 1)
 
     @property
     def row_hop(self) -> float:

@@ -14,6 +14,7 @@ from fingerprint.library.disk import flush
 from fingerprint.library.profiles import Codes, decode, signs
 from fingerprint.library.records import FileInfo, Meta, SegmentInfo
 from fingerprint.search import index, lists
+from fingerprint.search.keys import keys
 from fingerprint.search.signs import nearest
 from fingerprint.types import Floats, Hits, Ints
 
@@ -40,12 +41,13 @@ class Segment:
     def search(self, vectors: Floats, neighbours: int, search_k: int) -> Hits:
         """The about `neighbours` nearest rows of each of `vectors` (M, dim).
 
-        How near they are is comparable between segments; it is the cosine if the profile's
+        How near they are is comparable between segments; it is the cosine if the library's
         `widening` is 1.
         """
+        asked = keys(vectors)
         if self.index is not None:
-            return self.index.query(vectors, neighbours, search_k)
-        return nearest(signs(self.codes, self.meta.dim), vectors, neighbours)
+            return self.index.query(asked, neighbours, search_k)
+        return nearest(signs(self.codes, self.meta.key), asked, neighbours)
 
     def vectors(self, rows: Ints) -> Floats:
         """The embeddings (K, dim) of rows (K,)."""
@@ -103,10 +105,10 @@ def _build_index(folder: Path, number: int, codes: Codes, meta: Meta) -> None:
     path = path_of(folder, number, "npy").with_suffix("")
     match index_suffixes(meta, len(codes)):
         case index.SUFFIXES:
-            index.VectorIndex.build(decode(codes, meta.profile, meta.dim), path)
+            index.VectorIndex.build(keys(decode(codes, meta.profile, meta.dim)), path)
         case (lists.SUFFIX,):
             lists.InvertedLists.build(
-                lambda rows: decode(codes[rows], meta.profile, meta.dim), len(codes), path
+                lambda rows: keys(decode(codes[rows], meta.profile, meta.dim)), len(codes), path
             )
 
 
@@ -114,9 +116,9 @@ def _open_index(folder: Path, info: SegmentInfo, meta: Meta) -> NearestRows | No
     path = path_of(folder, info.id, "npy").with_suffix("")
     match index_suffixes(meta, info.rows):
         case index.SUFFIXES:
-            return index.VectorIndex.open(path, meta.dim)
+            return index.VectorIndex.open(path, meta.key)
         case (lists.SUFFIX,):
-            return lists.InvertedLists.open(path, meta.dim, info.rows)
+            return lists.InvertedLists.open(path, meta.key, info.rows)
     return None
 
 

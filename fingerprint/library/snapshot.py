@@ -36,7 +36,7 @@ class Snapshot:
         query costs the same however the rows are spread over segments.
         """
         total = sum(segment.info.rows for segment in self.segments)
-        widening = self.segments[0].meta.profile.widening if self.segments else 1
+        widening = self.segments[0].meta.widening if self.segments else 1
         found = []
         for segment, first in zip(self.segments, self._first_rows(), strict=False):
             share = max(LEAST_NODES, -(-search_k * segment.info.rows // total))

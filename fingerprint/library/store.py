@@ -38,7 +38,7 @@ from fingerprint.library.records import (
 )
 from fingerprint.types import Tags, Track
 
-FORMAT = 2
+FORMAT = 3
 CATALOG = "catalog.db"
 BUSY_TIMEOUT = 30.0  # s that a reader waits for a commit, which takes milliseconds
 

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from fingerprint.config import MiningConfig
+from fingerprint.config import KEY, MiningConfig
 
 FAR = 5.0  # beyond every distance
 
@@ -79,6 +80,10 @@ MINERS: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
 def triplet_loss(embeddings: Tensor, tracks: Tensor, config: MiningConfig, progress: float) -> Loss:
     """Mine the batch and average the active triplets.
 
+    Of vectors longer than `KEY`, the first so many numbers become an embedding of their own: scaled
+    to unit length they are mined by themselves, and the loss is the mean of both (Kusupati et al.,
+    "Matryoshka representation learning", 2022). Share and spread are those of the whole.
+
     Args:
         embeddings: unit vectors (C, W, D) of W consecutive windows of C clips.
         tracks: (C,) the track each clip comes from.
@@ -86,6 +91,14 @@ def triplet_loss(embeddings: Tensor, tracks: Tensor, config: MiningConfig, progr
             negatives of an untrained network drive it to a single point (FaceNet, section 3.2).
         progress: 0..1, how far the run has come.
     """
+    loss = _mined(embeddings, tracks, config, progress)
+    if embeddings.shape[2] <= KEY:
+        return loss
+    part = _mined(F.normalize(embeddings[..., :KEY], dim=2), tracks, config, progress)
+    return Loss((loss.value + part.value) / 2, loss.active, loss.spread)
+
+
+def _mined(embeddings: Tensor, tracks: Tensor, config: MiningConfig, progress: float) -> Loss:
     vectors = embeddings.flatten(0, 1)  # (N, D), N = C W
     distance = (2 - 2 * vectors @ vectors.T).clamp(min=0)
     positive, negative = _relations(tracks, embeddings.shape[1])

@@ -129,6 +129,8 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 def _first_embedder(config: TrainConfig) -> ConvEmbedder:
     """Untrained, or with the weights of the model file that the run starts from.
 
+    Its embeddings may be shorter than the run's: their numbers then come first.
+
     Raises:
         ModelError: the file is missing or damaged.
         ConfigError: it holds a model of another configuration.
@@ -137,13 +139,29 @@ def _first_embedder(config: TrainConfig) -> ConvEmbedder:
     if config.start:
         checkpoint = read_checkpoint(Path(config.start))
         theirs, ours = checkpoint.config, config.model
-        if theirs.embedder != ours.embedder or theirs.frontend.n_bands != ours.frontend.n_bands:
+        as_wide = theirs.embedder.model_copy(update={"dim": ours.embedder.dim})
+        if (
+            as_wide != ours.embedder
+            or theirs.embedder.dim > ours.embedder.dim
+            or theirs.frontend.n_bands != ours.frontend.n_bands
+        ):
             raise ConfigError(
                 f"{config.start}, from which the run is to start, is a model of other sizes; copy "
-                "its `embedder` section and `n_bands`, or start untrained"
+                "its `embedder` section (`dim` may be greater) and `n_bands`, or start untrained"
             )
-        load_weights(embedder, checkpoint.weights)
+        load_weights(embedder, _widened(checkpoint.weights, embedder))
     return embedder
+
+
+def _widened(weights: dict[str, Tensor], embedder: ConvEmbedder) -> dict[str, Tensor]:
+    """Weights whose head has as many outputs as the embedder's; further ones are the embedder's."""
+    own = embedder.state_dict()
+    grown = {
+        name: torch.cat([tensor, own[name][len(tensor) :].to(tensor.dtype)])
+        for name, tensor in weights.items()
+        if name.startswith("head.")
+    }
+    return weights | grown
 
 
 @torch.no_grad()
