@@ -225,6 +225,24 @@ def test_an_unlisted_package_is_refused(config: CorpusConfig, tmp_path: Path) ->
         assemble(config, tmp_path, packages=["bash"])
 
 
+def test_a_package_writes_nothing_beside_its_folder(tmp_path: Path) -> None:
+    deb = build_deb(tmp_path, "hostile", {"deep/er.ogg": b"sound"})
+    plain = b"./usr/share/hostile/deep/er.ogg"
+    outside = b"./usr/share/../../../../out.ogg"
+    assert len(plain) == len(outside)
+    members = bytearray(deb.read_bytes())
+    at = members.index(plain)
+    header = members[at : at + 512]
+    header[: len(outside)] = outside
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    members[at : at + 512] = header
+    deb.write_bytes(members)
+    with pytest.raises(CorpusError, match="written elsewhere"):
+        unpack_audio(deb, tmp_path / "audio" / "hostile")
+    assert not list(tmp_path.rglob("out.ogg"))
+
+
 def test_a_damaged_package_is_named_and_leaves_nothing_behind(tmp_path: Path) -> None:
     deb = tmp_path / "broken_1_all.deb"
     deb.write_bytes(b"!<arch>\nnot a package")
