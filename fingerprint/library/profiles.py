@@ -22,7 +22,6 @@ from fingerprint.types import Floats
 
 FULL_BYTES = 128_000_000  # of codes in one segment: what a merge holds in memory; 36 h if precise
 BYTE = 8  # bits of a number that is stored as a multiple of a step
-ONE = np.float32(1)
 REACH = 6.0  # standard deviations of a number, beyond which a byte holds no more
 Codes = NDArray[Any]  # (rows, dim) bytes, or (rows, width) words: the highest bits come first
 
@@ -94,7 +93,7 @@ def decode(codes: Codes, profile: Profile, dim: int) -> Floats:
     rows stay what they were, what is left of them is lengthened by as much.
     """
     if profile.bits == BYTE:
-        return _scaled(codes.astype(np.float32))
+        return _scaled(codes.astype(np.float32), 1.0)
     octets = np.ascontiguousarray(codes).view(np.uint8).reshape(len(codes), profile.bits, -1)
     planes = np.unpackbits(octets, axis=2, bitorder="little")[:, :, :dim]  # (N, bits, dim)
     numbers = planes[:, 0]
@@ -102,13 +101,13 @@ def decode(codes: Codes, profile: Profile, dim: int) -> Floats:
         numbers = numbers << np.uint8(1) | planes[:, bit]
     rows: Floats = _levels(profile.bits)[0][numbers]
     rows[~codes.any(axis=1)] = 0
-    return _scaled(rows, 1 / _cosine(profile.bits))
+    return _scaled(rows, 1 / float(_cosine(profile.bits)))
 
 
-def _scaled(rows: Floats, to: np.float32 = ONE) -> Floats:
+def _scaled(rows: Floats, to: float) -> Floats:
     """The rows, changed in place, at one length; zero where they are zero."""
     length = np.sqrt(np.einsum("nd,nd->n", rows, rows))
-    rows *= (to / np.maximum(length, np.float32(1e-6)))[:, None]
+    rows *= (np.float32(to) / np.maximum(length, np.float32(1e-6)))[:, None]
     return rows
 
 

@@ -102,14 +102,15 @@ def index_suffixes(meta: Meta, rows: int) -> tuple[str, ...]:
 
 
 def _build_index(folder: Path, number: int, codes: Codes, meta: Meta) -> None:
+    def keys_of(some: Codes) -> Floats:
+        return keys(decode(some, meta.profile, meta.dim))
+
     path = path_of(folder, number, "npy").with_suffix("")
     match index_suffixes(meta, len(codes)):
         case index.SUFFIXES:
-            index.VectorIndex.build(keys(decode(codes, meta.profile, meta.dim)), path)
+            index.VectorIndex.build(keys_of(codes), path)
         case (lists.SUFFIX,):
-            lists.InvertedLists.build(
-                lambda rows: keys(decode(codes[rows], meta.profile, meta.dim)), len(codes), path
-            )
+            lists.InvertedLists.build(lambda rows: keys_of(codes[rows]), len(codes), path)
 
 
 def _open_index(folder: Path, info: SegmentInfo, meta: Meta) -> NearestRows | None:
