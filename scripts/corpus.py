@@ -1,122 +1,14 @@
-"""Assemble the corpus of music, sounds and responses from Debian packages.
+"""Assemble the corpus of music, sounds and rooms from Debian packages.
 
 python scripts/corpus.py                          # all of it, about 5 GB of downloads
 python scripts/corpus.py --package lugaru-data    # a few packages only
-python scripts/corpus.py --add rendered --add generated    # more music to train on, beside it
+
+The same as `python -m fingerprint.lab corpus`.
 """
 
-import os
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-
-import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
-
-from fingerprint.config import load_config
-from fingerprint.corpus.additions import add_music
-from fingerprint.corpus.assemble import Dropped, Step, assemble
-from fingerprint.corpus.config import ADDITIONS, AdditionRole, CorpusConfig
-from fingerprint.corpus.manifest import CorpusFile
-from fingerprint.errors import FingerprintError
-
-PROJECT = Path(__file__).resolve().parents[1]
-
-
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--root",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=PROJECT / "data" / "corpus",
-    help="Where the corpus goes.  [default: data/corpus]",
-)
-@click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    default=PROJECT / "configs" / "corpus.yaml",
-    help="The list of packages.  [default: configs/corpus.yaml]",
-)
-@click.option(
-    "--package", "packages", multiple=True, metavar="NAME", help="Only this one; may be repeated."
-)
-@click.option(
-    "--add",
-    "additions",
-    multiple=True,
-    type=click.Choice(ADDITIONS),
-    help="Leave the corpus as it is and add music to train on; may be repeated.",
-)
-@click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count(), help="Processes.")
-def main(
-    root: Path,
-    config_path: Path,
-    packages: tuple[str, ...],
-    additions: tuple[AdditionRole, ...],
-    jobs: int,
-) -> None:
-    """Download, unpack and sort the corpus, or add to it. Safe to stop and to run again."""
-    if packages and additions:
-        raise click.UsageError("--package and --add exclude each other")
-    try:
-        config = load_config(config_path, CorpusConfig)
-        with shown_progress() as show:
-            if additions:
-                made = [
-                    add_music(role, config, root, jobs=jobs, on_step=show) for role in additions
-                ]
-                table = summary(
-                    [f for m in made for f in m.files], [d for m in made for d in m.dropped]
-                )
-            else:
-                assembly = assemble(config, root, packages=packages, jobs=jobs, on_step=show)
-                table = summary(assembly.corpus.files, assembly.dropped)
-                for split, rooms in assembly.corpus.rooms.items():
-                    table.add_row(f"simulated rooms, {split}", str(rooms.count), "")
-    except FingerprintError as error:
-        raise click.ClickException(str(error)) from error
-    Console().print(table)
-
-
-@contextmanager
-def shown_progress() -> Iterator[Callable[[Step], None]]:
-    """A bar on standard error, as long as the block runs."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("corpus", total=None)
-
-        def show(step: Step) -> None:
-            progress.update(
-                bar,
-                total=step.total,
-                completed=step.number - 1,
-                description=f"{step.stage} {step.package}",
-            )
-
-        yield show
-        done = progress.tasks[bar].total
-        progress.update(bar, completed=done, description="done")
-
-
-def summary(files: Sequence[CorpusFile], dropped: Sequence[Dropped]) -> Table:
-    """Files and hours of each role, and what was left out."""
-    table = Table("role", "files", "hours")
-    for role in dict.fromkeys(file.role for file in files):
-        seconds = [file.seconds for file in files if file.role == role]
-        table.add_row(role, str(len(seconds)), f"{sum(seconds) / 3600:.1f}")
-    reasons = Counter(left.reason.split(":")[0].split(" of ")[0] for left in dropped)
-    for reason, count in reasons.most_common():
-        table.add_row(f"left out: {reason}", str(count), "")
-    return table
-
+from fingerprint.lab.__main__ import main
 
 if __name__ == "__main__":
-    main()
+    import sys
+
+    main(["corpus", *sys.argv[1:]], prog_name="corpus.py")

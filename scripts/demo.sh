@@ -13,5 +13,5 @@ if [ -z "$music" ]; then
 fi
 export FINGERPRINT_LIBRARY=data/demo/library
 .venv/bin/fingerprint index "$music" || [ $? -eq 1 ]  # 1: some files could not be read
-.venv/bin/python scripts/demo.py "$music" --output data/demo/snippet.wav
+.venv/bin/python -m fingerprint.lab snippet "$music" --output data/demo/snippet.wav
 .venv/bin/fingerprint identify data/demo/snippet.wav

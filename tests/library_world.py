@@ -18,7 +18,7 @@ from fingerprint.library import indexing
 from fingerprint.library.library import Library
 from fingerprint.library.records import Stamp
 from fingerprint.library.writer import Entry
-from fingerprint.search.confidence import Calibration
+from fingerprint.recognition.confidence import Calibration
 from fingerprint.types import Clip, Fingerprint, Floats, Track
 
 RATE = 8_000

@@ -1,19 +1,11 @@
 """The table of experiments, from runs as `fingerprint train` leaves them."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path("scripts") / "ablate.py"
-spec = importlib.util.spec_from_file_location("ablate", SCRIPT)
-assert spec is not None
-assert spec.loader is not None
-ablate = importlib.util.module_from_spec(spec)
-sys.modules["ablate"] = ablate
-spec.loader.exec_module(ablate)
+from fingerprint.lab.commands import ablate
 
 
 def leave_run(output: Path, name: str, step: int, hit_rate: float | None) -> None:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from fingerprint.corpus import CorpusFile, Recordings, Responses
-from fingerprint.evaluation.broadcast import Aired, make_broadcast, score
-from fingerprint.evaluation.material import FULL_SCALE, WORKING_RATE, Material, cut
+from fingerprint.lab.benchmark.broadcast import Aired, make_broadcast, score
+from fingerprint.lab.benchmark.material import FULL_SCALE, WORKING_RATE, Material, cut
+from fingerprint.lab.corpus import CorpusFile, Recordings, Responses
 from fingerprint.scanning.spans import Span
 from fingerprint.types import Floats, Match, Track
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fingerprint.evaluation import cases
-from fingerprint.evaluation.calibrate import fit
-from fingerprint.evaluation.cases import Case
-from fingerprint.search.background import Level
-from fingerprint.search.confidence import Calibration, Circumstances, Evidence, probability
+from fingerprint.lab.calibration import cases
+from fingerprint.lab.calibration.cases import Case
+from fingerprint.lab.calibration.fit import fit
+from fingerprint.recognition.cohort import Level
+from fingerprint.recognition.confidence import Calibration, Circumstances, Evidence, probability
 
 
 def draw(rng: np.random.Generator, score: float, margin: float) -> Evidence:

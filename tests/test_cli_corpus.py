@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from fingerprint.cli import main
-from fingerprint.corpus.config import RoomsConfig
-from fingerprint.corpus.manifest import Corpus, CorpusFile, write_manifest
+from fingerprint.lab.corpus.config import RoomsConfig
+from fingerprint.lab.corpus.manifest import Corpus, CorpusFile, write_manifest
 from fingerprint.model.fingerprinter import Fingerprinter
 
 MUSIC = ["train"] * 4 + ["validation"] * 5 + ["test", "test-unknown"]

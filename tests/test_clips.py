@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fingerprint.corpus import CorpusFile, Recordings
-from fingerprint.training.clips import (
+from fingerprint.lab.corpus import CorpusFile, Recordings
+from fingerprint.lab.training.clips import (
     SOUND_RATES,
     Source,
     chain,

@@ -7,9 +7,9 @@ from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from fingerprint.search import confidence
-from fingerprint.search.background import Level
-from fingerprint.search.confidence import (
+from fingerprint.recognition import confidence
+from fingerprint.recognition.cohort import Level
+from fingerprint.recognition.confidence import (
     FEATURES,
     STRANGER,
     Calibration,

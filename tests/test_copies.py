@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from fingerprint.search.background import Level
-from fingerprint.search.confidence import STRANGER, Circumstances, evidence_of
-from fingerprint.search.copies import same_recordings
+from fingerprint.recognition.cohort import Level
+from fingerprint.recognition.confidence import STRANGER, Circumstances, evidence_of
+from fingerprint.recognition.copies import same_recordings
 from fingerprint.types import Candidate, Floats, Ints, Rows
 
 HOP = 0.25

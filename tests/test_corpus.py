@@ -14,12 +14,12 @@ import soundfile
 from corpus_packages import Sound, build_deb, music, snapshot
 
 from fingerprint.config import load_config
-from fingerprint.corpus import Corpus, load_recordings, load_responses
-from fingerprint.corpus.assemble import DROPPED, Assembly, assemble
-from fingerprint.corpus.config import CorpusConfig
-from fingerprint.corpus.debian import download, unpack_audio
-from fingerprint.corpus.manifest import MANIFEST, write_manifest
 from fingerprint.errors import ConfigError, CorpusError
+from fingerprint.lab.corpus import Corpus, load_recordings, load_responses
+from fingerprint.lab.corpus.assemble import DROPPED, Assembly, assemble
+from fingerprint.lab.corpus.config import CorpusConfig
+from fingerprint.lab.corpus.debian import download, unpack_audio
+from fingerprint.lab.corpus.manifest import MANIFEST, write_manifest
 from fingerprint.types import Floats
 
 pytestmark = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb")
@@ -175,8 +175,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from fingerprint.config import load_config
-from fingerprint.corpus.assemble import assemble
-from fingerprint.corpus.config import CorpusConfig
+from fingerprint.lab.corpus.assemble import assemble
+from fingerprint.lab.corpus.config import CorpusConfig
 
 def on_step(step):
     if (step.package, step.stage) == (sys.argv[3], sys.argv[4]):
@@ -293,11 +293,11 @@ def test_without_apt_the_error_says_what_to_do(
 
 
 def test_a_missing_or_damaged_corpus_names_the_command(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"there is no corpus at .*python scripts/corpus\.py"):
+    with pytest.raises(CorpusError, match=r"there is no corpus at .*fingerprint\.lab corpus"):
         Corpus.open(tmp_path)
     for text in ("", "{", '{"format": 99, "rooms": {}}', '{"format": 1, "rooms": {}}\n{"path": 1}'):
         (tmp_path / MANIFEST).write_text(text)
-        with pytest.raises(CorpusError, match=r"python scripts/corpus\.py"):
+        with pytest.raises(CorpusError, match=r"python -m fingerprint\.lab corpus"):
             Corpus.open(tmp_path)
 
 
@@ -355,7 +355,7 @@ def test_train_and_test_rooms_differ_and_come_out_the_same_again(made: Assembly)
 
 
 def test_the_projects_own_list_keeps_the_splits_apart() -> None:
-    config = load_config(PROJECT / "configs" / "corpus.yaml", CorpusConfig)
+    config = load_config(PROJECT / "fingerprint" / "lab" / "corpus" / "packages.yaml", CorpusConfig)
     music = [name for packages in config.music.values() for name in packages]
     assert len(music) == len(set(music)) == 84
     train, test = (

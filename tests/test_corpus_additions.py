@@ -14,14 +14,14 @@ from corpus_packages import Sound, build_deb, music, snapshot
 from scores import write_midi, write_module, write_soundfont
 
 from fingerprint.config import load_config
-from fingerprint.corpus import Corpus, load_recordings
-from fingerprint.corpus.additions import KEPT_RATE, Addition, add_music
-from fingerprint.corpus.assemble import DROPPED, Step, assemble
-from fingerprint.corpus.config import ADDITIONS, CorpusConfig
-from fingerprint.corpus.generate import generate
-from fingerprint.corpus.manifest import MANIFEST, write_manifest
-from fingerprint.corpus.render import RENDERERS, check_renderers, render
 from fingerprint.errors import AudioError, ConfigError, CorpusError
+from fingerprint.lab.corpus import Corpus, load_recordings
+from fingerprint.lab.corpus.additions import KEPT_RATE, Addition, add_music
+from fingerprint.lab.corpus.assemble import DROPPED, Step, assemble
+from fingerprint.lab.corpus.config import ADDITIONS, CorpusConfig
+from fingerprint.lab.corpus.generate import generate
+from fingerprint.lab.corpus.manifest import MANIFEST, write_manifest
+from fingerprint.lab.corpus.render import RENDERERS, check_renderers, render
 from fingerprint.types import Floats
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -326,7 +326,7 @@ def test_music_of_a_test_is_not_rendered_to_train_on(tmp_path: Path) -> None:
 
 
 def test_the_projects_own_list_has_both_additions() -> None:
-    config = load_config(PROJECT / "configs" / "corpus.yaml", CorpusConfig)
+    config = load_config(PROJECT / "fingerprint" / "lab" / "corpus" / "packages.yaml", CorpusConfig)
     assert config.rendered is not None
     assert config.generated is not None
     held_out = {

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fingerprint.corpus.assemble import duplicate_reasons
-from fingerprint.corpus.config import Role
-from fingerprint.corpus.duplicates import duplicate_groups, similarity
-from fingerprint.corpus.manifest import CorpusFile
-from fingerprint.corpus.probe import ENVELOPE_RATE, PROBE_RATE, Probe, envelope, to_int16
+from fingerprint.lab.corpus.assemble import duplicate_reasons
+from fingerprint.lab.corpus.config import Role
+from fingerprint.lab.corpus.duplicates import duplicate_groups, similarity
+from fingerprint.lab.corpus.manifest import CorpusFile
+from fingerprint.lab.corpus.probe import ENVELOPE_RATE, PROBE_RATE, Probe, envelope, to_int16
 from fingerprint.types import Floats
 
 SEEDS = st.integers(0, 2**31)

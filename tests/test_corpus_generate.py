@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fingerprint.corpus.generate import LEVEL, PEAK, SCALES, Song, compose, generate, render
-from fingerprint.corpus.synthesis import Voice, draw_kit, draw_voice, play, reverberate
+from fingerprint.lab.corpus.generate import LEVEL, PEAK, SCALES, Song, compose, generate, render
+from fingerprint.lab.corpus.synthesis import Voice, draw_kit, draw_voice, play, reverberate
 from fingerprint.types import Floats
 
 RATE = 16_000

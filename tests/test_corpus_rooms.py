@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fingerprint.corpus.config import RoomsConfig
-from fingerprint.corpus.rooms import direct_path, simulate_room, stack_aligned
 from fingerprint.errors import ConfigError
+from fingerprint.lab.corpus.config import RoomsConfig
+from fingerprint.lab.corpus.rooms import direct_path, simulate_room, stack_aligned
 from fingerprint.types import Floats
 
 RATE = 8_000

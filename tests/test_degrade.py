@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fingerprint.config import DegradeConfig
-from fingerprint.training.degrade import (
+from fingerprint.lab.training.degrade import (
     CODEC_FRAME,
     Scene,
     band_shape,

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fingerprint.errors import ConfigError
-from fingerprint.evaluation import report
-from fingerprint.evaluation.conditions import CONDITIONS, select
-from fingerprint.evaluation.metrics import (
+from fingerprint.lab.benchmark import report
+from fingerprint.lab.benchmark.conditions import CONDITIONS, select
+from fingerprint.lab.benchmark.metrics import (
     Outcome,
     Share,
     calibration_error,
@@ -20,8 +20,8 @@ from fingerprint.evaluation.metrics import (
     summarise,
     threshold_at,
 )
-from fingerprint.evaluation.places import near, same_sound
-from fingerprint.evaluation.results import Results
+from fingerprint.lab.benchmark.places import near, same_sound
+from fingerprint.lab.benchmark.results import Results
 
 
 def outcome(

@@ -1,6 +1,5 @@
 """Queries: is what was made what was asked for, and is the truth true?"""
 
-import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +9,10 @@ import soundfile
 from click.testing import CliRunner
 
 from fingerprint.audio.decode import load_clip
-from fingerprint.corpus import CorpusFile, Recordings, Responses
 from fingerprint.errors import CorpusError
-from fingerprint.evaluation.conditions import CONDITIONS, Condition, Phone, Warp, select
-from fingerprint.evaluation.material import (
+from fingerprint.lab.__main__ import main
+from fingerprint.lab.benchmark.conditions import CONDITIONS, Condition, Phone, Warp, select
+from fingerprint.lab.benchmark.material import (
     WORKING_RATE,
     Material,
     cut,
@@ -22,7 +21,8 @@ from fingerprint.evaluation.material import (
     formula_material,
     rms,
 )
-from fingerprint.evaluation.queries import Query, change_pitch, change_speed, make_query
+from fingerprint.lab.benchmark.queries import Query, change_pitch, change_speed, make_query
+from fingerprint.lab.corpus import CorpusFile, Recordings, Responses
 from fingerprint.types import Floats
 
 TRACK_SECONDS = 16
@@ -267,10 +267,11 @@ def test_a_demo_snippet_needs_nothing_but_music(tmp_path: Path) -> None:
     (music / "broken.ogg").write_bytes(b"not music")
     soundfile.write(music / "jingle.wav", noise(3, 1), WORKING_RATE)
     soundfile.write(music / "song.flac", noise(20, 2), WORKING_RATE)
-    main = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "demo.py"))["main"]
     snippets = [tmp_path / "a.wav", tmp_path / "b.wav"]
     for snippet in snippets:
-        done = CliRunner().invoke(main, [str(music), "--seed", "3", "--output", str(snippet)])
+        done = CliRunner().invoke(
+            main, ["snippet", str(music), "--seed", "3", "--output", str(snippet)]
+        )
         assert done.exit_code == 0, done.output
         assert "song.flac from" in done.output
     first, again = (load_clip(snippet, WORKING_RATE) for snippet in snippets)
@@ -280,8 +281,7 @@ def test_a_demo_snippet_needs_nothing_but_music(tmp_path: Path) -> None:
 
 def test_a_demo_without_music_says_so_in_one_line(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "jingle.wav", noise(3, 1), WORKING_RATE)
-    main = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "demo.py"))["main"]
-    done = CliRunner().invoke(main, [str(tmp_path), "--output", str(tmp_path / "x.wav")])
+    done = CliRunner().invoke(main, ["snippet", str(tmp_path), "--output", str(tmp_path / "x.wav")])
     assert done.exit_code == 1
     assert "no readable track of 15 s or more" in done.output
     assert not (tmp_path / "x.wav").exists()

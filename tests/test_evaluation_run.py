@@ -8,19 +8,20 @@ import numpy as np
 import pytest
 import soundfile
 
-from fingerprint.corpus import Corpus, CorpusFile, Recordings, Responses
-from fingerprint.corpus.config import RoomsConfig
-from fingerprint.corpus.manifest import write_manifest
 from fingerprint.errors import ConfigError, LibraryError
-from fingerprint.evaluation import report, trust_report
-from fingerprint.evaluation.calibrate import fit, gather_for_fit
-from fingerprint.evaluation.conditions import Condition, select
-from fingerprint.evaluation.material import WORKING_RATE, Material
-from fingerprint.evaluation.queries import Query, Truth
-from fingerprint.evaluation.results import Results
-from fingerprint.evaluation.run import Progress, evaluate, judge
-from fingerprint.evaluation.trust import STRANGERS, measure
-from fingerprint.evaluation.varied import parts
+from fingerprint.lab.benchmark import report
+from fingerprint.lab.benchmark.conditions import Condition, select
+from fingerprint.lab.benchmark.material import WORKING_RATE, Material
+from fingerprint.lab.benchmark.queries import Query, Truth
+from fingerprint.lab.benchmark.results import Results
+from fingerprint.lab.benchmark.run import Progress, evaluate, judge
+from fingerprint.lab.calibration import trust_report
+from fingerprint.lab.calibration.fit import fit, gather_for_fit
+from fingerprint.lab.calibration.trust import STRANGERS, measure
+from fingerprint.lab.calibration.varied import parts
+from fingerprint.lab.corpus import Corpus, CorpusFile, Recordings, Responses
+from fingerprint.lab.corpus.config import RoomsConfig
+from fingerprint.lab.corpus.manifest import write_manifest
 from fingerprint.library.indexing import index_files
 from fingerprint.library.library import Library
 from fingerprint.model.fingerprinter import Fingerprinter
@@ -283,8 +284,8 @@ def test_what_trust_takes_for_unknown_is_in_no_library(
 def test_trust_is_measured_on_test_tracks_in_libraries_of_every_size(
     packaged: Corpus, model: Fingerprinter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fingerprint.evaluation.trust.LARGE", 3 * 8)
-    monkeypatch.setattr("fingerprint.evaluation.trust.SMALL", 2)
+    monkeypatch.setattr("fingerprint.lab.calibration.trust.LARGE", 3 * 8)
+    monkeypatch.setattr("fingerprint.lab.calibration.trust.SMALL", 2)
     found = measure(
         packaged,
         model,

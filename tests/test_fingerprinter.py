@@ -14,7 +14,7 @@ from fingerprint.model.checkpoint import Checkpoint, read_checkpoint, write_chec
 from fingerprint.model.embedder import create_embedder
 from fingerprint.model.fingerprinter import QUERY_SHIFTS, Fingerprinter
 from fingerprint.model.torch_network import TorchNetwork
-from fingerprint.search.confidence import Calibration
+from fingerprint.recognition.confidence import Calibration
 from fingerprint.types import Clip, Floats
 
 SMALL = ModelConfig(embedder=EmbedderConfig(stem=8, widths=(8, 16, 16), depth=1, dim=32))

@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from library_world import RATE, Toy, add, excerpt, place_of, song, write_song
 
 from fingerprint.errors import AudioError, LibraryError
-from fingerprint.library import syncing, writer
-from fingerprint.library.checking import check, repair
-from fingerprint.library.counting import count
+from fingerprint.index import ivf_pq
+from fingerprint.library import writer
 from fingerprint.library.duplicates import find_duplicates
+from fingerprint.library.exchange import export_embeddings, export_library, import_library
 from fingerprint.library.indexing import index_files
 from fingerprint.library.library import Library
-from fingerprint.library.merging import merge_library
-from fingerprint.library.portable import export_embeddings, export_library, import_library
+from fingerprint.library.merge import merge_library
 from fingerprint.library.profiles import PROFILES
 from fingerprint.library.selecting import select
-from fingerprint.library.syncing import sync
-from fingerprint.search import lists
+from fingerprint.library.stats import count
+from fingerprint.library.sync import sync, watch
+from fingerprint.library.verify import check, repair
 
 EVERY = sorted(PROFILES)
 INDEX = {"precise": {".ann", ".json"}, "large": {".faiss"}}
@@ -34,7 +34,7 @@ INDEX = {"precise": {".ann", ".json"}, "large": {".faiss"}}
 
 @pytest.fixture(autouse=True)
 def _lists_of_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lists, "LEAST_ROWS", 40)
+    monkeypatch.setattr(ivf_pq, "LEAST_ROWS", 40)
 
 
 @pytest.fixture
@@ -301,7 +301,7 @@ def test_a_watched_folder_is_acted_on_once_it_is_quiet(
     music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("watchdog")
-    monkeypatch.setattr(syncing, "QUIET", 0.5)
+    monkeypatch.setattr("fingerprint.library.sync.QUIET", 0.5)
     acted = threading.Event()
 
     def act() -> None:
@@ -316,7 +316,7 @@ def test_a_watched_folder_is_acted_on_once_it_is_quiet(
     thread = threading.Thread(target=change)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        syncing.watch([music], act)
+        watch([music], act)
     thread.join()
     assert acted.is_set()
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fingerprint.config import Range
-from fingerprint.search.alignment import POWER
-from fingerprint.search.matcher import rank
+from fingerprint.recognition.alignment import POWER
+from fingerprint.recognition.matcher import rank
 from fingerprint.types import Candidate, Fingerprint, Floats, Hits, Ints, Rows
 
 HOP = 0.256  # s between library rows

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fingerprint.config import KEY, MiningConfig
-from fingerprint.training.mining import triplet_loss
+from fingerprint.lab.training.mining import triplet_loss
 
 
 def embeddings(seed: int, n: int = 12, dim: int = 5) -> Tensor:

@@ -16,13 +16,13 @@ from click.testing import CliRunner
 from fingerprint.cli import main
 from fingerprint.config import EmbedderConfig, FrontendConfig, ModelConfig
 from fingerprint.errors import ModelError
+from fingerprint.lab.export.onnx import check_onnx, export_onnx, metadata, to_onnx
+from fingerprint.lab.export.spectrum import FourierPower
 from fingerprint.model.fingerprinter import DEFAULT_WEIGHTS, QUERY_SHIFTS, Fingerprinter
 from fingerprint.model.frontend import FRONTENDS, FilterPower
-from fingerprint.model.onnx import check_onnx, export_onnx, metadata, to_onnx
-from fingerprint.model.onnx_bands import FourierPower
 from fingerprint.model.onnx_network import OnnxNetwork
 from fingerprint.model.torch_network import TorchNetwork
-from fingerprint.search.confidence import Calibration
+from fingerprint.recognition.confidence import Calibration
 from fingerprint.types import Clip, Floats
 
 RATE = 8_000
@@ -267,7 +267,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_a_file_that_would_not_agree_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fingerprint.model.onnx.AGREEMENT", {False: 1.1})
+    monkeypatch.setattr("fingerprint.lab.export.onnx.AGREEMENT", {False: 1.1})
     with pytest.raises(ModelError, match="would have a cosine to the model's of"):
         export_onnx(small_network(), tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())

@@ -6,7 +6,10 @@ from math import inf, isnan, nan
 from pathlib import Path
 
 import pytest
-from comparison.answers import (
+
+from fingerprint.errors import ConfigError
+from fingerprint.lab.benchmark.conditions import select
+from fingerprint.lab.peers.answers import (
     Answer,
     Standing,
     check_same_queries,
@@ -15,11 +18,8 @@ from comparison.answers import (
     score_to_beat,
     write,
 )
-from comparison.curves import over_length, over_snr
-from comparison.report import BEGIN, END, Comparison, filled, markdown, save
-
-from fingerprint.errors import ConfigError
-from fingerprint.evaluation.conditions import select
+from fingerprint.lab.peers.curves import over_length, over_snr
+from fingerprint.lab.peers.report import BEGIN, END, Comparison, filled, markdown, save
 
 CONDITIONS = select(["clean 5 s", "unknown clean"])
 

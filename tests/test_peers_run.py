@@ -1,6 +1,5 @@
 """The comparison with other recognisers: Chromaprint's matcher, and small runs."""
 
-import runpy
 import shutil
 import sys
 from collections.abc import Callable
@@ -11,23 +10,24 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner
-from comparison.answers import Answer, read
-from comparison.asking import Plan, ask, standing
-from comparison.bit_errors import Alignment, best_alignment
-from comparison.client import PeerError, install
-from comparison.indexing import index
-from comparison.peer import Peer, State, library, prepare
-from comparison.systems import SYSTEMS, System, choose
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fingerprint.corpus import Corpus, CorpusFile
-from fingerprint.corpus.config import RoomsConfig
-from fingerprint.corpus.manifest import write_manifest
 from fingerprint.errors import ConfigError
-from fingerprint.evaluation.conditions import select
-from fingerprint.evaluation.material import WORKING_RATE, Material
-from fingerprint.evaluation.run import Progress
+from fingerprint.lab.__main__ import main
+from fingerprint.lab.benchmark.conditions import select
+from fingerprint.lab.benchmark.material import WORKING_RATE, Material
+from fingerprint.lab.benchmark.run import Progress
+from fingerprint.lab.corpus import Corpus, CorpusFile
+from fingerprint.lab.corpus.config import RoomsConfig
+from fingerprint.lab.corpus.manifest import write_manifest
+from fingerprint.lab.peers.answers import Answer, read
+from fingerprint.lab.peers.asking import Plan, ask, standing
+from fingerprint.lab.peers.bit_errors import Alignment, best_alignment
+from fingerprint.lab.peers.client import PeerError, install
+from fingerprint.lab.peers.indexing import index
+from fingerprint.lab.peers.peer import Peer, State, library, prepare
+from fingerprint.lab.peers.systems import SYSTEMS, System, choose
 from fingerprint.types import Floats
 
 needs_fpcalc = pytest.mark.skipif(not shutil.which("fpcalc"), reason="fpcalc is not installed")
@@ -222,7 +222,7 @@ def test_a_peer_that_stops_says_where_to_look(tmp_path: Path) -> None:
     peer = Peer(System("lost", "Lost", "lost", 16_000), Path(sys.executable), tmp_path)
     with peer.start() as client, pytest.raises(PeerError, match=r"lost stopped; .*log\.txt"):
         client.ask(do="save")
-    assert "No module named comparison.workers.lost" in (tmp_path / "log.txt").read_text()
+    assert "No module named peers.workers.lost" in (tmp_path / "log.txt").read_text()
 
 
 def test_a_missing_program_or_an_unknown_peer_is_said_in_one_line(tmp_path: Path) -> None:
@@ -233,9 +233,8 @@ def test_a_missing_program_or_an_unknown_peer_is_said_in_one_line(tmp_path: Path
 
 
 def test_the_command_says_in_one_line_what_is_missing(tmp_path: Path) -> None:
-    main = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "peers.py"))["main"]
-    result = CliRunner().invoke(main, ["--corpus", str(tmp_path)])
+    result = CliRunner().invoke(main, ["peers", "--corpus", str(tmp_path)])
     assert result.exit_code == 1
     assert result.stderr == f"Error: there is no corpus at {tmp_path}; " + (
-        f"run: python scripts/corpus.py --root {tmp_path}\n"
+        f"run: python -m fingerprint.lab corpus --root {tmp_path}\n"
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fingerprint.audio.speed import at_speed
-from fingerprint.evaluation.queries import change_pitch, change_tempo
+from fingerprint.lab.benchmark.queries import change_pitch, change_tempo
 from fingerprint.library.indexing import index_files
 from fingerprint.library.library import Library
 from fingerprint.model.fingerprinter import Fingerprinter

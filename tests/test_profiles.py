@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ordeal.story import embeddings
 
 from fingerprint.errors import LibraryError
-from fingerprint.library.profiles import PROFILES, Profile, decode, encode, profile_of
+from fingerprint.index.quantisation import decode, encode
+from fingerprint.lab.robustness.scenario import embeddings
+from fingerprint.library.profiles import PROFILES, Profile, profile_of
 
 # Distortion of the best quantisers of a Gaussian (Max 1960, table I), as a share of its energy.
 DISTORTION = {1: 0.3634, 2: 0.1175, 4: 0.009497}
@@ -22,7 +23,7 @@ def test_a_code_loses_what_the_best_quantiser_loses(bits: int) -> None:
     rng = np.random.default_rng(1)
     vectors = rng.standard_normal((2_000, 128))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    decoded = decode(encode(vectors, coding(bits)), coding(bits), 128)
+    decoded = decode(encode(vectors, bits), bits, 128)
     length = np.linalg.norm(decoded, axis=1)
     cosine = np.sum(vectors * decoded, axis=1) / length
     assert cosine.mean() == pytest.approx(np.sqrt(1 - DISTORTION[bits]), abs=0.003)
@@ -36,10 +37,10 @@ def test_codes_take_the_room_that_is_promised_and_keep_silence(bits: int, dim: i
     profile = coding(bits)
     vectors = embeddings(1, 9, dim)
     vectors[4] = 0
-    codes = encode(vectors, profile)
+    codes = encode(vectors, profile.bits)
     assert codes.shape == (9, profile.width(dim))
     assert codes.nbytes == 9 * (dim if bits == 8 else bits * 8 * -(-dim // 64))
-    decoded = decode(codes, profile, dim)
+    decoded = decode(codes, profile.bits, dim)
     assert decoded.shape == (9, dim)
     assert not decoded[4].any()
 
@@ -47,7 +48,7 @@ def test_codes_take_the_room_that_is_promised_and_keep_silence(bits: int, dim: i
 @given(st.integers(0, 1000), st.sampled_from(sorted(PROFILES)))
 def test_decoded_rows_all_have_one_length(seed: int, name: str) -> None:
     profile = PROFILES[name]
-    decoded = decode(encode(embeddings(seed, 20, 128), profile), profile, 128)
+    decoded = decode(encode(embeddings(seed, 20, 128), profile.bits), profile.bits, 128)
     length = np.linalg.norm(decoded, axis=1)
     np.testing.assert_allclose(length, length[0], atol=2e-3)
     assert length[0] >= 0.998

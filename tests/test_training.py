@@ -21,20 +21,20 @@ from fingerprint.config import (
     ModelConfig,
     TrainConfig,
 )
-from fingerprint.corpus import Corpus, CorpusFile
-from fingerprint.corpus.config import RoomsConfig
-from fingerprint.corpus.manifest import write_manifest
 from fingerprint.errors import ConfigError, ModelError
+from fingerprint.lab.corpus import Corpus, CorpusFile
+from fingerprint.lab.corpus.config import RoomsConfig
+from fingerprint.lab.corpus.manifest import write_manifest
+from fingerprint.lab.training.batches import Batches, Plan, load_material
+from fingerprint.lab.training.distributed import World
+from fingerprint.lab.training.loop import TrainProgress, train
+from fingerprint.lab.training.mining import triplet_loss
+from fingerprint.lab.training.pairs import scale_rooms
+from fingerprint.lab.training.state import CHECKPOINT, State, learning_rate
+from fingerprint.lab.training.validation import Validation
 from fingerprint.model.checkpoint import read_checkpoint
 from fingerprint.model.embedder import create_embedder
 from fingerprint.model.frontend import Frontend
-from fingerprint.training.batches import Batches, Plan, load_material
-from fingerprint.training.distributed import World
-from fingerprint.training.loop import TrainProgress, train
-from fingerprint.training.mining import triplet_loss
-from fingerprint.training.pairs import scale_rooms
-from fingerprint.training.state import CHECKPOINT, State, learning_rate
-from fingerprint.training.validation import Validation
 from fingerprint.types import Floats
 
 CPU = torch.device("cpu")
@@ -300,8 +300,8 @@ import sys
 from pathlib import Path
 import torch
 from fingerprint.config import MiningConfig
-from fingerprint.training.distributed import gather, world
-from fingerprint.training.mining import triplet_loss
+from fingerprint.lab.training.distributed import gather, world
+from fingerprint.lab.training.mining import triplet_loss
 
 torch.set_num_threads(1)
 with world(torch.device("cpu")) as here:
@@ -365,7 +365,7 @@ TRAIN = """
 import sys
 from pathlib import Path
 from fingerprint.config import TrainConfig
-from fingerprint.training.loop import train
+from fingerprint.lab.training.loop import train
 
 if __name__ == "__main__":
     config = TrainConfig.model_validate_json(Path(sys.argv[1]).read_text())

@@ -9,11 +9,9 @@ and `listen` give 1 for "not in the library" and 2 for an error.
 
 import io
 import sys
-from typing import Any, NoReturn
 
 import click
 
-from fingerprint.cli.calibrate import calibrate_command
 from fingerprint.cli.changes import (
     compact_command,
     import_command,
@@ -23,48 +21,24 @@ from fingerprint.cli.changes import (
     verify_command,
 )
 from fingerprint.cli.duplicates import duplicates_command
-from fingerprint.cli.evaluate import evaluate_command
 from fingerprint.cli.explain import explain_command
 from fingerprint.cli.export import export_command
+from fingerprint.cli.group import CommandGroup
 from fingerprint.cli.identify import identify_command
 from fingerprint.cli.index import index_command
 from fingerprint.cli.library import info_command, list_command, stats_command
 from fingerprint.cli.listen import listen_command
 from fingerprint.cli.scan import scan_command
-from fingerprint.cli.text import reason
-from fingerprint.cli.train import train_command
-from fingerprint.errors import FingerprintError
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells count
 ERROR_STATUS = dict.fromkeys(
     ("identify", "scan", "listen"), 2
 )  # of commands whose 1 says something else than "error"
-
-
-class Boundary(click.Group):
-    """Shows what a user or the machine caused as one line on stderr; bugs keep their traceback."""
-
-    def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        try:
-            return super().make_context(*args, **extra)
-        except KeyboardInterrupt:
-            _interrupted()
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            raise  # click ends quietly when the reader of our output has left
-        except (FingerprintError, OSError) as error:
-            click.echo(f"Error: {reason(error)}", err=True)
-            ctx.exit(ERROR_STATUS.get(ctx.invoked_subcommand or "", 1))
-        except KeyboardInterrupt:
-            _interrupted()
-
-
-def _interrupted() -> NoReturn:
-    click.echo("Interrupted.", err=True)
-    raise click.exceptions.Exit(INTERRUPTED)
+_LAB = "fingerprint.lab.commands"
+LAB = {
+    "train": (f"{_LAB}.train:train_command", "Train a model as a configuration file says."),
+    "calibrate": (f"{_LAB}.calibrate:calibrate_command", "Fit a model's confidence."),
+    "evaluate": (f"{_LAB}.evaluate:evaluate_command", "Measure recognition on degraded snippets."),
+}  # the laboratory's commands are named, not imported: the product works without them
 
 
 def _print_version(ctx: click.Context, _option: click.Parameter, asked: bool) -> None:
@@ -76,7 +50,9 @@ def _print_version(ctx: click.Context, _option: click.Parameter, asked: bool) ->
 
 
 @click.group(
-    cls=Boundary,
+    cls=CommandGroup,
+    lazy=LAB,
+    error_status=ERROR_STATUS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option(
@@ -115,7 +91,4 @@ main.add_command(explain_command)
 main.add_command(list_command)
 main.add_command(info_command)
 main.add_command(stats_command)
-main.add_command(train_command)
-main.add_command(calibrate_command)
-main.add_command(evaluate_command)
 main.add_command(export_command)

@@ -90,7 +90,7 @@ def sync_command(
     with open_or_create(library, model, device, profile) as opened:
         failed = _sync(opened, folders, jobs, on_duplicate)
         if watch:
-            from fingerprint.library import syncing
+            from fingerprint.library.sync import watch as watch_folders
 
             def again() -> None:
                 try:
@@ -99,7 +99,7 @@ def sync_command(
                     click.echo(f"Error: {reason(error)}", err=True)
 
             click.echo("Watching; end with Ctrl-C.", err=True)
-            syncing.watch(folders, again)
+            watch_folders(folders, again)
     ctx.exit(1 if failed else 0)
 
 
@@ -107,7 +107,7 @@ def _sync(
     library: "Library", folders: tuple[Path, ...], jobs: int, on_duplicate: "OnDuplicate"
 ) -> int:
     """Sync and say what was done; returns how many files failed."""
-    from fingerprint.library.syncing import sync
+    from fingerprint.library.sync import sync
 
     begin = perf_counter()
     with ProgressLine() as line:
@@ -145,7 +145,7 @@ def merge_command(
     of the first one, unless --profile says otherwise.
     """
     from fingerprint.library.library import library_info
-    from fingerprint.library.merging import merge_library
+    from fingerprint.library.merge import merge_library
 
     if profile is None and not library.exists():
         profile = library_info(libraries[0]).profile
@@ -191,8 +191,8 @@ def import_command(file: Path, library: Path) -> None:
 
     The library's folder must be new or empty: `merge` joins libraries. Indices are built anew.
     """
+    from fingerprint.library.exchange import import_library
     from fingerprint.library.library import library_info
-    from fingerprint.library.portable import import_library
 
     with ProgressLine() as line:
         import_library(file, library, lambda n, of: line.show(n, of, f"{n:,}/{of:,} segments"))
@@ -217,8 +217,8 @@ def verify_command(
     whose music is gone too are removed and named.
     """
     require_library(library)
-    from fingerprint.library.checking import check
     from fingerprint.library.store import Catalog
+    from fingerprint.library.verify import check
 
     catalog = Catalog(library)
     with ProgressLine() as line:
@@ -237,7 +237,7 @@ def verify_command(
 
 
 def _repair(library: Path, model: Path | None, jobs: int, device: str) -> None:
-    from fingerprint.library.checking import repair
+    from fingerprint.library.verify import repair
 
     done = repair(library, open_model(model, device), jobs=jobs)
     again = len(done.embedded)

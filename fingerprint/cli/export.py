@@ -6,11 +6,13 @@ from pathlib import Path
 import click
 
 from fingerprint.audio.files import display_name
+from fingerprint.cli.group import load
 from fingerprint.cli.opening import open_library, require_library
 from fingerprint.cli.options import FILE, library_option, model_option
 from fingerprint.cli.progress import ProgressLine
 from fingerprint.cli.text import counted
 
+EXPORT_ONNX = "fingerprint.lab.export.onnx:export_onnx"  # named: the product imports no lab
 SUFFIXES = (".fplib", ".npz", ".parquet", ".onnx")
 
 
@@ -55,7 +57,7 @@ def export_command(output: Path, library: Path, model: Path | None, eight_bit: b
 
 def _export_library(output: Path, library: Path) -> None:
     require_library(library)
-    from fingerprint.library.portable import export_library
+    from fingerprint.library.exchange import export_library
 
     with ProgressLine() as line:
         export_library(library, output, lambda n, of: line.show(n, of, f"{n:,}/{of:,} segments"))
@@ -64,7 +66,7 @@ def _export_library(output: Path, library: Path) -> None:
 
 
 def _export_embeddings(output: Path, library: Path, model: Path | None) -> None:
-    from fingerprint.library.portable import export_embeddings
+    from fingerprint.library.exchange import export_embeddings
 
     with open_library(library, model, "cpu") as opened:
         rows = export_embeddings(opened.snapshot(), opened.catalog, output)
@@ -73,12 +75,12 @@ def _export_embeddings(output: Path, library: Path, model: Path | None) -> None:
 
 def _export_model(output: Path, model: Path | None, *, eight_bit: bool) -> None:
     from fingerprint.model.fingerprinter import DEFAULT_WEIGHTS
-    from fingerprint.model.onnx import export_onnx
     from fingerprint.model.onnx_network import digest_of
     from fingerprint.model.torch_network import TorchNetwork
 
     checkpoint = model or DEFAULT_WEIGHTS
     network = TorchNetwork.load(checkpoint)
+    export_onnx = load(EXPORT_ONNX)
     cosine = export_onnx(network, output, source=digest_of(checkpoint), eight_bit=eight_bit)
     size = output.stat().st_size / 1e6
     click.echo(

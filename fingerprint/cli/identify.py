@@ -134,7 +134,7 @@ def answer(library: "Library", query: str, *, top: int, min_confidence: float) -
 
 def _why(clip: "Clip") -> str:
     """Why there is not a single candidate for a clip."""
-    from fingerprint.search.content import nothing_in
+    from fingerprint.recognition.signal_check import nothing_in
 
     nothing = nothing_in(clip)
     if nothing is None or nothing == "silence":

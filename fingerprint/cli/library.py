@@ -66,7 +66,7 @@ def stats_command(library: Path, as_json: bool) -> None:
     belongs to tracks that were removed.
     """
     require_library(library)
-    from fingerprint.library.counting import count
+    from fingerprint.library.stats import count
 
     record = asdict(count(library))
     if as_json:

@@ -2,16 +2,25 @@
 
 import sys
 from time import monotonic
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import click
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from fingerprint.evaluation.run import Progress as Staged
-
 PLAIN_EVERY = 30.0  # s between lines where nothing can be redrawn
+
+
+class Staged(Protocol):
+    """How far a named stage of long work has come."""
+
+    @property
+    def stage(self) -> str: ...
+    @property
+    def done(self) -> int: ...
+    @property
+    def total(self) -> int: ...
 
 
 class ProgressLine:
@@ -58,8 +67,8 @@ class ProgressLine:
         if keep:
             self._live.console.print(text, markup=False, highlight=False)
 
-    def stage(self, now: "Staged") -> None:
-        """Show how far a stage of an evaluation has come."""
+    def stage(self, now: Staged) -> None:
+        """Show how far a stage of long work has come."""
         self.show(now.done, now.total, f"{now.stage} {now.done:,}/{now.total:,}")
 
     def _plain(self, text: str, *, keep: bool) -> None:

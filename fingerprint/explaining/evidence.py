@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from fingerprint.audio.decode import load_clip
 from fingerprint.errors import AudioError
-from fingerprint.library.asking import shortened
-from fingerprint.search.content import nothing_in
+from fingerprint.recognition.query import shortened
+from fingerprint.recognition.signal_check import nothing_in
 from fingerprint.types import Clip, Fingerprint, Floats, Match
 
 if TYPE_CHECKING:

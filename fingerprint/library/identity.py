@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from fingerprint.index.neighbours import best_per_query
 from fingerprint.library.library import Library
 from fingerprint.library.snapshot import REMOVED, Snapshot
 from fingerprint.library.writer import Entry
-from fingerprint.search.copies import Twin, twins_of
-from fingerprint.search.hits import best_per_query
+from fingerprint.recognition.copies import Twin, twins_of
 from fingerprint.types import Floats, Hits, Ints, Rows
 
 NEIGHBOURS = 5  # of each row that is looked up

@@ -11,7 +11,15 @@ import numpy as np
 
 from fingerprint.config import SearchConfig
 from fingerprint.errors import LibraryError
-from fingerprint.library.asking import (
+from fingerprint.index.ivf_pq import load_faiss
+from fingerprint.library.profiles import PRECISE, profile_of
+from fingerprint.library.records import LibraryInfo, Meta
+from fingerprint.library.snapshot import Snapshot, take_snapshot
+from fingerprint.library.store import CATALOG, Catalog, create_catalog
+from fingerprint.library.writer import LOCK, Writer, locked, writing
+from fingerprint.recognition.cohort import sample
+from fingerprint.recognition.confidence import Evidence, probability
+from fingerprint.recognition.query import (
     Listener,
     Question,
     Speeds,
@@ -19,15 +27,7 @@ from fingerprint.library.asking import (
     at_its_earliest,
     shortened,
 )
-from fingerprint.library.profiles import PRECISE, profile_of
-from fingerprint.library.records import LibraryInfo, Meta
-from fingerprint.library.snapshot import Snapshot, take_snapshot
-from fingerprint.library.speed import at_its_speed
-from fingerprint.library.store import CATALOG, Catalog, create_catalog
-from fingerprint.library.writer import LOCK, Writer, locked, writing
-from fingerprint.search.background import sample
-from fingerprint.search.confidence import Evidence, probability
-from fingerprint.search.lists import load_faiss
+from fingerprint.recognition.speed import at_its_speed
 from fingerprint.types import Candidate, Clip, Fingerprint, Floats, Match, Track
 
 DEFAULTS = SearchConfig()

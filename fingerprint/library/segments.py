@@ -9,13 +9,13 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
+from fingerprint.disk import flush
 from fingerprint.errors import LibraryError
-from fingerprint.library.disk import flush
-from fingerprint.library.profiles import Codes, decode, signs
+from fingerprint.index import annoy_index, ivf_pq
+from fingerprint.index.hamming import nearest
+from fingerprint.index.neighbours import index_part
+from fingerprint.index.quantisation import Codes, decode, signs
 from fingerprint.library.records import FileInfo, Meta, SegmentInfo
-from fingerprint.search import index, lists
-from fingerprint.search.keys import keys
-from fingerprint.search.signs import nearest
 from fingerprint.types import Floats, Hits, Ints
 
 FOLDER = "segments"
@@ -44,14 +44,14 @@ class Segment:
         How near they are is comparable between segments; it is the cosine if the library's
         `widening` is 1.
         """
-        asked = keys(vectors)
+        asked = index_part(vectors)
         if self.index is not None:
             return self.index.query(asked, neighbours, search_k)
         return nearest(signs(self.codes, self.meta.key), asked, neighbours)
 
     def vectors(self, rows: Ints) -> Floats:
         """The embeddings (K, dim) of rows (K,)."""
-        return decode(self.codes[rows], self.meta.profile, self.meta.dim)
+        return decode(self.codes[rows], self.meta.profile.bits, self.meta.dim)
 
 
 def write_segment(folder: Path, number: int, codes: Codes, meta: Meta) -> SegmentInfo:
@@ -96,30 +96,30 @@ def open_segment(folder: Path, info: SegmentInfo, meta: Meta) -> Segment:
 def index_suffixes(meta: Meta, rows: int) -> tuple[str, ...]:
     """Of the files that hold the index of a segment of so many rows; none: it has no index."""
     if meta.profile.index == "annoy":
-        return index.SUFFIXES
-    has_lists = meta.profile.index == "faiss" and rows >= lists.LEAST_ROWS
-    return (lists.SUFFIX,) if has_lists else ()
+        return annoy_index.SUFFIXES
+    has_lists = meta.profile.index == "faiss" and rows >= ivf_pq.LEAST_ROWS
+    return (ivf_pq.SUFFIX,) if has_lists else ()
 
 
 def _build_index(folder: Path, number: int, codes: Codes, meta: Meta) -> None:
     def keys_of(some: Codes) -> Floats:
-        return keys(decode(some, meta.profile, meta.dim))
+        return index_part(decode(some, meta.profile.bits, meta.dim))
 
     path = path_of(folder, number, "npy").with_suffix("")
     match index_suffixes(meta, len(codes)):
-        case index.SUFFIXES:
-            index.VectorIndex.build(keys_of(codes), path)
-        case (lists.SUFFIX,):
-            lists.InvertedLists.build(lambda rows: keys_of(codes[rows]), len(codes), path)
+        case annoy_index.SUFFIXES:
+            annoy_index.VectorIndex.build(keys_of(codes), path)
+        case (ivf_pq.SUFFIX,):
+            ivf_pq.InvertedLists.build(lambda rows: keys_of(codes[rows]), len(codes), path)
 
 
 def _open_index(folder: Path, info: SegmentInfo, meta: Meta) -> NearestRows | None:
     path = path_of(folder, info.id, "npy").with_suffix("")
     match index_suffixes(meta, info.rows):
-        case index.SUFFIXES:
-            return index.VectorIndex.open(path, meta.key)
-        case (lists.SUFFIX,):
-            return lists.InvertedLists.open(path, meta.key, info.rows)
+        case annoy_index.SUFFIXES:
+            return annoy_index.VectorIndex.open(path, meta.key)
+        case (ivf_pq.SUFFIX,):
+            return ivf_pq.InvertedLists.open(path, meta.key, info.rows)
     return None
 
 

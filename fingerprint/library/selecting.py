@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from fingerprint.library.records import Listed
-from fingerprint.library.syncing import missing as without_files
+from fingerprint.library.sync import missing as without_files
 from fingerprint.library.writer import absolute
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from fingerprint.errors import LibraryError
+from fingerprint.index.neighbours import best_per_query, where
 from fingerprint.library.records import Extent, SegmentInfo
 from fingerprint.library.segments import Segment, open_segment
 from fingerprint.library.store import Catalog
-from fingerprint.search.hits import best_per_query, where
 from fingerprint.types import Floats, Hits, Ints, Rows
 
 LEAST_NODES = 250  # inspected a vector, however small a segment is

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from fingerprint.audio.files import display_name
+from fingerprint.disk import flush
 from fingerprint.errors import LibraryError
-from fingerprint.library.disk import flush
 from fingerprint.library.profiles import profile_of
 from fingerprint.library.records import (
     Extent,

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fingerprint.errors import LibraryError
-from fingerprint.library.profiles import Codes, encode
+from fingerprint.index.quantisation import Codes, encode
 from fingerprint.library.records import Extent, SegmentInfo, Stamp
 from fingerprint.library.segments import delete_files, open_codes, strays, write_segment
 from fingerprint.library.store import Catalog, advice
@@ -102,7 +102,8 @@ class Writer:
             if not len(entry.vectors) or entry.vectors.shape[1:] != (self._meta.dim,):
                 raise ValueError(f"{entry.track.path}: embeddings of shape {entry.vectors.shape}")
         profile = self._meta.profile
-        codes = [encode(e.vectors[:: profile.step // e.step], profile) for e in changes.entries]
+        kept = (entry.vectors[:: profile.step // entry.step] for entry in changes.entries)
+        codes = [encode(vectors, profile.bits) for vectors in kept]
         segment = self._write(np.concatenate(codes)) if codes else None
         with self._committed():
             self.catalog.relabel_tracks(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from fingerprint.config import SearchConfig
+from fingerprint.recognition.signal_check import nothing_in
 from fingerprint.scanning import Heard, Scanner, Span
-from fingerprint.search.content import nothing_in
 from fingerprint.types import Clip, Match
 
 if TYPE_CHECKING:

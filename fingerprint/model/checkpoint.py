@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fingerprint.config import ModelConfig
 from fingerprint.errors import ModelError
-from fingerprint.search.confidence import Calibration
+from fingerprint.recognition.confidence import Calibration
 
 FORMAT = 1
 

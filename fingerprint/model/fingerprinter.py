@@ -17,7 +17,7 @@ from fingerprint.errors import ModelError
 from fingerprint.machine import available_cores, pick_device
 from fingerprint.model.geometry import Geometry
 from fingerprint.model.network import Network
-from fingerprint.search.confidence import Calibration
+from fingerprint.recognition.confidence import Calibration
 from fingerprint.types import Clip, Fingerprint, Floats
 
 WEIGHTS = Path(__file__).parent / "weights"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from fingerprint.config import ModelConfig
-from fingerprint.search.confidence import Calibration
+from fingerprint.recognition.confidence import Calibration
 from fingerprint.types import Floats
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from fingerprint.config import ModelConfig
 from fingerprint.errors import ModelError
 from fingerprint.model.network import About
-from fingerprint.search.confidence import Calibration
+from fingerprint.recognition.confidence import Calibration
 from fingerprint.types import Floats
 
 FORMAT = 2  # 1 had no lengths

@@ -13,7 +13,7 @@ from fingerprint.model.checkpoint import Checkpoint, half, read_checkpoint, writ
 from fingerprint.model.embedder import ConvEmbedder, create_embedder, load_weights
 from fingerprint.model.frontend import Frontend
 from fingerprint.model.network import About
-from fingerprint.search.confidence import Calibration
+from fingerprint.recognition.confidence import Calibration
 from fingerprint.types import Floats
 
 TINY = 1e-12

@@ -14,11 +14,11 @@ import numpy as np
 
 from fingerprint.audio.decode import stream_clip
 from fingerprint.config import SearchConfig
+from fingerprint.recognition.signal_check import nothing_in
 from fingerprint.scanning.extent import Extent, extent
 from fingerprint.scanning.recent import Recent
 from fingerprint.scanning.runs import Run, Runs, Sighting
 from fingerprint.scanning.spans import Heard, Span, Weighed, visible, with_gaps
-from fingerprint.search.content import nothing_in
 from fingerprint.types import Clip, Match
 
 if TYPE_CHECKING:

@@ -1,0 +1,39 @@
+"""Files that appear whole or not at all, survive a power cut, and folders one process works in."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """A draft to write to, which replaces `path` if the block succeeds and is deleted if not."""
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make `folder` if need be, and wait until no other process holds its lock."""
+    import fcntl  # not on Windows
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def flush(path: Path) -> None:
+    """Force a file, or a folder's entries, onto the disk (fsync)."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows cannot, and need not
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

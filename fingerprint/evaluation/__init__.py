@@ -1,1 +1,0 @@
-"""How well recordings are recognised: query conditions, running them, the figures, the report."""

@@ -1,0 +1,1 @@
+"""From vectors to nearest neighbours: Annoy, faiss IVF-PQ, Hamming scan, quantisation."""

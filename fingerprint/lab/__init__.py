@@ -1,0 +1,1 @@
+"""Everything that makes and measures a model; the product never imports it."""

@@ -1,0 +1,55 @@
+"""`python -m fingerprint.lab`: make the corpus, measure recognition, try to break a library.
+
+`train`, `calibrate`, `evaluate` and `export` are commands of `fingerprint` itself.
+"""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy: workers have one thread each
+
+import click
+
+from fingerprint.cli.group import CommandGroup
+
+_COMMANDS = "fingerprint.lab.commands"
+_TABLES = "fingerprint.lab.tables"
+COMMANDS = {
+    "ablate": (f"{_COMMANDS}.ablate:main", "Train every experiment of configs/ablation."),
+    "broadcast": (f"{_COMMANDS}.broadcast:main", "Scan a made-up broadcast and score the spans."),
+    "corpus": (f"{_COMMANDS}.corpus:main", "Assemble the corpus from Debian packages."),
+    "dissect": (f"{_COMMANDS}.dissect:main", "Recognition with single degradations left out."),
+    "fuzz": (f"{_COMMANDS}.fuzz:main", "Feed damaged input to everything that reads input."),
+    "generalisation": (f"{_COMMANDS}.generalisation:main", "Hit rates on trained and new music."),
+    "library-bench": (f"{_COMMANDS}.library_bench:main", "What changing a library costs."),
+    "peers": (f"{_COMMANDS}.peers:main", "Ask other recognisers the queries of `evaluate`."),
+    "profile-training": (
+        f"{_COMMANDS}.profile_training:main",
+        "Time a training step's parts.",
+    ),
+    "profiles": (f"{_COMMANDS}.profiles:main", "Bytes and accuracy of each library profile."),
+    "snippet": (f"{_COMMANDS}.snippet:main", "Make a noisy phone snippet from a folder of music."),
+    "torture": (f"{_COMMANDS}.torture:main", "Inject faults at every system call of a writer."),
+    "trust": (f"{_COMMANDS}.trust:main", "Measure the confidence on test tracks."),
+    "bench-clearness": (f"{_TABLES}.weighing:main", "Top-1 over the weight of clear windows."),
+    "bench-engines": (f"{_TABLES}.search:main", "Annoy against faiss, usearch and hnswlib."),
+    "bench-growth": (f"{_TABLES}.growth:main", "Queries against a library that grows."),
+    "bench-indexing": (f"{_TABLES}.indexing:main", "Indexing against decoding and fpcalc."),
+    "bench-int8": (f"{_TABLES}.precision:main", "Hit rates in int8 against 32-bit floats."),
+    "bench-listening": (f"{_TABLES}.listening:main", "Hours of sound through the scanner."),
+    "bench-lookups": (f"{_TABLES}.lookups:main", "Top-1 and time over inspected index nodes."),
+    "bench-queries": (f"{_TABLES}.query:main", "Cold and warm queries: time and memory."),
+    "bench-tempo": (f"{_TABLES}.tempo:main", "How exactly a change of tempo is measured."),
+}
+
+
+@click.group(
+    cls=CommandGroup,
+    lazy=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+def main() -> None:
+    """Make the corpus, measure recognition, try to break a library."""
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m fingerprint.lab")

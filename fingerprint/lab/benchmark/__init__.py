@@ -1,0 +1,1 @@
+"""How often recognition is right: degraded queries, outcomes, report."""

@@ -1,0 +1,265 @@
+"""Run queries against a library of the corpus, on every core, and collect the outcomes."""
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache, partial
+from math import nan
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from fingerprint.config import SearchConfig
+from fingerprint.errors import ConfigError, CorpusError, LibraryError
+from fingerprint.lab.benchmark.conditions import CONDITIONS, Condition
+from fingerprint.lab.benchmark.material import SPLITS, WORKING_RATE, Material, Split, cut
+from fingerprint.lab.benchmark.metrics import PLACE_TOLERANCE, Outcome
+from fingerprint.lab.benchmark.places import near, same_sound
+from fingerprint.lab.benchmark.queries import Query, Truth, make_query
+from fingerprint.lab.benchmark.results import Results
+from fingerprint.lab.corpus import Corpus
+from fingerprint.types import Match
+
+if TYPE_CHECKING:
+    from fingerprint.lab.corpus.config import MusicRole
+    from fingerprint.library.library import Library
+    from fingerprint.model.fingerprinter import Fingerprinter
+
+KNOWN_ROLES: tuple["MusicRole", ...] = ("train", "validation", "test")
+CHUNK = 10  # queries a task
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a stage of the evaluation has come."""
+
+    stage: str
+    done: int
+    total: int
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def evaluate(
+    corpus: Corpus,
+    model: "Fingerprinter",
+    *,
+    library: Path,
+    split: str = "test",
+    queries: int = 500,
+    seed: int = 0,
+    jobs: int = 2,
+    conditions: Sequence[Condition] = CONDITIONS,
+    on_progress: OnProgress = lambda _: None,
+) -> Results:
+    """Index every track of the corpus but the unknown ones, and ask for degraded passages of it.
+
+    Unknown tracks are asked for in the test split alone.
+
+    Tracks that the library in the folder `library` holds already are not indexed again. With more
+    than one of `jobs`, queries are made and answered in that many processes of one thread each;
+    the answers are the same.
+
+    Raises:
+        ConfigError: there is no such split, or no condition.
+        CorpusError: the corpus is incomplete, or a track cannot be indexed.
+        LibraryError: the folder holds a library of another model, or of other tracks.
+        AudioError: a file is gone or damaged since the corpus was assembled.
+    """
+    begin = time.monotonic()
+    conditions = [c for c in conditions if split == "test" or not c.unknown]
+    if split not in SPLITS or not conditions:
+        raise ConfigError(f"name a split out of {', '.join(SPLITS)}, and at least one condition")
+    material = Material.load(corpus, SPLITS[split])
+    tracks, hours = index_corpus(corpus, KNOWN_ROLES, model, library, jobs, on_progress)
+    tasks = [
+        Task(condition, range(first, min(first + CHUNK, queries)), seed)
+        for condition in conditions
+        for first in range(0, queries, CHUNK)
+    ]
+    answers = (
+        _answers_from_processes(corpus, SPLITS[split], model, library, jobs, tasks)
+        if jobs > 1
+        else _answers(material, model, library, tasks)
+    )
+    outcomes: list[Outcome] = []
+    with closing(answers):
+        for answered in answers:
+            outcomes += answered
+            on_progress(Progress("queries", len(outcomes), queries * len(conditions)))
+    return Results(
+        conditions=tuple(conditions),
+        outcomes=tuple(outcomes),
+        split=split,
+        seed=seed,
+        queries=queries,
+        min_confidence=SearchConfig().min_confidence,
+        model_id=model.id,
+        tracks=tracks,
+        hours=hours,
+        seconds=time.monotonic() - begin,
+    )
+
+
+def index_corpus(
+    corpus: Corpus,
+    roles: Sequence["MusicRole"],
+    model: "Fingerprinter",
+    folder: Path,
+    jobs: int,
+    on_progress: OnProgress,
+) -> tuple[int, float]:
+    """Make or complete the library of these roles; returns its number of tracks and hours.
+
+    Raises:
+        CorpusError: a track cannot be indexed.
+        LibraryError: the folder holds a library of another model, or of other tracks.
+    """
+    from fingerprint.library.indexing import index_files
+    from fingerprint.library.library import Library
+
+    paths = [file.path for role in roles for file in corpus.music(role)]
+    with Library.create_or_open(folder, model) as library:
+        if strangers := {track.path for track in library.tracks()} - set(paths):
+            raise LibraryError(
+                f"the library {folder} holds {min(strangers)}, which is not to be in it: "
+                "evaluate with a new folder"
+            )
+        report = index_files(
+            library,
+            paths,
+            jobs=jobs if jobs > 1 else 0,
+            on_progress=lambda now: on_progress(Progress("index", now.done, now.total)),
+        )
+        for _, reason in report.failed:
+            raise CorpusError(f"{reason}; assemble the corpus again")
+        info = library.info()
+    return info.tracks, info.hours
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Queries of one condition that are made and answered in one go."""
+
+    condition: Condition
+    numbers: range
+    seed: int
+
+
+def answer(material: Material, library: "Library", task: Task) -> list[Outcome]:
+    """Make the queries of a task, look them up, and judge the answers."""
+    rate = library.model.sample_rate
+    outcomes = []
+    for number in task.numbers:
+        query = make_query(
+            material, task.condition, seed=task.seed, number=number, sample_rate=rate
+        )
+        begin = time.perf_counter()
+        matches = library.identify(query.clip, top=1)
+        seconds = time.perf_counter() - begin
+        match = matches[0] if matches else None
+        outcomes.append(judge(material, task.condition, number, query, match, seconds))
+    return outcomes
+
+
+def _answers(
+    material: Material, model: "Fingerprinter", folder: Path, tasks: Sequence[Task]
+) -> Generator[list[Outcome], None, None]:
+    from fingerprint.library.library import Library
+
+    with Library.open(folder, model) as library:
+        for task in tasks:
+            yield answer(material, library, task)
+
+
+def _answers_from_processes(
+    corpus: Corpus,
+    split: Split,
+    model: "Fingerprinter",
+    folder: Path,
+    jobs: int,
+    tasks: Sequence[Task],
+) -> Generator[list[Outcome], None, None]:
+    """The same, in the same order."""
+    with TemporaryDirectory(prefix="fingerprint-") as shelf:
+        weights = Path(shelf) / f"model{model.network.suffix}"
+        model.save(weights)
+        work = partial(_answer_here, corpus.root, split, weights, model.network.device, folder)
+        pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_one_thread)
+        try:
+            yield from pool.map(work, tasks)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _answer_here(
+    corpus: Path, split: Split, weights: Path, device: str, folder: Path, task: Task
+) -> list[Outcome]:
+    return answer(*_open(corpus, split, weights, device, folder), task)
+
+
+@cache  # once a process, for all its tasks
+def _open(
+    corpus: Path, split: Split, weights: Path, device: str, folder: Path
+) -> tuple[Material, "Library"]:
+    from fingerprint.library.library import Library
+    from fingerprint.model.fingerprinter import Fingerprinter
+
+    material = Material.load(Corpus.open(corpus), split)
+    return material, Library.open(folder, Fingerprinter.load(weights, device, threads=1))
+
+
+def _one_thread() -> None:
+    import torch  # degrades the queries
+
+    torch.set_num_threads(1)
+
+
+def judge(
+    material: Material,
+    condition: Condition,
+    number: int,
+    query: Query,
+    match: Match | None,
+    seconds: float,
+) -> Outcome:
+    """Compare the best match with the truth. An answer for an unknown track is never right."""
+    truth = query.truth
+    right = match is not None and not condition.unknown and match.track.path == truth.path
+    place_right = right and match is not None and _right_place(material, condition, truth, match)
+    return Outcome(
+        condition=condition.name,
+        number=number,
+        snr_db=query.snr_db,
+        truth_path=str(truth.path),
+        truth_offset=truth.offset,
+        truth_rate=truth.rate,
+        path=str(match.track.path) if match else "",
+        offset=match.offset if match else nan,
+        rate=match.rate if match else nan,
+        confidence=match.confidence if match else 0.0,
+        score=match.score if match else nan,
+        right=right,
+        place_right=place_right,
+        seconds=seconds,
+    )
+
+
+def _right_place(material: Material, condition: Condition, truth: Truth, match: Match) -> bool:
+    """The true place, or one where the track sounds the same, each within the tolerance.
+
+    Of places that sound the same an answer names the earliest as its offset, and the others beside.
+    """
+    if any(near(place, truth.offset) for place in (match.offset, *match.repeats)):
+        return True
+    track = [file.path for file in material.known.files].index(truth.path)
+    sound = material.known.recording(track)
+    length = round(condition.seconds * truth.rate * WORKING_RATE)
+    slack = round(PLACE_TOLERANCE * WORKING_RATE)
+    passage = cut(sound, round(truth.offset * WORKING_RATE), length)
+    around = cut(sound, round(match.offset * WORKING_RATE) - slack, length + 2 * slack)
+    return same_sound(passage, around)

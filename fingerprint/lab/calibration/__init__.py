@@ -1,0 +1,1 @@
+"""Fit the confidence of answers, and prove it."""

@@ -1,0 +1,100 @@
+"""Fit the confidence: evidence of right and of wrong answers to a probability.
+
+Every query is cut from a validation track and asked of libraries from ten tracks to a million
+(large ones are simulated, see `simulated`), each time twice: as it is, when its best match is right
+or wrong; and with its own track taken out of the candidates, and all of its package with it (the
+tracks of a game share themes and loops, and a stranger's do not), as if they were not in the
+library, when its best match is wrong. Passages of which pitch shifts have made new recordings add
+to those. Known and unknown queries weigh the same in the fit, however many there are: that is the
+prior that the confidence assumes, and it is stored with the weights. Logistic regression with next
+to no penalty gives probabilities that are right on average over what it was fitted on.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fingerprint.lab.benchmark.run import Progress, index_corpus
+from fingerprint.lab.calibration.cases import Case
+from fingerprint.lab.calibration.gather import Passage, gather
+from fingerprint.lab.calibration.varied import KNOWN, UNKNOWN
+from fingerprint.lab.corpus import Corpus
+from fingerprint.recognition.confidence import Calibration, features
+
+if TYPE_CHECKING:
+    from fingerprint.model.fingerprinter import Fingerprinter
+
+SOME = (10, 30, 100)  # tracks of the smaller libraries
+TIMES = (5.0, 30.0, 200.0, 2_000.0)  # as large as the corpus the simulated ones are
+UNKNOWN_SHARE = 0.5  # of queries; the prior
+PENALTY = 1e3  # inverse strength, on standardised features: enough to keep idle weights small
+
+
+def gather_for_fit(
+    corpus: Corpus,
+    model: "Fingerprinter",
+    *,
+    library: Path,
+    passages: int = 12,
+    seed: int = 1,
+    jobs: int = 2,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> list[Case]:
+    """The cases of `passages` of every family, cut from validation tracks, of four queries each.
+
+    The library, made in the folder `library`, holds the training and validation tracks: the test
+    split has no part in this.
+
+    Raises:
+        CorpusError: the corpus is incomplete.
+        LibraryError: the folder holds a library of another model, or of other tracks.
+    """
+    index_corpus(corpus, ("train", "validation"), model, library, jobs, on_progress)
+    settings = {"masked": True, "some": SOME, "times": TIMES, "drawn": True}
+    new = [condition for condition in UNKNOWN if condition.warp is not None]
+    # Families repeat in `KNOWN` to weigh more; their passages have numbers of their own.
+    plan = [
+        Passage(condition, number * len(KNOWN) + place, known=True, **settings)  # type: ignore[arg-type]
+        for number, (place, condition) in product(range(passages), enumerate(KNOWN))
+    ]
+    plan += [
+        Passage(condition, number, known=False, **settings)  # type: ignore[arg-type]
+        for number, condition in product(range(passages), new)
+    ]
+    return gather(
+        corpus,
+        model,
+        plan,
+        split="validation",
+        seed=seed,
+        library=library,
+        jobs=jobs,
+        on_progress=on_progress,
+    )
+
+
+def fit(cases: Sequence[Case]) -> Calibration:
+    """Weighted logistic regression of `right` on the features of the evidence."""
+    from sklearn.linear_model import LogisticRegression
+
+    told = [case for case in cases if case.evidence is not None]
+    seen = np.stack([features(case.evidence) for case in told if case.evidence is not None])
+    right = np.array([case.right for case in told])
+    known = np.array([case.known for case in told])
+    weight = np.where(
+        known,
+        (1 - UNKNOWN_SHARE) / max(known.sum(), 1),
+        UNKNOWN_SHARE / max((~known).sum(), 1),
+    ) * len(told)
+    middle, scale = seen.mean(axis=0), np.maximum(seen.std(axis=0), 1e-9)
+    regression = LogisticRegression(C=PENALTY, max_iter=10_000, tol=1e-8)
+    regression.fit((seen - middle) / scale, right, sample_weight=weight)
+    weights = regression.coef_[0] / scale
+    return Calibration(
+        intercept=float(regression.intercept_[0] - weights @ middle),
+        weights=tuple(float(value) for value in weights),
+        unknown=UNKNOWN_SHARE,
+    )

@@ -1,0 +1,256 @@
+"""May an answer be trusted? The confidence on tracks used in neither training nor fit."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fingerprint.lab.benchmark.conditions import SNR_DB, Condition, Phone
+from fingerprint.lab.benchmark.metrics import CALIBRATION_BINS, Share
+from fingerprint.lab.benchmark.run import KNOWN_ROLES, Progress, index_corpus
+from fingerprint.lab.calibration.cases import Case
+from fingerprint.lab.calibration.gather import Passage, gather
+from fingerprint.lab.calibration.varied import KNOWN, LENGTHS, UNKNOWN
+from fingerprint.lab.corpus import Corpus
+from fingerprint.recognition.confidence import Calibration, probability
+
+if TYPE_CHECKING:
+    from fingerprint.model.fingerprinter import Fingerprinter
+
+WHOLE = (Condition("noise", 5.0, SNR_DB), Condition("phone", 10.0, SNR_DB, Phone()))
+SMALL = 100  # tracks
+LARGE = 100_000  # tracks
+TARGET = 0.001  # false accepts
+
+
+# Cut from tracks that are in no library; the fit has none, and hides those of the library instead.
+STRANGERS = tuple(replace(condition, unknown=True) for condition in UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A case and the confidence of its answer; 0 without one."""
+
+    case: Case
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedBin:
+    """Answers of similar confidence: its mean, the share that is right, their weight and number."""
+
+    confidence: float
+    right: float
+    weight: float
+    answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Operating:
+    """One condition at a threshold: how often the right track is first, and accepted too."""
+
+    condition: str
+    top1: Share
+    accepted: Share
+
+
+@dataclass(frozen=True)
+class Trust:
+    """The answers of one run, by what they can say."""
+
+    known: Sequence[Answered]
+    unknown: Sequence[Answered]
+    whole: Sequence[Answered]  # known, of the conditions `WHOLE`
+    grown: Sequence[Answered]  # unknown, in libraries of every size
+    min_confidence: float
+    prior: float  # share of unknown queries that the confidence assumes
+    model_id: str
+
+    @property
+    def bins(self) -> list[WeightedBin]:
+        """Answers by confidence. Known and unknown ones weigh as the prior says, however many."""
+        answers = [a for a in [*self.known, *self.unknown] if a.case.evidence is not None]
+        share = {True: (1 - self.prior) / len(self.known), False: self.prior / len(self.unknown)}
+        slots: list[list[Answered]] = [[] for _ in range(CALIBRATION_BINS)]
+        for answer in answers:
+            slots[min(int(answer.confidence * len(slots)), len(slots) - 1)].append(answer)
+        filled = []
+        for slot in (slot for slot in slots if slot):
+            weights = np.array([share[a.case.known] for a in slot])
+            right = np.array([a.case.right for a in slot])
+            confidence = np.array([a.confidence for a in slot])
+            total = float(weights.sum())
+            filled.append(
+                WeightedBin(
+                    float(weights @ confidence) / total,
+                    float(weights @ right) / total,
+                    total,
+                    len(slot),
+                )
+            )
+        return filled
+
+    @property
+    def calibration_error(self) -> float:
+        """Expected calibration error: mean distance of confidence from the share of the right."""
+        bins = self.bins
+        total = sum(b.weight for b in bins)
+        return sum(b.weight * abs(b.confidence - b.right) for b in bins) / total
+
+    @property
+    def false_accepts(self) -> Share:
+        return self._accepted(self.unknown, self.min_confidence)
+
+    def precision(self, threshold: float) -> float:
+        """Of the answers given from a confidence on, the share that is right, at the prior."""
+        known = [a for a in self.known if a.confidence >= threshold]
+        right = sum(a.case.right for a in known) / len(self.known) * (1 - self.prior)
+        given = len(known) / len(self.known) * (1 - self.prior)
+        given += self._accepted(self.unknown, threshold).value * self.prior
+        return right / given if given else 1.0
+
+    @property
+    def strict(self) -> float:
+        """The least confidence at which no more than `TARGET` of the unknown are accepted."""
+        ranked = sorted((a.confidence for a in self.unknown), reverse=True)
+        return ranked[int(TARGET * len(ranked))] + 1e-12 if ranked else 0.0
+
+    def operating(self, threshold: float) -> list[Operating]:
+        rows = []
+        for name in sorted({a.case.family for a in self.whole}):
+            asked = [a for a in self.whole if a.case.family == name]
+            right = [a for a in asked if a.case.right]
+            rows.append(
+                Operating(
+                    name,
+                    Share(len(right), len(asked)),
+                    Share(sum(a.confidence >= threshold for a in right), len(asked)),
+                )
+            )
+        return rows
+
+    def growth(self) -> list[tuple[int, Share]]:
+        """False accepts by the size of the library."""
+        sizes = sorted({a.case.tracks for a in self.grown})
+        return [
+            (size, self._accepted([a for a in self.grown if a.case.tracks == size]))
+            for size in sizes
+        ]
+
+    def _accepted(self, answers: Sequence[Answered], threshold: float | None = None) -> Share:
+        least = self.min_confidence if threshold is None else threshold
+        return Share(sum(a.confidence >= least for a in answers), len(answers))
+
+    def as_json(self) -> dict[str, Any]:
+        """Every figure, ready for `json.dumps`."""
+        return {
+            "model_id": self.model_id,
+            "min_confidence": self.min_confidence,
+            "known": len(self.known),
+            "unknown": len(self.unknown),
+            "calibration_error": self.calibration_error,
+            "bins": [asdict(one) for one in self.bins],
+            "false_accepts": _share(self.false_accepts),
+            "precision": {f"{p:g}": self.precision(p) for p in (0.5, 0.8, 0.9, 0.95, 0.99)},
+            "threshold_at_target": self.strict,
+            "operating": {
+                f"{threshold:.4f}": {
+                    row.condition: {"top1": _share(row.top1), "accepted": _share(row.accepted)}
+                    for row in self.operating(threshold)
+                }
+                for threshold in (self.min_confidence, self.strict)
+            },
+            "growth": {str(size): _share(share) for size, share in self.growth()},
+        }
+
+
+def _share(share: Share) -> dict[str, Any]:
+    return {"hits": share.hits, "of": share.total, "interval": list(share.interval)}
+
+
+def measure(
+    corpus: Corpus,
+    model: "Fingerprinter",
+    *,
+    library: Path,
+    known: int,
+    whole: int,
+    unknown: int,
+    few: int,
+    min_confidence: float,
+    seed: int = 7,
+    jobs: int = 2,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Trust:
+    """Ask the test split against a library of every known track of the corpus.
+
+    Args:
+        corpus: assembled.
+        model: calibrated.
+        library: folder of the library, made or completed.
+        known: queries of varied kind and length.
+        whole: queries of each of the conditions `WHOLE`.
+        unknown: queries of tracks that are in no library, half of them shifted in pitch.
+        few: of those, how many are also asked of a library of `SMALL` tracks; all are of a
+            simulated one of `LARGE`.
+        min_confidence: from which an answer is accepted.
+        seed: decides every query.
+        jobs: processes.
+        on_progress: told how far it is.
+    """
+    tracks, _ = index_corpus(corpus, KNOWN_ROLES, model, library, jobs, on_progress)
+    parts = len(LENGTHS)
+    plan = [
+        Passage(KNOWN[number % len(KNOWN)], number, known=True) for number in range(known // parts)
+    ]
+    plan += [
+        Passage(
+            STRANGERS[number % len(STRANGERS)],
+            number,
+            known=False,
+            some=(SMALL,) if number < few // parts else (),
+            times=(LARGE / tracks,),
+        )
+        for number in range(unknown // parts)
+    ]
+    plan += [
+        Passage(condition, number, known=True) for condition in WHOLE for number in range(whole)
+    ]
+    cases = gather(
+        corpus,
+        model,
+        plan,
+        split="test",
+        seed=seed,
+        library=library,
+        jobs=jobs,
+        on_progress=on_progress,
+    )
+    return sorted_out(cases, tracks, model.calibration, min_confidence, model.id)
+
+
+def sorted_out(
+    cases: Sequence[Case],
+    tracks: int,
+    calibration: Calibration,
+    min_confidence: float,
+    model_id: str,
+) -> Trust:
+    """Cases to figures; `tracks` is the size of the library that was really there."""
+    answers = [
+        Answered(case, probability(case.evidence, calibration) if case.evidence else 0.0)
+        for case in cases
+    ]
+    real = [a for a in answers if a.case.tracks == tracks]
+    whole = {condition.name for condition in WHOLE}
+    return Trust(
+        known=[a for a in real if a.case.known and a.case.family not in whole],
+        unknown=[a for a in real if not a.case.known],
+        whole=[a for a in real if a.case.known and a.case.family in whole],
+        grown=[a for a in answers if not a.case.known],
+        min_confidence=min_confidence,
+        prior=calibration.unknown,
+        model_id=model_id,
+    )

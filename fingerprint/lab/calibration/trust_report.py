@@ -1,0 +1,96 @@
+"""The figures of `trust` as text and as a picture."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fingerprint.lab.benchmark.metrics import Share
+from fingerprint.lab.benchmark.plots import RIGHT, UNKNOWN, figure_of
+from fingerprint.lab.calibration.trust import TARGET, Trust
+
+
+def text(trust: Trust) -> str:
+    """Every figure in Markdown."""
+    strict = trust.strict
+    lines = [
+        f"{len(trust.known):,} known and {len(trust.unknown):,} unknown queries; "
+        f"model {trust.model_id[:12]}.",
+        "",
+        f"- Expected calibration error {trust.calibration_error:.4f} "
+        f"({len(trust.bins)} bins; a share of {trust.prior:.0%} unknown).",
+        f"- Of the answers given at 0.95 and above, {100 * trust.precision(0.95):.2f} % are right.",
+        f"- False accepts at the default, {trust.min_confidence:g}: "
+        f"{percent(trust.false_accepts)} %.",
+        f"- At {100 * TARGET:g} % false accepts (confidence {strict:.4f}):",
+    ]
+    lines += [
+        f"  - {row.condition}: top-1 {percent(row.top1)} %, accepted and right "
+        f"{percent(row.accepted)} %"
+        for row in trust.operating(strict)
+    ]
+    lines += [f"- At the default, {trust.min_confidence:g}:"]
+    lines += [
+        f"  - {row.condition}: accepted and right {percent(row.accepted)} %"
+        for row in trust.operating(trust.min_confidence)
+    ]
+    lines += ["- False accepts at the default by the size of the library:"]
+    lines += [f"  - {size:,} tracks: {percent(share)} %" for size, share in trust.growth()]
+    return "\n".join(lines)
+
+
+def percent(share: Share) -> str:
+    """A share with its interval and counts."""
+    low, high = (100 * edge for edge in share.interval)
+    counts = f"{share.hits} of {share.total}"
+    return f"{100 * share.value:.2f} ({low:.2f}\N{EN DASH}{high:.2f}; {counts})"
+
+
+def draw(trust: Trust, path: Path) -> None:
+    """Reliability, false accepts over the threshold, false accepts over the library's size."""
+    figure, (diagram, curve, growth) = figure_of(15, 4.6, 3)
+    _reliability(diagram, trust)
+    _curve(curve, trust)
+    _growth(growth, trust)
+    figure.savefig(path, dpi=110)
+
+
+def _reliability(axis: Any, trust: Trust) -> None:
+    axis.plot([0, 100], [0, 100], ":", color="black", linewidth=1)
+    given = [100 * b.confidence for b in trust.bins]
+    right = [100 * b.right for b in trust.bins]
+    sizes = [12 + 400 * b.weight for b in trust.bins]
+    axis.plot(given, right, "-", color=RIGHT, linewidth=1)
+    axis.scatter(given, right, sizes, color=RIGHT, alpha=0.7)
+    axis.set_xlabel("confidence given, %")
+    axis.set_ylabel("answers that are right, %")
+    axis.set_title(f"Reliability (error {trust.calibration_error:.3f}; area: answers)")
+
+
+def _curve(axis: Any, trust: Trust) -> None:
+    thresholds = np.linspace(0.5, 0.999, 200)
+    accepted = np.array([a.confidence for a in trust.unknown])
+    known = np.array([a.confidence * a.case.right for a in trust.known])
+    axis.plot(
+        [100 * float(np.mean(accepted >= t)) for t in thresholds],
+        [100 * float(np.mean(known >= t)) for t in thresholds],
+        color=UNKNOWN,
+    )
+    axis.set_xlabel("unknown queries accepted, %")
+    axis.set_ylabel("known queries accepted and right, %")
+    axis.set_title("At every threshold from 0.5 to 0.999")
+
+
+def _growth(axis: Any, trust: Trust) -> None:
+    sizes = [size for size, _ in trust.growth()]
+    shares = [share for _, share in trust.growth()]
+    values = [100 * share.value for share in shares]
+    edges = 100 * np.array([share.interval for share in shares]).T  # (2, sizes)
+    # At no hits the lower edge is a rounding error above 0.
+    reach = np.maximum(0, [values - edges[0], edges[1] - values])
+    axis.errorbar(sizes, values, yerr=reach, fmt="o-", color=UNKNOWN, capsize=3)
+    axis.set_xscale("log")
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel("tracks in the library (the largest is simulated)")
+    axis.set_ylabel("false accepts, %, with 95 % interval")
+    axis.set_title(f"At the default confidence, {trust.min_confidence:g}")

@@ -1,0 +1,68 @@
+"""`fingerprint calibrate`: fit a model's confidence."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from fingerprint.audio.files import display_name
+from fingerprint.cli.options import FOLDER, corpus_option, device_option, jobs_option
+from fingerprint.cli.progress import ProgressLine
+
+
+@click.command("calibrate")
+@click.argument("model", type=click.Path(dir_okay=False, path_type=Path))
+@corpus_option
+@click.option(
+    "--output",
+    type=FOLDER,
+    metavar="DIR",
+    default=Path("runs/calibration"),
+    show_default=True,
+    help="Folder for the library that is queried, and for the evidence that came out.",
+)
+@click.option(
+    "--passages",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=30,
+    show_default=True,
+    help="Passages of each family, of four queries each.",
+)
+@click.option("--refit", is_flag=True, help="Ask nothing: fit on the evidence of the last time.")
+@jobs_option
+@device_option
+def calibrate_command(
+    model: Path, corpus: Path, output: Path, passages: int, refit: bool, jobs: int, device: str
+) -> None:
+    """Fit the confidence of a trained model.
+
+    MODEL is a file that `fingerprint train` made; what is fitted is written there. An export of it
+    (.onnx) is to be made anew.
+
+    The model's id, and with it every library made with the model, stays as it is.
+    """
+    from fingerprint.lab.corpus import Corpus
+
+    opened = Corpus.open(corpus)
+    from fingerprint.cli.opening import open_model
+    from fingerprint.lab.calibration import cases
+    from fingerprint.lab.calibration.fit import fit, gather_for_fit
+    from fingerprint.model.checkpoint import read_checkpoint, write_checkpoint
+
+    fingerprinter = open_model(model, device)
+    evidence = output / f"cases-{fingerprinter.id[:12]}.jsonl"
+    if not refit:
+        with ProgressLine() as line:
+            found = gather_for_fit(
+                opened,
+                fingerprinter,
+                library=output / f"library-{fingerprinter.id[:12]}",
+                passages=passages,
+                jobs=jobs,
+                on_progress=line.stage,
+            )
+        cases.save(found, evidence)
+    calibration = fit(cases.load(evidence))
+    write_checkpoint(replace(read_checkpoint(model), calibration=calibration), model)
+    click.echo(f"Calibrated {display_name(model)}: {calibration.model_dump_json()}")

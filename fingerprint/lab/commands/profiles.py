@@ -1,0 +1,120 @@
+"""Room and accuracy of each profile, on validation queries.
+
+    python -m fingerprint.lab profiles            # the corpus is embedded once, into a library
+    python -m fingerprint.lab profiles --publish  # and the table goes into docs/library.md
+
+A precise library of the corpus's tracks is made (or taken up again); the other profiles' libraries
+are derived from its embeddings. Then the same degraded passages of validation tracks are asked of
+each, and the whole answer counts: the query is heard at other speeds when in doubt, and so on.
+"""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+
+from fingerprint.cli.options import FOLDER, corpus_option, jobs_option
+from fingerprint.lab.benchmark.conditions import CONDITIONS
+from fingerprint.lab.benchmark.metrics import Outcome
+from fingerprint.lab.benchmark.run import KNOWN_ROLES, Progress, evaluate, index_corpus
+from fingerprint.lab.corpus import Corpus
+from fingerprint.library.library import Library, library_info
+from fingerprint.library.merge import merge_library
+from fingerprint.library.profiles import PRECISE, PROFILES
+from fingerprint.model.fingerprinter import Fingerprinter
+
+ASKED = ("noise 2 s", "noise 5 s", "phone 2 s", "phone 5 s")
+PAGE = Path("docs/library.md")
+BEGIN, END = (
+    "<!-- profiles: made by python -m fingerprint.lab profiles -->",
+    "<!-- end of profiles -->",
+)
+COLUMNS = (
+    "kB an hour",
+    "top-1 %",
+    "against precise",
+    "accepted and right %",
+    "accepted and wrong %",
+    "median time",
+)
+HEAD = f"| profile | {' | '.join(COLUMNS)} |\n|---{'|---:' * len(COLUMNS)}|"
+
+
+@click.command()
+@corpus_option
+@click.option("--output", type=FOLDER, default=Path("runs/profiles"), show_default=True)
+@click.option("--queries", type=click.IntRange(min=1), default=200, help="Of each condition.")
+@jobs_option
+@click.option("--publish", is_flag=True, help=f"Write the table into {PAGE}.")
+def main(corpus: Path, output: Path, queries: int, jobs: int, publish: bool) -> None:
+    """Bytes and accuracy of each profile, on validation queries."""
+    opened, model = Corpus.open(corpus), Fingerprinter.default("cpu")
+    rights: dict[str, list[Outcome]] = {}
+    rows = []
+    for profile in PROFILES.values():
+        folder = output / profile.name
+        if profile is PRECISE:
+            index_corpus(opened, KNOWN_ROLES, model, folder, jobs, _tell)
+        else:
+            _derive(folder, output / PRECISE.name, model, profile.name)
+        results = evaluate(
+            opened,
+            model,
+            library=folder,
+            split="validation",
+            queries=queries,
+            jobs=jobs,
+            conditions=[one for one in CONDITIONS if one.name in ASKED],
+            on_progress=_tell,
+        )
+        rights[profile.name] = list(results.outcomes)
+        info = library_info(folder)
+        rows.append(
+            _row(profile.name, info.bytes / info.hours / 1000, rights, results.min_confidence)
+        )
+        click.echo(rows[-1])
+    count = len(rights[PRECISE.name])
+    text = f"{HEAD}\n" + "\n".join(rows)
+    note = (
+        f"{count} validation queries ({', '.join(ASKED)}), the same for each profile, against "
+        f"{info.tracks} tracks ({info.hours:.1f} hours)."
+    )
+    click.echo(f"\n{text}\n\n{note}")
+    if publish:
+        page = PAGE.read_text(encoding="utf-8")
+        whole = f"{BEGIN}\n{note}\n\n{text}\n{END}"
+        pattern = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.DOTALL)
+        PAGE.write_text(pattern.sub(lambda _match: whole, page), encoding="utf-8")
+
+
+def _derive(folder: Path, precise: Path, model: Fingerprinter, profile: str) -> None:
+    """A library of another profile out of the embeddings of the precise one."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with Library.create_or_open(folder, model, profile=profile) as library:
+        merge_library(library, precise)
+        with library.writing() as writer:
+            writer.compact()
+
+
+def _row(name: str, room: float, rights: dict[str, list[Outcome]], min_confidence: float) -> str:
+    """The profile's line; the difference with its standard error, of the paired queries."""
+    outcomes, reference = rights[name], rights[PRECISE.name]
+    right = np.array([one.right for one in outcomes])
+    change = right.astype(float) - [one.right for one in reference]
+    spread = 100 * change.std() / np.sqrt(len(change))
+    sure = np.array([one.confidence >= min_confidence for one in outcomes])
+    against = "" if name == PRECISE.name else f"{100 * change.mean():+.1f} ± {spread:.1f}"
+    seconds = np.median([one.seconds for one in outcomes])
+    return (
+        f"| {name} | {room:,.0f} | {100 * right.mean():.1f} | {against} | "
+        f"{100 * np.mean(sure & right):.1f} | {100 * np.mean(sure & ~right):.1f} | "
+        f"{1000 * seconds:.0f} ms |"
+    )
+
+
+def _tell(now: Progress) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"\r{now.stage} {now.done}/{now.total}   ", nl=False, err=True)

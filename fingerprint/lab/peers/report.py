@@ -1,0 +1,181 @@
+"""The comparison as Markdown and as JSON. Pure, but for writing files."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+from fingerprint.lab.benchmark.conditions import Condition
+from fingerprint.lab.benchmark.metrics import Share
+from fingerprint.lab.peers.answers import Standing
+from fingerprint.lab.peers.curves import draw
+
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"  # in a page, what lies between
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The rows, and what they were measured on."""
+
+    standings: Sequence[Standing]
+    conditions: Sequence[Condition]
+    split: str
+    seed: int
+    queries: int  # a condition
+    tracks: int  # in the library
+    hours: float  # in the library
+
+
+def save(comparison: Comparison, folder: Path, page: Path | None = None) -> Path:
+    """Write `peers.md`, `peers.json` and `peers.png` to `folder`; returns the first.
+
+    A `page` gets the same figures between its marks `BEGIN` and `END`, and the picture beside it.
+    """
+    text = markdown(comparison)
+    (folder / "peers.json").write_text(json.dumps(as_json(comparison), indent=1) + "\n")
+    draw(comparison.standings, comparison.conditions, folder / "peers.png")
+    table = folder / "peers.md"
+    table.write_text(text, encoding="utf-8")
+    if page is not None:
+        page.write_text(filled(page.read_text(encoding="utf-8"), text), encoding="utf-8")
+        (page.parent / "peers.png").write_bytes((folder / "peers.png").read_bytes())
+    return table
+
+
+def filled(page: str, text: str) -> str:
+    """A page with a text between its marks."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{text.strip()}\n{END}{after}"
+
+
+def markdown(comparison: Comparison) -> str:
+    """One row a system, then every condition with its intervals, then the systems themselves."""
+    c = comparison
+    return (
+        f"{c.queries} queries a condition from the {c.split} split (seed {c.seed}) against "
+        f"{c.tracks} tracks, {c.hours:.1f} h. Top-1 in %.\n\n"
+        f"{_overview(c)}\n\n![Top-1 by length and by noise](peers.png)\n\n"
+        f"{_details(c)}\n\n{_systems(c)}\n"
+    )
+
+
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    """Every figure, ready for `json.dumps`; a figure of nothing is null."""
+    c = comparison
+    return {
+        "split": c.split,
+        "seed": c.seed,
+        "queries_per_condition": c.queries,
+        "library": {"tracks": c.tracks, "hours": round(c.hours, 3)},
+        "systems": [_standing_json(standing, c.conditions) for standing in c.standings],
+    }
+
+
+def _overview(c: Comparison) -> str:
+    known = [condition for condition in c.conditions if not condition.unknown]
+    families = [(family, list(of)) for family, of in groupby(known, lambda k: k.family)]
+    head = ["system"]
+    head += [f"{name} {'/'.join(f'{k.seconds:g}' for k in of)} s" for name, of in families]
+    head += ["right at 1 % false accepts", "unknown answered"]
+    rows = [
+        [
+            s.title,
+            *("/".join(_value(s.top1(k)) for k in of) for _, of in families),
+            _value(s.right_at_1_percent),
+            _value(s.unknown_answered),
+        ]
+        for s in c.standings
+    ]
+    return _table(head, rows)
+
+
+def _details(c: Comparison) -> str:
+    head = ["top-1 % (95 % interval)", *(s.title for s in c.standings)]
+    rows = [
+        [condition.name, *(_interval(s.top1(condition)) for s in c.standings)]
+        for condition in c.conditions
+        if not condition.unknown
+    ]
+    rows.append(
+        ["right at 1 % false accepts", *(_interval(s.right_at_1_percent) for s in c.standings)]
+    )
+    rows.append(["unknown answered", *(_interval(s.unknown_answered) for s in c.standings)])
+    return _table(head, rows)
+
+
+def _systems(c: Comparison) -> str:
+    head = [
+        "system",
+        "version",
+        "settings",
+        "hours indexed an hour",
+        "index, MB an hour",
+        "ms a query",
+    ]
+    rows = [
+        [
+            s.title,
+            s.version,
+            s.settings or "its own",
+            _number(s.speed),
+            _number(s.megabytes, 2),
+            _number(1000 * s.seconds),
+        ]
+        for s in c.standings
+    ]
+    return _table(head, rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *("---:" for _ in head[1:])]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
+
+
+def _value(share: Share) -> str:
+    return _number(100 * share.value)
+
+
+def _interval(share: Share) -> str:
+    low, high = share.interval
+    return f"{100 * share.value:.1f} ({100 * low:.1f}-{100 * high:.1f})" if share.total else "-"
+
+
+def _number(value: float, digits: int = 0) -> str:
+    return "-" if isnan(value) else f"{value:.{digits}f}"
+
+
+def _standing_json(standing: Standing, conditions: Sequence[Condition]) -> dict[str, Any]:
+    return {
+        "system": standing.title,
+        "version": standing.version,
+        "settings": standing.settings,
+        "top1": {
+            condition.name: _share_json(standing.top1(condition))
+            for condition in conditions
+            if not condition.unknown
+        },
+        "right_at_1_percent": _share_json(standing.right_at_1_percent),
+        "unknown_answered": _share_json(standing.unknown_answered),
+        "index_speed": _finite(standing.speed),
+        "index_megabytes_an_hour": _finite(standing.megabytes),
+        "seconds_median": _finite(standing.seconds),
+    }
+
+
+def _share_json(share: Share) -> dict[str, Any]:
+    low, high = (_finite(end) for end in share.interval)
+    return {
+        "hits": share.hits,
+        "total": share.total,
+        "share": _finite(share.value),
+        "low": low,
+        "high": high,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return None if isnan(value) else value

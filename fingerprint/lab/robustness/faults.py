@@ -1,0 +1,132 @@
+"""A writer that dies, or whose disk fails, at every single change that it makes to the disk."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fingerprint.errors import FingerprintError, LibraryError
+from fingerprint.lab.robustness.disk import Disk
+from fingerprint.lab.robustness.scenario import State, begin, leftovers, state_of, states, tell
+from fingerprint.lab.robustness.tracer import Call, Fate, traced
+
+REPORTED = 3  # exit status of a writer that has said what is wrong, as users see it
+FAULTS = ("killed", "killed in a write", "power cut", "disk full", "read-only disk", "failing disk")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A fault at the call of that number, and what is wrong with the library after it, if any."""
+
+    fault: str
+    call: int
+    name: str
+    wrong: str | None
+
+
+class FaultPlan:
+    """Lets calls pass up to the one numbered `at`, and then does what the fault is."""
+
+    def __init__(self, fault: str, at: int, disk: Disk | None) -> None:
+        self._fault, self._at, self._disk = fault, at, disk
+        self.seen = 0
+        self.name = ""
+
+    def judge(self, call: Call) -> Fate:
+        """What becomes of a call."""
+        self.seen += 1
+        if self.seen < self._at:
+            return Fate.PASS
+        if self.seen == self._at:
+            self.name = " ".join([call.name, *(path.name for path in call.paths)])
+        if self._fault == "disk full":
+            return Fate.FULL if call.writes else Fate.PASS
+        if self._fault == "read-only disk":
+            return Fate.PASS if call.syncs else Fate.READ_ONLY
+        if self._fault == "failing disk":
+            return Fate.BROKEN if call.syncs else Fate.PASS
+        return Fate.TEAR if self._fault == "killed in a write" else Fate.KILL
+
+    def after(self, call: Call) -> None:
+        """Note a call that has succeeded."""
+        if self._disk is not None:
+            self._disk.after(call)
+
+
+def count_calls(place: Path, profile: str) -> int:
+    """How many calls of the story change the disk."""
+    folder = place / "library"
+    begin(folder, profile)
+    plan = FaultPlan("killed", 1 << 60, None)
+    ending = traced(lambda: _write(folder, place / "told"), folder, plan.judge)
+    shutil.rmtree(folder)
+    if ending.status != 0:
+        raise LibraryError(f"the story cannot be told: it ended with status {ending.status}")
+    return plan.seen
+
+
+def try_faults(
+    place: Path, profile: str, calls: Callable[[int], list[int]], faults: tuple[str, ...] = FAULTS
+) -> Iterator[Trial]:
+    """Each fault at each of the calls that `calls` chooses, given how many there are."""
+    total = count_calls(place, profile)
+    first = begin(place / "stock", profile)
+    for fault in faults:
+        for call in calls(total):
+            yield _trial(place, fault, call, states(first))
+
+
+def _trial(place: Path, fault: str, call: int, expected: list[State]) -> Trial:
+    folder, told = place / "library", place / "told"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(place / "stock", folder)
+    told.write_bytes(b"")
+    disk = Disk(folder) if fault == "power cut" else None
+    plan = FaultPlan(fault, call, disk)
+    ending = traced(lambda: _write(folder, told), folder, plan.judge, plan.after)
+    if disk is not None:
+        disk.lose()
+    wrong = _judged(folder, told.stat().st_size, ending.status, expected)
+    return Trial(fault, call, plan.name, wrong)
+
+
+def _write(folder: Path, told: Path) -> int:
+    """The writer's work; each step that it believes done is a byte in the file `told`."""
+    with told.open("ab", buffering=0) as file:
+        try:
+            tell(folder, lambda _step: file.write(b"."))
+        except LibraryError as error:
+            return 71 if "\n" in str(error) else REPORTED
+    return 0
+
+
+def _judged(folder: Path, done: int, status: int | None, expected: list[State]) -> str | None:
+    """What is wrong with the library after the fault; nothing if it is as promised.
+
+    It holds what it held after the steps that were reported done, or after the one that was under
+    way as well; and the rest of the story can be told as if nothing had been.
+    """
+    if status not in (0, None, REPORTED):
+        return f"the writer ended with status {status}"
+    try:
+        found = state_of(folder)
+        reached = [n for n in (done, done + 1) if n < len(expected) and expected[n] == found]
+        if not reached:
+            return f"after {done} steps it holds {sorted(map(str, found))}"
+        tell(folder, since=reached[-1])
+        if state_of(folder) != expected[-1]:
+            return "it cannot go on as if nothing had been"
+        if left := leftovers(folder):
+            return f"files are left over: {', '.join(left)}"
+    except FingerprintError as error:
+        return str(error)
+    return None
+
+
+def scratch(base: Path) -> Path:
+    """A new folder to work in."""
+    place = base / f"ordeal-{os.getpid()}"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    return place

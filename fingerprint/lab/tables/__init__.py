@@ -1,0 +1,1 @@
+"""Tables of docs/performance.md, one a module."""

@@ -1,0 +1,106 @@
+"""Cold and warm queries against a library: time, processor time and memory.
+
+    python -m fingerprint.lab bench-queries runs/benchmarks/library-precise --queries 100
+
+A cold query is the command `fingerprint identify`, from its start to its exit; its ratio is to a
+Python that imports NumPy and does nothing. Warm ones are asked one after the other in one process
+on one thread; their ratio is to the median time of embedding the query. Memory is what the process
+holds after them: private memory, and with the pages of the library that it has touched, which the
+system takes back when it needs them.
+"""
+
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from subprocess import run
+from tempfile import TemporaryDirectory
+
+import click
+import numpy as np
+import soundfile
+
+from fingerprint.cli.options import corpus_option
+from fingerprint.lab.corpus import Corpus
+from fingerprint.lab.tables.world import queries
+from fingerprint.library.library import Library
+from fingerprint.model.fingerprinter import Fingerprinter
+from fingerprint.types import Clip
+
+ASKED = ("clean 5 s", "noise 5 s", "phone 5 s")
+COLD = 9  # runs
+WARM_UP = 5  # queries
+
+
+@click.command()
+@click.argument("library", type=click.Path(path_type=Path))
+@corpus_option
+@click.option("--queries", "count", type=click.IntRange(min=1), default=100, show_default=True)
+def main(library: Path, corpus: Path, count: int) -> None:
+    """Time cold and warm queries."""
+    model = Fingerprinter.default("cpu", threads=1)
+    asked = list(queries(Corpus.open(corpus), ASKED, count, model.sample_rate))
+    with Library.open(library, model) as opened:
+        info = opened.info()
+        click.echo(f"{info.tracks:,} tracks, {info.segments} segments, {info.bytes / 1e6:,.0f} MB")
+        cold(library, asked[0][1])
+        for _, clip, _, _ in asked[:WARM_UP]:
+            opened.identify(clip)
+        embedding = median(embedding_time(model, clip) for _, clip, *_ in asked[:COLD])
+        click.echo("\n| warm | top-1 % | median ms | 95 % ms | processor ms | x embedding |")
+        click.echo("|---|---:|---:|---:|---:|---:|")
+        for name in ASKED:
+            wall, spent, right = [], [], []
+            for condition, clip, path, _ in asked:
+                if condition != name:
+                    continue
+                begin, ticks = time.perf_counter(), time.process_time()
+                matches = opened.identify(clip)
+                wall.append(time.perf_counter() - begin)
+                spent.append(time.process_time() - ticks)
+                right.append(bool(matches) and matches[0].track.path == path)
+            click.echo(
+                f"| {name} | {100 * np.mean(right):.1f} | {1e3 * median(wall):.1f} | "
+                f"{1e3 * np.quantile(wall, 0.95):.1f} | {1e3 * median(spent):.1f} | "
+                f"{median(wall) / embedding:.1f} |"
+            )
+        memory()
+
+
+def cold(library: Path, clip: Clip) -> None:
+    """Start the command anew for every query."""
+    with TemporaryDirectory(prefix="fingerprint-") as folder:
+        snippet = Path(folder) / "snippet.wav"
+        soundfile.write(snippet, clip.samples, clip.sample_rate)
+        command = [sys.executable, "-m", "fingerprint", "identify", "--library", str(library)]
+        command.append(str(snippet))
+        nothing = [sys.executable, "-c", "import numpy"]
+        asked, idle = list[float](), list[float]()
+        for _ in range(COLD):
+            for words, times in ((command, asked), (nothing, idle)):
+                begin = time.perf_counter()
+                run(words, capture_output=True, check=False)
+                times.append(time.perf_counter() - begin)
+    click.echo(
+        f"cold: median {median(asked):.2f} s, fastest {min(asked):.2f} s, "
+        f"{median(a / b for a, b in zip(asked, idle, strict=True)):.1f} x importing NumPy"
+    )
+
+
+def embedding_time(model: Fingerprinter, clip: Clip) -> float:
+    """Seconds to embed a query."""
+    begin = time.perf_counter()
+    model.embed_query(clip)
+    return time.perf_counter() - begin
+
+
+def memory() -> None:
+    """What this process holds, as Linux counts it."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    kilobytes = {
+        line.split(":")[0]: int(line.split()[1]) for line in status.splitlines() if "kB" in line
+    }
+    click.echo(
+        f"\nmemory: {kilobytes['RssAnon'] / 1e3:,.0f} MB of its own, "
+        f"{kilobytes['VmRSS'] / 1e3:,.0f} MB resident with pages of files"
+    )

@@ -1,0 +1,1 @@
+"""Degrade clips, mine triplets, train the embedder."""

@@ -1,0 +1,310 @@
+"""A library as one file, and as embeddings for other tools.
+
+The file is a ZIP archive without compression: `library.json`, `tracks.jsonl` with one track a line,
+and the codes of each segment as NumPy arrays. Nothing in it says where anything is written: names
+are looked up, never followed. Indices are not in it, for Annoy believes whatever an index file
+says; they are built anew from the codes, which are numbers and nothing else.
+"""
+
+import os
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+from fingerprint.audio.files import display_name
+from fingerprint.config import Positive, PositiveInt, Record
+from fingerprint.disk import flush
+from fingerprint.errors import LibraryError
+from fingerprint.index.quantisation import Codes
+from fingerprint.library.library import create
+from fingerprint.library.profiles import profile_of
+from fingerprint.library.records import Extent, Listed, Meta, SegmentInfo, Stamp
+from fingerprint.library.segments import open_codes, write_segment
+from fingerprint.library.snapshot import Snapshot, place_rows
+from fingerprint.library.store import Catalog
+from fingerprint.library.writer import writing
+from fingerprint.types import Tags, Track
+
+FORMAT = 2
+LONGEST_LINE = 1 << 20  # bytes that describe a track
+OnProgress = Callable[[int, int], None]
+Count = Annotated[int, Field(ge=0, lt=1 << 62)]
+Text = Annotated[str, Field(max_length=20_000)]
+TAGS = frozenset(Tags.__dataclass_fields__)
+
+
+class SegmentLine(Record):
+    """A segment of the archive."""
+
+    id: PositiveInt
+    rows: PositiveInt
+
+
+class Manifest(Record):
+    """What `library.json` says."""
+
+    format: int
+    model: Text
+    dim: Annotated[int, Field(gt=0, le=65_536)]
+    hop: Positive
+    profile: Text
+    segments: list[SegmentLine]
+
+
+class TrackLine(Record):
+    """A line of `tracks.jsonl`; the path's bytes are percent-encoded."""
+
+    path: Text
+    segment: PositiveInt
+    first_row: Count
+    rows: PositiveInt
+    size: Count
+    mtime_ns: Annotated[int, Field(gt=-(1 << 62), lt=1 << 62)]
+    content: Annotated[str, Field(pattern="^([0-9a-f]{2}){0,64}$")]
+    duration: Annotated[float, Field(ge=0, le=1e9)]
+    added: Annotated[float, Field(ge=0, le=1e12)]
+    tags: dict[str, Text]
+
+
+def export_library(
+    folder: Path, file: Path, on_progress: OnProgress = lambda _done, _all: None
+) -> None:
+    """Write a library as it is at this moment into one file; writers may go on meanwhile.
+
+    Raises:
+        LibraryError: the library is damaged, or the file cannot be written.
+    """
+    catalog = Catalog(folder)
+    try:
+        infos, listed, codes = _opened(catalog)
+        meta = catalog.meta
+        lines = [SegmentLine(id=info.id, rows=info.rows) for info in infos]
+        manifest = Manifest(
+            format=FORMAT,
+            model=meta.model_id,
+            dim=meta.dim,
+            hop=meta.hop,
+            profile=meta.profile.name,
+            segments=lines,
+        )
+        with _written(file) as new, zipfile.ZipFile(new, "w", zipfile.ZIP_STORED) as archive:
+            archive.writestr("library.json", manifest.model_dump_json())
+            with archive.open("tracks.jsonl", "w", force_zip64=True) as stream:
+                for one in listed:
+                    stream.write(_line_of(one).model_dump_json().encode() + b"\n")
+            for number, (info, array) in enumerate(zip(infos, codes, strict=True)):
+                on_progress(number, len(infos))
+                with archive.open(_member(info.id), "w", force_zip64=True) as stream:
+                    np.lib.format.write_array(stream, array, allow_pickle=False)
+    finally:
+        catalog.close()
+
+
+def import_library(
+    file: Path, folder: Path, on_progress: OnProgress = lambda _done, _all: None
+) -> None:
+    """Make a library in a new or an empty folder from a file; it is there completely or not at all.
+
+    Raises:
+        LibraryError: the file is not such a file or is damaged, or the folder holds something.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise LibraryError(f"{folder} holds something: import into a new or an empty folder")
+    new = folder.with_name(f"{folder.name}.importing")
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        _unpack(file, new, on_progress)
+        new.replace(folder)
+        flush(folder.parent)
+    except OSError as error:
+        raise LibraryError(f"cannot import into {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def export_embeddings(now: Snapshot, catalog: Catalog, file: Path) -> int:
+    """Write every track's embeddings for other tools; returns how many rows there are.
+
+    `.npz` holds `vectors` (R, dim), `track` (R,) and `time` (R,) in s, and `paths`; `.parquet` has
+    a row for each embedding: path, title, artist, time, vector.
+
+    Raises:
+        LibraryError: the file cannot be written, or PyArrow is not installed.
+    """
+    paths, titles, artists, lengths, rows = [], [], [], [], []
+    for span, owner in enumerate(now.owners.tolist()):
+        listed = catalog.by_id(owner)
+        if listed is not None:
+            numbers = np.arange(*now.rows.starts[span : span + 2], dtype=np.int64)
+            paths.append(display_name(listed.track.path))
+            titles.append(listed.track.tags.title)
+            artists.append(listed.track.tags.artist)
+            lengths.append(len(numbers))
+            rows.append(now.vectors(numbers))
+    vectors = np.concatenate([np.zeros((0, catalog.meta.dim), np.float32), *rows])
+    time = np.concatenate([np.zeros(0), *(np.arange(n) * now.hop for n in lengths)])
+    track = np.repeat(np.arange(len(paths)), lengths)
+    with _written(file) as new:
+        if file.suffix == ".npz":
+            with new.open("wb") as stream:
+                np.savez(stream, vectors=vectors, track=track, time=time, paths=np.array(paths))
+        else:
+            columns = {"path": paths, "title": titles, "artist": artists}
+            spread = {name: np.array(text)[track] for name, text in columns.items()}
+            _write_parquet(new, {**spread, "time": time}, vectors)
+    return len(vectors)
+
+
+def _write_parquet(file: Path, columns: dict[str, Any], vectors: Any) -> None:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise LibraryError(
+            "Parquet needs PyArrow: pip install 'fingerprint[parquet]', or write a .npz file"
+        ) from error
+    flat = pyarrow.array(vectors.ravel())
+    columns["vector"] = pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+    pyarrow.parquet.write_table(pyarrow.table(columns), file)
+
+
+def _opened(catalog: Catalog) -> tuple[list[SegmentInfo], list[Listed], list[Codes]]:
+    """The catalog and the codes of one moment, which stay readable whatever writers do."""
+    while True:
+        infos, listed = catalog.contents()
+        try:
+            return infos, listed, [open_codes(catalog.folder, i, catalog.meta) for i in infos]
+        except LibraryError:
+            if catalog.contents()[0] == infos:  # else it was merged away meanwhile
+                raise
+
+
+@contextmanager
+def _written(file: Path) -> Iterator[Path]:
+    """A new file that takes the place of `file` once it is complete."""
+    new = file.with_name(f"{file.name}.tmp")
+    try:
+        yield new
+        flush(new)
+        new.replace(file)
+    except OSError as error:
+        raise LibraryError(f"cannot write {file}: {error.strerror or error}") from error
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _member(segment: int) -> str:
+    return f"segments/{segment:06d}.npy"
+
+
+def _line_of(one: Listed) -> TrackLine:
+    tags = one.track.tags
+    return TrackLine(
+        path=quote_from_bytes(os.fsencode(one.track.path)),
+        segment=one.place.segment,
+        first_row=one.place.first_row,
+        rows=one.place.rows,
+        size=one.stamp.size,
+        mtime_ns=one.stamp.mtime_ns,
+        content=one.content.hex(),
+        duration=one.track.duration,
+        added=one.added,
+        tags={name: getattr(tags, name) for name in sorted(TAGS)},
+    )
+
+
+def _unpack(file: Path, folder: Path, on_progress: OnProgress) -> None:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            manifest = Manifest.model_validate_json(archive.read(_plain(archive, "library.json")))
+            if manifest.format != FORMAT:
+                raise LibraryError(f"{file} has format {manifest.format}, not {FORMAT}")
+            profile = profile_of(manifest.profile)
+            meta = Meta(manifest.model, manifest.dim, manifest.hop, profile)
+            tracks = sorted(
+                _tracks(archive), key=lambda one: (one.place.segment, one.place.first_row)
+            )
+            infos = [SegmentInfo(line.id, line.rows, ()) for line in manifest.segments]
+            place_rows(infos, [one.place for one in tracks])
+            create(folder, meta)
+            _fill(archive, folder, meta, infos, tracks, on_progress)
+    except (zipfile.BadZipFile, EOFError, KeyError, NotImplementedError, ValueError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise LibraryError(f"{file} is no exported library, or is damaged: {reason}") from error
+
+
+def _fill(
+    archive: zipfile.ZipFile,
+    folder: Path,
+    meta: Meta,
+    infos: list[SegmentInfo],
+    tracks: list[Listed],
+    on_progress: OnProgress,
+) -> None:
+    with writing(folder) as writer:
+        for number, info in enumerate(infos):
+            on_progress(number, len(infos))
+            here = [one for one in tracks if one.place.segment == info.id]
+            if not here:
+                continue
+            segment = write_segment(folder, number + 1, _codes(archive, info, meta), meta)
+            with writer.catalog.transaction():
+                writer.catalog.insert_segment(segment)
+                for one in here:
+                    place = (segment.id, one.place.first_row, one.place.rows)
+                    stamped = (one.track, one.stamp, one.content)
+                    writer.catalog.insert_track(*stamped, place, added=one.added)
+
+
+def _tracks(archive: zipfile.ZipFile) -> Iterator[Listed]:
+    with archive.open(_plain(archive, "tracks.jsonl")) as stream:
+        while line := stream.readline(LONGEST_LINE):
+            found = TrackLine.model_validate_json(line)
+            path = Path(os.fsdecode(unquote_to_bytes(found.path)))
+            if not path.is_absolute() or "\0" in str(path):
+                raise ValueError(f"{display_name(path)[:200]!r} is no absolute path")
+            known = {name: text for name, text in found.tags.items() if name in TAGS}
+            yield Listed(
+                Track(path, found.duration, Tags(**known)),
+                Stamp(found.size, found.mtime_ns),
+                bytes.fromhex(found.content),
+                found.added,
+                Extent(0, found.segment, found.first_row, found.rows),
+            )
+
+
+def _codes(archive: zipfile.ZipFile, info: SegmentInfo, meta: Meta) -> Codes:
+    """The codes of a segment; the file must be exactly as long as they are."""
+    profile = meta.profile
+    kind = profile.kind
+    shape = (info.rows, profile.width(meta.dim))
+    member = _plain(archive, _member(info.id))
+    header = BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header,
+        {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape},
+    )
+    length = shape[0] * shape[1] * kind.itemsize
+    if member.file_size != len(header.getvalue()) + length:
+        raise ValueError(f"{member.filename} has an unexpected length")
+    with archive.open(member) as stream:
+        if stream.read(len(header.getvalue())) != header.getvalue():
+            raise ValueError(f"{member.filename} has an unexpected header")
+        codes: Codes = np.frombuffer(stream.read(length), kind).reshape(shape)
+    return codes
+
+
+def _plain(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
+    """A member that is stored as it is: a compressed one could be larger than the disk."""
+    member = archive.getinfo(name)
+    if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+        raise ValueError(f"{name} is compressed or encrypted")
+    return member

@@ -1,0 +1,178 @@
+"""The query laid along a stretch of a track, and how well each way of laying it fits. Pure NumPy.
+
+Query time t plays track time `offset + rate * t`: a line. A line's score is the mean cosine of the
+library rows under the query with the query there, weighted by how clear the query is there: what
+noise has covered says little. Query windows are denser than library rows (`query.hop` divides
+`hop`), so some window is at most half a query hop away from each row's place.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fingerprint.types import Candidate, Fingerprint, Floats, Ints, Rows
+
+Doubles = NDArray[np.float64]
+
+POWER = 4.0  # of its clearness, what a window counts for (`bench-clearness` measures it)
+TINY = 1e-12
+BLOCK = 100_000  # cosines that are looked at at a time: more do not fit a processor's cache
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Places:
+    """Stretches of tracks, C of them, each wide enough for every line that is tried in it.
+
+    Around `guesses`, one a stretch. `times` (C, R) are those of the library's rows, whose grid runs
+    on past the track's ends, and `similarity` (C, R, N + 1) their cosines with the query's windows:
+    0 past the ends of the track, and in the last column, which stands for "no window here".
+    `weight` (N + 1,) is what the windows count for: 0 if they are silent.
+    """
+
+    guesses: tuple[Candidate, ...]
+    times: Doubles  # s into the track
+    similarity: Floats
+    weight: Floats
+
+    def some(self, which: Sequence[int]) -> Self:
+        """Some of the stretches, by number, perhaps more than once."""
+        return replace(
+            self,
+            guesses=tuple(self.guesses[i] for i in which),
+            times=self.times[which],
+            similarity=self.similarity[which],
+        )
+
+
+def places_of(
+    guesses: Sequence[Candidate],
+    query: Fingerprint,
+    rows: Rows,
+    vectors: Callable[[Ints], Floats],
+    *,
+    hop: float,
+    reach: float,
+) -> Places:
+    """Compare the query with the library around each guess; there must be one.
+
+    A stretch holds every line through a point of the guessed one whose rate is within `reach`
+    of 1, and a spare hop or two at both ends.
+    """
+    count = len(query.vectors)
+    span = (count - 1) * query.hop
+    first = np.array([guess.offset for guess in guesses]) + query.start - reach * span - 2 * hop
+    width = int(np.ceil((span * (1 + 2 * reach)) / hop)) + 5
+    position = np.floor(first / hop).astype(np.int64)[:, None] + np.arange(width)  # (C, R)
+    start, end = (rows.starts[[guess.track + i for guess in guesses], None] for i in (0, 1))
+    number = np.where((position >= 0) & (start + position < end), start + position, -1)
+    needed, which = np.unique(number, return_inverse=True)
+    missing = int(needed[0] < 0)
+    stored = np.zeros((len(needed), query.vectors.shape[1]), np.float32)
+    stored[missing:] = vectors(needed[missing:])  # One read for all places.
+    windows = np.zeros((stored.shape[1], count + 1), np.float32)
+    windows[:, :count] = query.vectors.T
+    weight = np.append(weights_of(query), np.float32(0))
+    similarity = (stored @ windows)[which.reshape(number.shape)]
+    times = (position * hop).astype(np.float64)
+    return Places(tuple(guesses), times, similarity, weight)
+
+
+def weights_of(query: Fingerprint) -> Floats:
+    """What each window of a query counts for, (N,): a power of its clearness, 0 if silent."""
+    weights = np.ones(len(query.vectors), np.float32)
+    if query.clearness is not None:
+        weights = (query.clearness / max(float(query.clearness.max(initial=0)), TINY)) ** POWER
+    weights[~query.vectors.any(axis=1)] = 0
+    return weights
+
+
+def coarse_scores(places: Places, query: Fingerprint, offsets: Doubles, rates: Doubles) -> Doubles:
+    """Weighted mean cosine along each line, with the windows nearest to it: (C, A).
+
+    A row past the track's ends counts as a cosine of 0, so that a query that overruns the track
+    scores less; one where the query is silent does not count. 0 where the query covers no row.
+    """
+
+    def score(places: Places, position: Doubles) -> Doubles:
+        column = _column(places, position)
+        return _mean(places, column, _cosines(places, column))
+
+    return _in_blocks(score, places, query, offsets, rates)
+
+
+def fine_scores(places: Places, query: Fingerprint, offsets: Doubles, rates: Doubles) -> Doubles:
+    """The same between the windows: a parabola through the three cosines next to the line."""
+
+    def score(places: Places, position: Doubles) -> Doubles:
+        column = _column(places, position)
+        last = places.similarity.shape[2] - 2
+        inner = (column > 0) & (column < last)
+        part = np.where(inner, position - column, 0.0)  # -0.5..0.5
+        here = _cosines(places, column)
+        before = _cosines(places, np.maximum(column - 1, 0))
+        after = _cosines(places, np.minimum(column + 1, last))
+        cosines = here + part * ((after - before) + part * (before - 2 * here + after)) / 2
+        return _mean(places, column, cosines)
+
+    return _in_blocks(score, places, query, offsets, rates)
+
+
+def rows_covered(places: Places, query: Fingerprint, offsets: Doubles, rates: Doubles) -> Ints:
+    """How many rows the scores of lines, (C,) offsets and rates, are means of: (C,)."""
+    position = _position(places, query, offsets[:, None], rates[:, None])
+    covered: Ints = (places.weight[_column(places, position)[:, 0]] > 0).sum(axis=1)
+    return covered
+
+
+def _in_blocks(
+    score: Callable[[Places, Doubles], Doubles],
+    places: Places,
+    query: Fingerprint,
+    offsets: Doubles,
+    rates: Doubles,
+) -> Doubles:
+    """The scores (C, A) of all lines, a few places at a time."""
+    count = len(places.guesses)
+    step = max(1, BLOCK // (offsets.shape[1] * places.times.shape[1]))
+    if step >= count:
+        return score(places, _position(places, query, offsets, rates))
+    parts = []
+    for first in range(0, count, step):
+        which = range(first, min(first + step, count))
+        here = places.some(which)
+        parts.append(score(here, _position(here, query, offsets[which], rates[which])))
+    return np.concatenate(parts)
+
+
+def _position(places: Places, query: Fingerprint, offsets: Doubles, rates: Doubles) -> Doubles:
+    """Where on the query's grid of windows each line puts each row, (C, A, R)."""
+    moments = (places.times[:, None] - offsets[:, :, None]) / rates[:, :, None]  # s into the query
+    position: Doubles = (moments - query.start) / query.hop
+    return position
+
+
+def _column(places: Places, position: Doubles) -> Ints:
+    """The nearest window, or the column that stands for none: (C, A, R)."""
+    count = places.similarity.shape[2] - 1
+    window = np.rint(position)
+    return np.where((window >= 0) & (window < count), window, count).astype(np.int64)
+
+
+def _cosines(places: Places, column: Ints) -> Floats:
+    """Of each row with the window in its column, (C, A, R)."""
+    count, rows, columns = places.similarity.shape
+    begin = (np.arange(count * rows) * columns).reshape(count, 1, rows)
+    cosines: Floats = places.similarity.take(begin + column)
+    return cosines
+
+
+def _mean(places: Places, column: Ints, cosines: NDArray[np.floating]) -> Doubles:
+    weight = places.weight.take(column)
+    total = (cosines * weight).sum(axis=-1, dtype=np.float64)
+    counted = np.maximum(weight.sum(axis=-1, dtype=np.float64), TINY)
+    # Stored vectors are rounded, and then their cosines can be a little over 1.
+    means: Doubles = np.minimum(total / counted, 1.0)
+    return means

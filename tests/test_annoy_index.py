@@ -1,0 +1,226 @@
+import json
+import resource
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fingerprint.config import SearchConfig
+from fingerprint.errors import LibraryError
+from fingerprint.index.annoy_index import VectorIndex
+from fingerprint.types import Floats, Hits
+
+DIM = 32
+
+
+def unit(rng: np.random.Generator, count: int, dim: int = DIM) -> Floats:
+    vectors = rng.standard_normal((count, dim))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def at_cosine(rng: np.random.Generator, vectors: Floats, cosine: float) -> Floats:
+    """Unit vectors at exactly this cosine to the given ones, in random directions."""
+    aside = unit(rng, *vectors.shape)
+    aside -= np.sum(aside * vectors, axis=1, keepdims=True) * vectors
+    aside /= np.linalg.norm(aside, axis=1, keepdims=True)
+    return (cosine * vectors + np.sqrt(1 - cosine**2) * aside).astype(np.float32)
+
+
+def nearest(hits: Hits, count: int) -> list[int]:
+    best = {}
+    for query, row, similarity in zip(hits.query, hits.row, hits.similarity, strict=True):
+        best[query] = max(best.get(query, (-2.0, -1)), (similarity, row))
+    return [int(best[query][1]) for query in range(count)]
+
+
+@pytest.fixture(scope="module")
+def vectors() -> Floats:
+    return unit(np.random.default_rng(0), 2_000)
+
+
+@pytest.fixture(scope="module")
+def built(vectors: Floats, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("index") / "part-1.v2"  # A dot in the name is part of the name.
+    VectorIndex.build(vectors, path, trees=10)
+    return path
+
+
+@pytest.fixture
+def copy(built: Path, tmp_path: Path) -> Path:
+    for suffix in ("ann", "json"):
+        shutil.copy(f"{built}.{suffix}", tmp_path)
+    return tmp_path / built.name
+
+
+def test_it_finds_what_brute_force_finds(vectors: Floats, built: Path) -> None:
+    rng = np.random.default_rng(1)
+    query = unit(rng, 100)
+    truth = np.argsort(-query @ vectors.T, axis=1)[:, :10]
+    hits = VectorIndex.open(built, DIM).query(query, 10, 2_000)
+    found = sum(np.isin(hits.row[hits.query == i], truth[i]).sum() for i in range(100))
+    assert found / truth.size > 0.9
+
+
+def test_the_shipped_settings_find_the_right_row_among_20_000(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    config = SearchConfig()
+    stored = unit(rng, 20_000, 128)
+    index = VectorIndex.build(stored, tmp_path / "big")
+    search_k = config.in_doubt.nodes // config.in_doubt.windows
+    hits = index.query(at_cosine(rng, stored[:200], 0.8), config.neighbours, search_k)
+    assert np.mean(np.array(nearest(hits, 200)) == np.arange(200)) > 0.97
+
+
+def test_similarity_is_the_cosine(vectors: Floats, built: Path) -> None:
+    query = at_cosine(np.random.default_rng(3), vectors[:50], 0.7)
+    hits = VectorIndex.open(built, DIM).query(query, 5, 2_000)
+    expected = np.sum(query[hits.query] * vectors[hits.row], axis=1)
+    np.testing.assert_allclose(hits.similarity, expected, atol=1e-6)
+
+
+def test_silence_is_never_found_and_finds_nothing(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    stored = unit(rng, 60)
+    stored[::3] = 0
+    stored[-5:] = 0
+    index = VectorIndex.build(stored, tmp_path / "gaps", trees=5)
+    query = unit(rng, 4)
+    query[1] = 0
+    hits = index.query(query, 100, 10_000)
+    audible = np.flatnonzero(stored.any(axis=1))
+    for number in (0, 2, 3):
+        assert sorted(hits.row[hits.query == number]) == audible.tolist()
+    assert 1 not in hits.query
+    assert len(index) == 60
+
+
+@pytest.mark.parametrize("count", [0, 7])
+def test_nothing_but_silence_makes_an_index_that_finds_nothing(tmp_path: Path, count: int) -> None:
+    VectorIndex.build(np.zeros((count, DIM), np.float32), tmp_path / "silence", trees=5)
+    index = VectorIndex.open(tmp_path / "silence", DIM, verify=True)
+    hits = index.query(unit(np.random.default_rng(5), 3), 10, 100)
+    assert len(index) == count
+    assert len(hits.query) == len(hits.row) == len(hits.similarity) == 0
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_handful_of_rows_is_found(tmp_path: Path, count: int) -> None:
+    stored = unit(np.random.default_rng(6), count)
+    VectorIndex.build(stored, tmp_path / "few", trees=5)
+    hits = VectorIndex.open(tmp_path / "few", DIM, verify=True).query(stored, 10, 1_000)
+    assert nearest(hits, count) == list(range(count))
+    assert len(hits.row) == count**2
+
+
+def test_no_query_rows_find_nothing(built: Path) -> None:
+    assert len(VectorIndex.open(built, DIM).query(np.empty((0, DIM), np.float32), 5, 100).row) == 0
+
+
+def test_the_same_vectors_and_seed_make_the_same_bytes(vectors: Floats, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        VectorIndex.build(vectors[:500], tmp_path / name, trees=5, seed=3)
+    VectorIndex.build(vectors[:500], tmp_path / "other", trees=5, seed=4)
+    one, two, other = ((tmp_path / f"{n}.ann").read_bytes() for n in ("one", "two", "other"))
+    assert one == two
+    assert one != other
+
+
+def test_a_rebuild_leaves_an_open_index_as_it_was(vectors: Floats, copy: Path) -> None:
+    index = VectorIndex.open(copy, DIM)
+    VectorIndex.build(vectors[::-1][:100].copy(), copy, trees=3)
+    assert nearest(index.query(vectors[:20], 5, 2_000), 20) == list(range(20))
+
+
+def test_a_file_cut_on_a_node_boundary_is_refused(copy: Path) -> None:
+    # Annoy itself loads it: it only asks whether the size is a multiple of a node's.
+    file = Path(f"{copy}.ann")
+    file.write_bytes(file.read_bytes()[: 100 * (12 + 4 * DIM)])
+    with pytest.raises(LibraryError, match=r"part-1\.v2\.ann is damaged: .* bytes instead of"):
+        VectorIndex.open(copy, DIM)
+
+
+@pytest.mark.parametrize("suffix", ["ann", "json"])
+def test_a_missing_file_is_one_clear_line_and_nothing_from_annoy(
+    copy: Path, suffix: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path(f"{copy}.{suffix}").unlink()
+    with pytest.raises(LibraryError, match=f"{suffix} is damaged: No such file") as caught:
+        VectorIndex.open(copy, DIM)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""
+
+
+def test_an_altered_byte_is_found_on_request(copy: Path) -> None:
+    file = Path(f"{copy}.ann")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(LibraryError, match="content has changed"):
+        VectorIndex.open(copy, DIM, verify=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("metric", "euclidean"),
+        ("dim", DIM + 1),
+        ("rows", 1),
+        ("items", 1_999),
+        ("items", 0),
+        ("trees", 11),
+        ("bytes", 1),
+        ("sha256", None),
+        ("surplus", 1),
+    ],
+)
+def test_an_altered_sidecar_is_refused(copy: Path, key: str, value: object) -> None:
+    file = Path(f"{copy}.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    with pytest.raises(LibraryError):
+        VectorIndex.open(copy, DIM)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\x00", b"[]", b'{"dim": 32'])
+def test_a_sidecar_that_is_none_is_refused(copy: Path, content: bytes) -> None:
+    Path(f"{copy}.json").write_bytes(content)
+    with pytest.raises(LibraryError, match=r"json is damaged") as caught:
+        VectorIndex.open(copy, DIM)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_of_another_size_is_refused(built: Path) -> None:
+    with pytest.raises(LibraryError, match="size 32, the model's are 16"):
+        VectorIndex.open(built, 16)
+
+
+@contextmanager
+def little_space() -> Iterator[None]:
+    """A limit on the size of files, which fails as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_leaves_the_old_index_and_no_rubbish(vectors: Floats, copy: Path) -> None:
+    refusal = r"cannot write the index .*part-1\.v2\.ann: .*free"
+    with little_space(), pytest.raises(LibraryError, match=refusal):
+        VectorIndex.build(vectors, copy, trees=5)
+    assert sorted(file.name for file in copy.parent.iterdir()) == [
+        "part-1.v2.ann",
+        "part-1.v2.json",
+    ]
+    assert len(VectorIndex.open(copy, DIM, verify=True)) == len(vectors)
+
+
+def test_a_folder_that_is_not_there_is_an_error_before_the_work(
+    tmp_path: Path, vectors: Floats, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(LibraryError, match="No such file"):
+        VectorIndex.build(vectors, tmp_path / "none" / "index", trees=5)
+    assert capfd.readouterr().err == ""

@@ -1,0 +1,85 @@
+"""Libraries of other sizes: some tracks searched exactly, many tracks by their best strangers."""
+
+import numpy as np
+import pytest
+
+from fingerprint.lab.calibration.cases import grown
+from fingerprint.lab.calibration.large_libraries import STRANGERS, SomeTracks, best_strangers
+from fingerprint.recognition.cohort import Level
+from fingerprint.recognition.confidence import Circumstances, Evidence
+from fingerprint.types import Floats, Hits, Ints, Rows
+
+
+def unit(count: int, seed: int) -> Floats:
+    vectors = np.random.default_rng(seed).standard_normal((count, 16)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+class Whole:
+    """A library in memory."""
+
+    def __init__(self) -> None:
+        self.stored, self.hop = unit(90, 0), 0.25
+        self.rows = Rows(np.array([0, 20, 50, 90]))
+
+    def vectors(self, rows: Ints) -> Floats:
+        return self.stored[rows]
+
+    def search(self, vectors: Floats, *, neighbours: int, search_k: int) -> Hits:
+        raise NotImplementedError
+
+
+def test_some_tracks_are_searched_exactly() -> None:
+    whole = Whole()
+    some = SomeTracks.of(whole, [2, 0])
+    assert some.rows.starts.tolist() == [0, 40, 60]
+    np.testing.assert_array_equal(some.vectors(np.array([0, 40])), whole.stored[[50, 0]])
+    query = unit(4, 1)
+    query[2] = 0  # silence
+    hits = some.search(query, neighbours=5, search_k=0)
+    assert set(hits.query.tolist()) == {0, 1, 3}
+    cosines = query @ some.stored.T
+    for number in (0, 1, 3):
+        own = hits.row[hits.query == number]
+        assert set(own.tolist()) == set(np.argsort(-cosines[number])[:5].tolist())
+
+
+def test_the_best_of_more_tracks_are_as_if_they_had_been_there() -> None:
+    """500 normal scores against 10,000 of the same: drawn and real best agree on average."""
+    rng = np.random.default_rng(2)
+    drawn, real = [], []
+    for _ in range(400):
+        few = np.sort(rng.normal(0.3, 0.08, 500))[::-1]
+        drawn.append(best_strangers(few[:STRANGERS].tolist(), 500, 10_000, rng))
+        real.append(np.sort(rng.normal(0.3, 0.08, 10_000))[::-1][:2])
+    np.testing.assert_allclose(np.mean(drawn, axis=0), np.mean(real, axis=0), atol=0.012)
+    assert all(first >= second for first, second in drawn)
+    assert max(first for first, _ in drawn) <= 1
+
+
+def test_too_little_to_go_by_gives_strangers_that_nobody_loses_to() -> None:
+    rng = np.random.default_rng(0)
+    assert best_strangers([0.5], 10, 100, rng) == (-1.0, -1.0)
+    assert best_strangers([0.5, 0.4, 0.3], 10, 0, rng) == (-1.0, -1.0)
+
+
+HERE = Circumstances(5.0, Level(0.05, 0.07), 1_000)
+
+
+@pytest.mark.parametrize(
+    ("strangers", "score", "margin"),
+    [
+        ((0.5, 0.4), 0.8, 0.1),  # the runner-up that was there is better
+        ((0.75, 0.4), 0.8, 0.05),
+        ((0.9, 0.4), 0.9, 0.1),
+        ((0.9, 0.88), 0.9, 0.02),
+    ],
+)
+def test_a_grown_library_is_larger_and_its_strangers_count(
+    strangers: tuple[float, float], score: float, margin: float
+) -> None:
+    found = grown(Evidence(0.8, 0.1, HERE), strangers, 200.0)
+    assert found.score == score
+    assert found.margin == pytest.approx(margin)
+    assert found.given.rows == 200_000
+    assert found.given.level == HERE.level
