@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from fingerprint.config import SearchConfig
-from fingerprint.recognition.signal_check import nothing_in
 from fingerprint.scanning import Heard, Scanner, Span
 from fingerprint.types import Clip, Match
 
@@ -54,7 +52,6 @@ def first_answer(
     >>> match.track.path.name
     'song2.ogg'
     """
-    least = SearchConfig().min_confidence if min_confidence is None else min_confidence
     rate = library.model.sample_rate
     sound, total, looks = np.zeros(0, np.float32), 0.0, list(LOOKS)
     for clip in clips:
@@ -65,8 +62,7 @@ def first_answer(
         while looks[0] <= total:
             looks = looks[1:] or [looks[0] + LOOK_EVERY]
         part = Clip(sound, rate)
-        found = [] if nothing_in(part) else library.identify(part, top=1)
-        if found and found[0].confidence >= least:
+        if found := library.identify(part, top=1, min_confidence=min_confidence):
             return found[0], total
         if total >= patience:
             break
