@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+PeakCodes = NDArray[np.uint16]  # of spectral peaks; see `audio.peaks`
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,12 +88,31 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
+class PeakFit:
+    """How well a track's spectral peaks fit the query at a place; see `recognition.verification`.
+
+    `score` in spreads above what random places of the library score; `sharpness` is how far it
+    stands out from that at shifts nearby, in their spreads; `peaks` lie under the query; `shift`
+    (s) added to the offset is where they fit best.
+    """
+
+    score: float
+    sharpness: float
+    peaks: int
+    shift: float = 0.0
+
+
+NO_PEAKS = PeakFit(0.0, 0.0, 0)  # of a candidate that is not verified yet, or cannot be
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One track's best alignment with the query, before it has a name and a confidence.
 
     `track` is the track's number in `Rows`; `offset` (s into the track at which the query's start
     falls); `rate` (playback speed against the track); `score` mean aligned cosine, at most 1, less
-    a handicap where it was found by undoing a change of speed; `speed` is the one that was undone.
+    a handicap where it was found by undoing a change of speed; `speed` is the one that was undone;
+    `fit` is that of its spectral peaks.
     """
 
     track: int
@@ -100,6 +120,7 @@ class Candidate:
     rate: float
     score: float
     speed: float = 1.0
+    fit: PeakFit = NO_PEAKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +149,15 @@ class Evidence:
     """What speaks for one candidate.
 
     `score` is its mean aligned cosine; `margin` that score less the best score of any track that is
-    another recording.
+    another recording; `fit` is that of its spectral peaks, and `fit_margin` its score less the best
+    such score of another recording.
     """
 
     score: float
     margin: float
     given: Circumstances
+    fit: PeakFit = NO_PEAKS
+    fit_margin: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

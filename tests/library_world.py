@@ -95,6 +95,17 @@ def song(seed: int, seconds: float = 20.0) -> Floats:
     return (0.2 * np.sin(2 * np.pi * tones * time_of[:, None]).sum(axis=1)).astype(np.float32)
 
 
+def busy_song(seed: int, seconds: float = 20.0) -> Floats:
+    """Ten notes a second, each of three fading tones, over a little noise."""
+    random = np.random.default_rng(seed)
+    count, length = round(seconds * 10), round(0.1 * RATE)
+    time_of = np.arange(length) / RATE
+    hertz = random.uniform(200, 3_700, (count, 3, 1))
+    tones = np.sin(2 * np.pi * hertz * time_of).sum(axis=1) * np.exp(-time_of / 0.06)
+    notes = 0.2 * tones.ravel() + 0.003 * random.standard_normal(count * length)
+    return notes.astype(np.float32)
+
+
 def excerpt(samples: Floats, start: float, seconds: float, *, snr_db: float = 60.0) -> Clip:
     """A noisy cut."""
     cut = samples[round(start * RATE) : round((start + seconds) * RATE)]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fingerprint.recognition import confidence
 from fingerprint.recognition.confidence import (
     FEATURES,
+    MOST_FIT,
     STRANGER,
     Calibration,
     evidence_of,
@@ -17,7 +18,7 @@ from fingerprint.recognition.confidence import (
     probability,
     with_prior,
 )
-from fingerprint.types import Candidate, Circumstances, Evidence, Level
+from fingerprint.types import Candidate, Circumstances, Evidence, Level, PeakFit
 
 FEW = settings(deadline=None, derandomize=True, max_examples=50)
 scores = st.floats(-1, 1)
@@ -105,11 +106,14 @@ def test_a_score_is_worth_less_in_a_larger_library_and_above_a_higher_background
 
 
 def test_it_is_the_logistic_function_of_the_weighted_features() -> None:
-    weights = (1.0, -2.0, 0.5, 0.25, 3.0, -1.0, 0.1, -0.2)
+    weights = (1.0, -2.0, 0.5, 0.25, 3.0, -1.0, 0.1, -0.2, 0.3, -0.4, 0.6, 0.7, -0.05)
     calibration = Calibration(intercept=0.3, weights=weights)
-    evidence = Evidence(0.8, 0.1, Circumstances(math.e, Level(0.2, 0.4), 1_000))
+    fit = PeakFit(MOST_FIT + 2, 4.0, 99)
+    given = Circumstances(math.e, Level(0.2, 0.4), 1_000)
+    evidence = Evidence(0.8, 0.1, given, fit, 3.0)
     size, margin = math.log(1_000), 0.1 / 0.42
     expected = [0.8, margin, 0.2, 0.4, 1.0, size, 0.8 * size, margin * size]
+    expected += [MOST_FIT, 3.0, 4.0, math.log(100), 3.0 * size]
     np.testing.assert_allclose(features(evidence), expected)
     logit = 0.3 + float(np.dot(weights, expected))
     assert probability(evidence, calibration) == pytest.approx(1 / (1 + math.exp(-logit)))
@@ -122,14 +126,15 @@ def test_there_is_a_weight_for_each_feature() -> None:
 
 
 def test_a_calibration_survives_json() -> None:
-    weights = (1.0, 2.0, 0.1, -0.7, 0.0, 1e-9, 3.0, -4.0)
+    weights = (1.0, 2.0, 0.1, -0.7, 0.0, 1e-9, 3.0, -4.0, 0.1, 0.2, 0.3, 0.4, 0.5)
     calibration = Calibration(intercept=-3.25, weights=weights, unknown=0.3)
     assert Calibration.model_validate_json(calibration.model_dump_json()) == calibration
 
 
-def test_a_calibration_on_other_features_gives_way_to_the_defaults() -> None:
+def test_a_calibration_on_other_features_gives_way_to_the_defaults_and_says_so() -> None:
     old = '{"intercept": -11.6, "weights": [11.6, 32.1, 0.5, 2.2]}'
-    assert Calibration.model_validate_json(old) == Calibration()
+    assert Calibration.model_validate_json(old) == Calibration(outdated=True)
+    assert Calibration().outdated is False
 
 
 @FEW

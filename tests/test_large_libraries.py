@@ -5,9 +5,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fingerprint.index.landmarks import Query as Landmarks
 from fingerprint.lab.calibration.cases import grown
-from fingerprint.lab.calibration.large_libraries import STRANGERS, SomeTracks, best_strangers
-from fingerprint.types import Circumstances, Evidence, Floats, Hits, Ints, Level, Rows, Track
+from fingerprint.lab.calibration.large_libraries import (
+    STRANGERS,
+    SomeTracks,
+    Strangers,
+    Without,
+    best_two,
+)
+from fingerprint.types import (
+    Candidate,
+    Circumstances,
+    Evidence,
+    Floats,
+    Hits,
+    Ints,
+    Level,
+    PeakCodes,
+    Rows,
+    Track,
+)
 
 
 def unit(count: int, seed: int) -> Floats:
@@ -21,6 +39,7 @@ class Whole:
     def __init__(self) -> None:
         self.stored, self.hop = unit(90, 0), 0.25
         self.rows = Rows(np.array([0, 20, 50, 90]))
+        self.block = 16
         self.cohort = self.stored
 
     def track(self, number: int) -> Track:
@@ -28,6 +47,12 @@ class Whole:
 
     def vectors(self, rows: Ints) -> Floats:
         return self.stored[rows]
+
+    def peaks(self, rows: Ints) -> PeakCodes:
+        return np.zeros((len(rows), 8), np.uint16)
+
+    def vote(self, query: Landmarks, most: int) -> list[Candidate]:
+        return [Candidate(track, 1.0, 1.0, 0.0) for track in (1, 0, 2)][:most]
 
     def search(self, vectors: Floats, *, neighbours: int, search_k: int) -> Hits:
         raise NotImplementedError
@@ -48,13 +73,21 @@ def test_some_tracks_are_searched_exactly() -> None:
         assert set(own.tolist()) == set(np.argsort(-cosines[number])[:5].tolist())
 
 
+def test_landmarks_of_some_tracks_are_those_of_the_whole_under_their_own_numbers() -> None:
+    query = Landmarks(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    some = SomeTracks.of(Whole(), [2, 0])
+    assert [one.track for one in some.vote(query, 5)] == [1, 0]
+    hidden = Without(Whole(), frozenset([1]))
+    assert [one.track for one in hidden.vote(query, 5)] == [0, 2]
+
+
 def test_the_best_of_more_tracks_are_as_if_they_had_been_there() -> None:
     """500 normal scores against 10,000 of the same: drawn and real best agree on average."""
     rng = np.random.default_rng(2)
     drawn, real = [], []
     for _ in range(400):
         few = np.sort(rng.normal(0.3, 0.08, 500))[::-1]
-        drawn.append(best_strangers(few[:STRANGERS].tolist(), 500, 10_000, rng))
+        drawn.append(best_two(few[:STRANGERS].tolist(), 500, 10_000, rng, largest=1.0))
         real.append(np.sort(rng.normal(0.3, 0.08, 10_000))[::-1][:2])
     np.testing.assert_allclose(np.mean(drawn, axis=0), np.mean(real, axis=0), atol=0.012)
     assert all(first >= second for first, second in drawn)
@@ -63,8 +96,8 @@ def test_the_best_of_more_tracks_are_as_if_they_had_been_there() -> None:
 
 def test_too_little_to_go_by_gives_strangers_that_nobody_loses_to() -> None:
     rng = np.random.default_rng(0)
-    assert best_strangers([0.5], 10, 100, rng) == (-1.0, -1.0)
-    assert best_strangers([0.5, 0.4, 0.3], 10, 0, rng) == (-1.0, -1.0)
+    assert best_two([0.5], 10, 100, rng) == (-1.0, -1.0)
+    assert best_two([0.5, 0.4, 0.3], 10, 0, rng) == (-1.0, -1.0)
 
 
 HERE = Circumstances(5.0, Level(0.05, 0.07), 1_000)
@@ -82,7 +115,7 @@ HERE = Circumstances(5.0, Level(0.05, 0.07), 1_000)
 def test_a_grown_library_is_larger_and_its_strangers_count(
     strangers: tuple[float, float], score: float, margin: float
 ) -> None:
-    found = grown(Evidence(0.8, 0.1, HERE), strangers, 200.0)
+    found = grown(Evidence(0.8, 0.1, HERE), Strangers(strangers, (0.0, 0.0)), 200.0)
     assert found.score == score
     assert found.margin == pytest.approx(margin)
     assert found.given.rows == 200_000

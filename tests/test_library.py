@@ -177,8 +177,10 @@ def test_a_segment_goes_with_its_last_track(library: Library, tmp_path: Path) ->
     assert library.info().segments == 1
     assert {p.name for p in (folder_of(tmp_path) / "segments").iterdir()} == {
         "000001.npy",
+        "000001.peaks",
         "000001.ann",
         "000001.json",
+        "000001.landmarks",
     }
 
 

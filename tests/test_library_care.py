@@ -29,7 +29,7 @@ from fingerprint.library.sync import sync, watch
 from fingerprint.library.verify import check, repair
 
 EVERY = sorted(PROFILES)
-INDEX = {"precise": {".ann", ".json"}, "large": {".faiss"}}
+INDEX = {"precise": {".ann", ".json", ".landmarks"}, "large": {".faiss"}}
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +93,7 @@ def test_any_altered_byte_is_found_and_named(tmp_path: Path, profile: str) -> No
     add(library, 1, 2)
     folder = library.folder / "segments"
     rng = np.random.default_rng(1)
-    assert {path.suffix for path in folder.iterdir()} == {".npy", *INDEX.get(profile, ())}
+    assert {path.suffix for path in folder.iterdir()} == {".npy", ".peaks", *INDEX.get(profile, ())}
     for path in folder.iterdir():
         whole = path.read_bytes()
         for place in rng.integers(0, len(whole), 5):
@@ -105,14 +105,14 @@ def test_any_altered_byte_is_found_and_named(tmp_path: Path, profile: str) -> No
     assert check(library.catalog) == []
 
 
-@pytest.mark.parametrize("suffix", ["npy", "ann", "json"])
+@pytest.mark.parametrize("suffix", ["npy", "peaks", "ann", "json", "landmarks"])
 @pytest.mark.parametrize("missing", [False, True])
 def test_what_is_damaged_is_made_anew(library: Library, suffix: str, missing: bool) -> None:
     path = library.folder / "segments" / f"000001.{suffix}"
     whole = path.read_bytes()
     path.unlink() if missing else path.write_bytes(whole[: len(whole) // 2])
     (fault,) = check(library.catalog)
-    lost = ["0001.wav", "0002.wav"] if suffix == "npy" else []
+    lost = ["0001.wav", "0002.wav"] if suffix in ("npy", "peaks") else []
     assert [one.track.path.name for one in fault.tracks] == lost
     library.close()
     with pytest.raises(LibraryError, match="verify --repair"):

@@ -18,12 +18,20 @@ from fingerprint.index.quantisation import encode
 from fingerprint.library import writer
 from fingerprint.library.library import Library
 from fingerprint.library.profiles import BALANCED, PRECISE, Profile
-from fingerprint.library.records import Extent, Meta, SegmentInfo
-from fingerprint.library.segments import digest, open_segment, write_segment
+from fingerprint.library.records import Extent, Meta, SegmentInfo, Stamp
+from fingerprint.library.segments import Stored, digest, open_segment, write_segment
 from fingerprint.library.snapshot import REMOVED, Snapshot, place_rows, take_snapshot
 from fingerprint.library.store import Catalog
-from fingerprint.library.writer import MOST_SMALL, choose_merge
-from fingerprint.types import Floats, Hits
+from fingerprint.library.writer import MOST_SMALL, Entry, choose_merge, stored_of
+from fingerprint.types import Floats, Hits, Track
+
+
+def track_of(vectors: Floats, meta: Meta) -> Stored:
+    """The rows of a track without peaks."""
+    return stored_of(
+        Entry(Track(Path("/x.wav"), 20.0), Stamp(1, 1), vectors, step=meta.profile.step), meta
+    )
+
 
 META = Meta("toy-1", 48, Toy().hop, PRECISE)
 FULL = 500_000  # rows
@@ -211,7 +219,7 @@ def test_answers_do_not_depend_on_how_tracks_lie_in_segments(tmp_path: Path) -> 
 
 def test_a_segment_stays_on_the_disk_until_it_is_asked_for(tmp_path: Path) -> None:
     vectors = entry(1).vectors
-    written = write_segment(tmp_path, 7, encode(vectors, PRECISE.bits), META)
+    written = write_segment(tmp_path, 7, [track_of(vectors, META)], META)
     segment = open_segment(tmp_path, written, META)
     assert isinstance(segment.codes, np.memmap)
     assert not segment.codes.flags.writeable
@@ -221,7 +229,7 @@ def test_a_segment_stays_on_the_disk_until_it_is_asked_for(tmp_path: Path) -> No
 
 def test_rows_are_stored_in_their_order_however_they_lie_in_memory(tmp_path: Path) -> None:
     vectors = np.asfortranarray(entry(1).vectors)
-    written = write_segment(tmp_path, 7, encode(vectors, PRECISE.bits), META)
+    written = write_segment(tmp_path, 7, [track_of(vectors, META)], META)
     segment = open_segment(tmp_path, written, META)
     assert np.array_equal(segment.codes, encode(entry(1).vectors, PRECISE.bits))
 
@@ -230,7 +238,7 @@ def test_silent_rows_are_kept_and_never_found(tmp_path: Path) -> None:
     vectors = entry(1).vectors
     vectors[3:6] = 0
     segment = open_segment(
-        tmp_path, write_segment(tmp_path, 1, encode(vectors, PRECISE.bits), META), META
+        tmp_path, write_segment(tmp_path, 1, [track_of(vectors, META)], META), META
     )
     assert not segment.codes[3:6].any()
     assert not {3, 4, 5} & set(segment.index.query(vectors, 80, 10_000).row.tolist())
@@ -245,10 +253,13 @@ def test_long_embeddings_are_found_by_their_first_numbers_and_told_apart_by_all(
     rows = np.concatenate([np.tile(keys, (2, 1)), rng.standard_normal((80, 72))], axis=1)
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     meta = replace(META, dim=KEY + 72, profile=profile)
-    segment = write_segment(tmp_path, 1, encode(rows, profile.bits), meta)
+    segment = write_segment(tmp_path, 1, [track_of(rows, meta)], meta)
     extents = [Extent(number, 1, 40 * number, 40) for number in range(2)]
     opened = Snapshot(
-        (open_segment(tmp_path, segment, meta),), *place_rows([segment], extents), meta.row_hop
+        (open_segment(tmp_path, segment, meta),),
+        *place_rows([segment], extents),
+        meta.row_hop,
+        None,
     )
     hits = opened.search(rows, neighbours=1, search_k=10_000)
     assert hits.row.tolist() == list(range(80))
@@ -258,7 +269,7 @@ def test_long_embeddings_are_found_by_their_first_numbers_and_told_apart_by_all(
 def test_a_segment_that_cannot_be_written_leaves_no_files(tmp_path: Path) -> None:
     (tmp_path / "segments").write_bytes(b"in the way")
     with pytest.raises(LibraryError, match="cannot write") as caught:
-        write_segment(tmp_path, 1, encode(entry(1).vectors, PRECISE.bits), META)
+        write_segment(tmp_path, 1, [track_of(entry(1).vectors, META)], META)
     assert "\n" not in str(caught.value)
     assert [p.name for p in tmp_path.iterdir()] == ["segments"]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fingerprint.config import Range
 from fingerprint.recognition.alignment import POWER
-from fingerprint.recognition.matcher import rank
+from fingerprint.recognition.matcher import rank, settle
 from fingerprint.types import Candidate, Fingerprint, Floats, Hits, Ints, Rows
 
 HOP = 0.256  # s between library rows
@@ -78,8 +78,15 @@ class World:
         return Hits(number[heard], row[heard], cosine[number, row][heard])
 
     def ask(self, query: Fingerprint, *, rates: Range = RATES) -> list[Candidate]:
-        found = self.hits(query)
-        return rank(query, found, self, rates=rates, most=MOST, top=5)
+        return best_of_each(rank(query, self.hits(query), self, rates=rates, most=MOST))
+
+
+def best_of_each(places: Sequence[Candidate]) -> list[Candidate]:
+    """The best place of each track, of the best five tracks."""
+    best: dict[int, Candidate] = {}
+    for place in places:
+        best.setdefault(place.track, place)
+    return list(best.values())[:5]
 
 
 def cut(
@@ -281,7 +288,7 @@ def test_the_order_of_hits_does_not_matter(world: World, seed: int) -> None:
     hits = world.hits(query)
     order = rng.permutation(len(hits.row))
     shuffled = Hits(hits.query[order], hits.row[order], hits.similarity[order])
-    one, two = (rank(query, h, world, rates=RATES, most=MOST, top=5) for h in (hits, shuffled))
+    one, two = (rank(query, h, world, rates=RATES, most=MOST) for h in (hits, shuffled))
     assert [c.track for c in one] == [c.track for c in two]
     np.testing.assert_allclose([c.offset for c in one], [c.offset for c in two])
     np.testing.assert_allclose([c.score for c in one], [c.score for c in two])
@@ -294,10 +301,18 @@ def test_each_track_is_listed_once_and_best_first(world: World) -> None:
     assert scores == sorted(scores, reverse=True)
 
 
-def test_at_most_top_tracks_are_returned(world: World) -> None:
+def test_at_most_so_many_places_are_returned(world: World) -> None:
     query = cut(world.tracks[0], 9.0, 3.0)
     hits = world.hits(query)
-    assert len(rank(query, hits, world, rates=RATES, most=MOST, top=1)) == 1
+    assert len(rank(query, hits, world, rates=RATES, most=1)) == 1
+
+
+def test_a_guess_is_settled_at_the_best_offset_nearby(world: World) -> None:
+    query = cut(world.tracks[2], 9.0, 3.0)
+    (found,) = settle(query, [Candidate(2, 9.1, 1.0, 0.0)], world)
+    assert found.offset == pytest.approx(9.0, abs=QUERY_HOP)
+    assert found.score > 0.95
+    assert settle(query, [], world) == []
 
 
 def test_a_library_of_one_track_answers() -> None:
@@ -309,7 +324,7 @@ def test_a_library_of_one_track_answers() -> None:
 def test_without_hits_there_are_no_candidates(world: World) -> None:
     none = Hits(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
     query = cut(world.tracks[0], 9.0, 3.0)
-    assert rank(query, none, world, rates=RATES, most=MOST, top=5) == []
+    assert rank(query, none, world, rates=RATES, most=MOST) == []
     silence = Fingerprint(np.zeros((9, DIM), np.float32), QUERY_HOP)
     assert world.ask(silence) == []
 
@@ -337,7 +352,7 @@ def test_votes_for_one_place_that_fall_into_several_bins_are_one_place(world: Wo
     true = [(i, 40 + i // 4, 0.5) for i in range(32)]
     false = [(i, world.rows.starts[2] + 80 + i // 4, 0.8) for i in range(0, 32, 4)]
     hits = hits_of(*true, *false)
-    (best,) = rank(query, hits, world, rates=RATES, most=1, top=5)
+    (best,) = rank(query, hits, world, rates=RATES, most=1)
     assert best.track == 0
 
 
@@ -346,7 +361,7 @@ def test_votes_do_not_spill_into_the_next_track(world: World) -> None:
     query = cut(world.tracks[0], 0.0, 0.0)
     seam = int(world.rows.starts[1])
     hits = hits_of((0, seam - 1, 0.9), (0, seam, 0.8))
-    found = rank(query, hits, world, rates=RATES, most=MOST, top=5)
+    found = rank(query, hits, world, rates=RATES, most=MOST)
     assert {candidate.track for candidate in found} == {0, 1}
 
 
@@ -354,14 +369,14 @@ def test_a_chorus_that_comes_back_does_not_crowd_out_another_track(world: World)
     query = cut(world.tracks[1], 40 * HOP, 0.0)
     chorus = [(0, 10 * i, 0.9) for i in range(10)]
     hits = hits_of(*chorus, (0, world.rows.starts[1] + 40, 0.8))
-    best = rank(query, hits, world, rates=RATES, most=6, top=5)[0]
+    best = rank(query, hits, world, rates=RATES, most=6)[0]
     assert best.track == 1
 
 
 def test_hits_that_point_away_do_not_vote(world: World) -> None:
     query = cut(world.tracks[1], 40 * HOP, 0.0)
     hits = hits_of((0, 40, -0.9))
-    assert rank(query, hits, world, rates=RATES, most=MOST, top=5) == []
+    assert rank(query, hits, world, rates=RATES, most=MOST) == []
 
 
 def test_stored_vectors_are_read_once_without_repeats(world: World) -> None:
@@ -417,6 +432,6 @@ def test_ten_seconds_are_matched_in_milliseconds() -> None:
     times = []
     for _ in range(7):
         begin = time.process_time()
-        rank(query, hits, world, rates=RATES, most=MOST, top=5)
+        rank(query, hits, world, rates=RATES, most=MOST)
         times.append(time.process_time() - begin)
     assert min(times) < 0.05  # About 0.005 on a quiet core; the rest is for crowded machines.

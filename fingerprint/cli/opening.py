@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from fingerprint.audio.files import display_name
 from fingerprint.errors import LibraryError
 
@@ -17,7 +19,15 @@ def open_model(file: Path | None, device: str) -> "Fingerprinter":
     """Load a checkpoint, or the shipped one where no file is named."""
     from fingerprint.model.fingerprinter import Fingerprinter
 
-    return Fingerprinter.default(device) if file is None else Fingerprinter.load(file, device)
+    model = Fingerprinter.default(device) if file is None else Fingerprinter.load(file, device)
+    if model.calibration.outdated:
+        name = display_name(file) if file else "the shipped model"
+        click.echo(
+            f"Warning: {name} was calibrated by another version, and its confidences are rough "
+            "until it is calibrated again: fingerprint calibrate",
+            err=True,
+        )
+    return model
 
 
 def open_library(folder: Path, model: Path | None, device: str) -> "Library":

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from fingerprint.audio.files import display_name
+from fingerprint.audio.peaks import PeakExtractor, peaks_of
 from fingerprint.errors import AudioError
 from fingerprint.library.decoding import Decoded, Ended, Part, Undecodable, decode_all
 from fingerprint.library.library import Embedder
-from fingerprint.library.records import Stamp
-from fingerprint.types import Clip, Floats, Tags
+from fingerprint.library.records import Stamp, hop_block
+from fingerprint.types import Clip, Floats, PeakCodes, Tags
 
 SHORTEST = 0.5  # s; there is nothing to recognise in less
 
@@ -22,7 +23,8 @@ SHORTEST = 0.5  # s; there is nothing to recognise in less
 class Recording:
     """What became of one file. `content` is the digest of its decoded audio.
 
-    `vectors` (rows, dim) is None where the embeddings were not asked for.
+    `vectors` (rows, dim) is None where the embeddings were not asked for. They end in rows of
+    silence, so that there are as many as of the `peaks` (rows, kept), which reach to the end.
     """
 
     path: Path
@@ -31,6 +33,7 @@ class Recording:
     duration: float  # s
     content: bytes
     vectors: Floats | None
+    peaks: PeakCodes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +73,17 @@ def embed_files(
                         on_block(sum(one.sound.seconds for one in begun.values()))
                     case Ended(tags):
                         long = begun.pop(path)
-                        vectors = long.embedding.end().vectors
-                        yield _recording(path, files[path], tags, long.sound, vectors)
+                        rows = long.embedding.end().vectors, long.peaks.end()
+                        yield _recording(path, files[path], tags, long.sound, *rows)
                     case Decoded(tags, clip):
                         sound = _Sound()
                         sound.take(clip)
-                        asked = wanted(path, sound.content)
-                        rows = model.embed(clip).vectors if asked else None
-                        yield _recording(path, files[path], tags, sound, rows)
+                        if not wanted(path, sound.content):
+                            yield _recording(path, files[path], tags, sound, None, None)
+                            continue
+                        peaks = peaks_of(clip, block=hop_block(model.hop))
+                        vectors = model.embed(clip).vectors
+                        yield _recording(path, files[path], tags, sound, vectors, peaks)
                     case Undecodable(reason):
                         begun.pop(path, None)
                         yield Failure(path, reason)
@@ -86,7 +92,12 @@ def embed_files(
 
 
 def _recording(
-    path: Path, stamp: Stamp, tags: Tags, sound: "_Sound", vectors: Floats | None
+    path: Path,
+    stamp: Stamp,
+    tags: Tags,
+    sound: "_Sound",
+    vectors: Floats | None,
+    peaks: PeakCodes | None,
 ) -> Recording:
     """Raises AudioError if there is nothing to recognise in it."""
     name = display_name(path)
@@ -96,7 +107,10 @@ def _recording(
         )
     if vectors is not None and not vectors.any():
         raise AudioError(f"cannot use {name}: it is silent throughout")
-    return Recording(path, stamp, tags, sound.seconds, sound.content, vectors)
+    if vectors is not None and peaks is not None:
+        tail = np.zeros((max(0, len(peaks) - len(vectors)), vectors.shape[1]), np.float32)
+        vectors = np.concatenate([vectors, tail])
+    return Recording(path, stamp, tags, sound.seconds, sound.content, vectors, peaks)
 
 
 class _Long:
@@ -105,10 +119,12 @@ class _Long:
     def __init__(self, model: Embedder) -> None:
         self.sound = _Sound()
         self.embedding = model.begin()
+        self.peaks = PeakExtractor(model.sample_rate, block=hop_block(model.hop))
 
     def take(self, block: Clip) -> None:
         self.sound.take(block)
         self.embedding.take(block)
+        self.peaks.take(block.samples)
 
 
 class _Sound:

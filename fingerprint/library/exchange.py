@@ -1,9 +1,9 @@
 """A library as one file, and as embeddings for other tools.
 
 The file is a ZIP archive without compression: `library.json`, `tracks.jsonl` with one track a line,
-and the codes of each segment as NumPy arrays. Nothing in it says where anything is written: names
-are looked up, never followed. Indices are not in it, for Annoy believes whatever an index file
-says; they are built anew from the codes, which are numbers and nothing else.
+and the codes and spectral peaks of each segment as NumPy arrays. Nothing in it says where anything
+is written: names are looked up, never followed. Indices are not in it, for Annoy believes whatever
+an index file says; they are built anew from the codes, which are numbers and nothing else.
 """
 
 import os
@@ -12,28 +12,36 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from fingerprint.audio.files import display_name
 from fingerprint.config import Positive, PositiveInt, Record
 from fingerprint.disk import flush
 from fingerprint.errors import LibraryError
-from fingerprint.index.quantisation import Codes
 from fingerprint.library.library import create
 from fingerprint.library.profiles import profile_of
 from fingerprint.library.records import Extent, Listed, Meta, SegmentInfo, Stamp
-from fingerprint.library.segments import open_codes, write_segment
+from fingerprint.library.segments import (
+    CODES,
+    PEAK_KIND,
+    PEAKS,
+    Stored,
+    open_rows,
+    write_segment,
+)
 from fingerprint.library.snapshot import Snapshot, place_rows
 from fingerprint.library.store import Catalog
 from fingerprint.library.writer import writing
 from fingerprint.types import Tags, Track
 
-FORMAT = 2
+FORMAT = 3
 LONGEST_LINE = 1 << 20  # bytes that describe a track
 OnProgress = Callable[[int, int], None]
 Count = Annotated[int, Field(ge=0, lt=1 << 62)]
@@ -84,7 +92,7 @@ def export_library(
     """
     catalog = Catalog(folder)
     try:
-        infos, listed, codes = _opened(catalog)
+        infos, listed, stored = _opened(catalog)
         meta = catalog.meta
         lines = [SegmentLine(id=info.id, rows=info.rows) for info in infos]
         manifest = Manifest(
@@ -100,10 +108,11 @@ def export_library(
             with archive.open("tracks.jsonl", "w", force_zip64=True) as stream:
                 for one in listed:
                     stream.write(_line_of(one).model_dump_json().encode() + b"\n")
-            for number, (info, array) in enumerate(zip(infos, codes, strict=True)):
+            for number, (info, array) in enumerate(zip(infos, stored, strict=True)):
                 on_progress(number, len(infos))
-                with archive.open(_member(info.id), "w", force_zip64=True) as stream:
-                    np.lib.format.write_array(stream, array, allow_pickle=False)
+                for suffix, part in ((CODES, array.codes), (PEAKS, array.peaks)):
+                    with archive.open(_member(info.id, suffix), "w", force_zip64=True) as stream:
+                        np.lib.format.write_array(stream, part, allow_pickle=False)
     finally:
         catalog.close()
 
@@ -176,12 +185,12 @@ def _write_parquet(file: Path, columns: dict[str, Any], vectors: Any) -> None:
     pyarrow.parquet.write_table(pyarrow.table(columns), file)
 
 
-def _opened(catalog: Catalog) -> tuple[list[SegmentInfo], list[Listed], list[Codes]]:
+def _opened(catalog: Catalog) -> tuple[list[SegmentInfo], list[Listed], list[Stored]]:
     """The catalog and the codes of one moment, which stay readable whatever writers do."""
     while True:
         infos, listed = catalog.contents()
         try:
-            return infos, listed, [open_codes(catalog.folder, i, catalog.meta) for i in infos]
+            return infos, listed, [open_rows(catalog.folder, i, catalog.meta) for i in infos]
         except LibraryError:
             if catalog.contents()[0] == infos:  # else it was merged away meanwhile
                 raise
@@ -201,8 +210,8 @@ def _written(file: Path) -> Iterator[Path]:
         new.unlink(missing_ok=True)
 
 
-def _member(segment: int) -> str:
-    return f"segments/{segment:06d}.npy"
+def _member(segment: int, suffix: str) -> str:
+    return f"segments/{segment:06d}.{suffix}"
 
 
 def _line_of(one: Listed) -> TrackLine:
@@ -255,7 +264,11 @@ def _fill(
             here = [one for one in tracks if one.place.segment == info.id]
             if not here:
                 continue
-            segment = write_segment(folder, number + 1, _codes(archive, info, meta), meta)
+            stored = _stored(archive, info, meta)
+            cuts = {edge for one in here for edge in (one.place.first_row, one.place.end)}
+            edges = sorted({0, len(stored), *cuts})
+            pieces = [stored.part(a, b - a) for a, b in pairwise(edges)]
+            segment = write_segment(folder, number + 1, pieces, meta)
             with writer.catalog.transaction():
                 writer.catalog.insert_segment(segment)
                 for one in here:
@@ -281,12 +294,22 @@ def _tracks(archive: zipfile.ZipFile) -> Iterator[Listed]:
             )
 
 
-def _codes(archive: zipfile.ZipFile, info: SegmentInfo, meta: Meta) -> Codes:
-    """The codes of a segment; the file must be exactly as long as they are."""
+def _stored(archive: zipfile.ZipFile, info: SegmentInfo, meta: Meta) -> Stored:
+    """The rows of a segment."""
     profile = meta.profile
-    kind = profile.kind
-    shape = (info.rows, profile.width(meta.dim))
-    member = _plain(archive, _member(info.id))
+    codes = (info.rows, profile.width(meta.dim))
+    peaks = (info.rows, meta.peaks_kept)
+    return Stored(
+        _array(archive, _member(info.id, CODES), codes, profile.kind),
+        _array(archive, _member(info.id, PEAKS), peaks, PEAK_KIND),
+    )
+
+
+def _array(
+    archive: zipfile.ZipFile, name: str, shape: tuple[int, int], kind: np.dtype[Any]
+) -> NDArray[Any]:
+    """An array of the archive; the file must be exactly as long as it is."""
+    member = _plain(archive, name)
     header = BytesIO()
     np.lib.format.write_array_header_1_0(
         header,
@@ -298,8 +321,8 @@ def _codes(archive: zipfile.ZipFile, info: SegmentInfo, meta: Meta) -> Codes:
     with archive.open(member) as stream:
         if stream.read(len(header.getvalue())) != header.getvalue():
             raise ValueError(f"{member.filename} has an unexpected header")
-        codes: Codes = np.frombuffer(stream.read(length), kind).reshape(shape)
-    return codes
+        array: NDArray[Any] = np.frombuffer(stream.read(length), kind).reshape(shape)
+    return array
 
 
 def _plain(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:

@@ -267,7 +267,8 @@ class _Batch:
 
 
 def _entry(new: Recording, vectors: Floats) -> Entry:
-    return Entry(Track(new.path, new.duration, new.tags), new.stamp, vectors, new.content)
+    track = Track(new.path, new.duration, new.tags)
+    return Entry(track, new.stamp, vectors, new.content, peaks=new.peaks)
 
 
 def _is_there(listed: Listed) -> bool:

@@ -83,5 +83,10 @@ def _entries(source: Catalog, now: Snapshot) -> Iterator[Entry]:
             rows = np.arange(*now.rows.starts[span : span + 2], dtype=np.int64)
             vectors = now.vectors(rows)
             yield Entry(
-                listed.track, listed.stamp, vectors, listed.content, source.meta.profile.step
+                listed.track,
+                listed.stamp,
+                vectors,
+                listed.content,
+                source.meta.profile.step,
+                now.peaks(rows),
             )

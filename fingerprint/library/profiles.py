@@ -28,6 +28,7 @@ class Profile:
     bits: int  # of a number: 8, 4, 2 or 1
     index: Literal["annoy", "faiss", None]
     widening: int = 1
+    landmarks: bool = False  # whether candidates are looked up by pairs of peaks, too
 
     @property
     def kind(self) -> np.dtype[Any]:
@@ -43,7 +44,7 @@ class Profile:
         return FULL_BYTES // (self.width(dim) * self.kind.itemsize)
 
 
-PRECISE = Profile("precise", step=1, bits=8, index="annoy")
+PRECISE = Profile("precise", step=1, bits=8, index="annoy", landmarks=True)
 LARGE = Profile("large", step=2, bits=2, index="faiss", widening=10)
 BALANCED = Profile("balanced", step=2, bits=2, index=None, widening=10)
 COMPACT = Profile("compact", step=2, bits=1, index=None, widening=10)

@@ -4,11 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from fingerprint.audio.peaks import FRAME_RATE, kept_of
 from fingerprint.config import KEY
 from fingerprint.library.profiles import Profile
 from fingerprint.types import Track
 
 WIDENING = 2  # where an index has not all the numbers of an embedding
+
+
+def hop_block(hop: float) -> int:
+    """Frames of `audio.peaks` nearest to a model's hop (s)."""
+    return max(1, round(hop * FRAME_RATE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,16 @@ class Meta:
     def widening(self) -> int:
         """How many times as many rows as asked for are compared again by all that is stored."""
         return max(self.profile.widening, WIDENING if self.key < self.dim else 1)
+
+    @property
+    def peak_block(self) -> int:
+        """Frames of `audio.peaks` whose peaks a row holds."""
+        return hop_block(self.hop) * self.profile.step
+
+    @property
+    def peaks_kept(self) -> int:
+        """How many peaks a row holds."""
+        return kept_of(hop_block(self.hop)) * self.profile.step
 
     @property
     def row_hop(self) -> float:
@@ -71,6 +87,11 @@ class Extent:
     segment: int
     first_row: int
     rows: int
+
+    @property
+    def end(self) -> int:
+        """The row after the last."""
+        return self.first_row + self.rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -11,14 +11,18 @@ import numpy as np
 
 from fingerprint.disk import flush
 from fingerprint.errors import LibraryError
-from fingerprint.index import annoy_index, ivf_pq
+from fingerprint.index import annoy_index, ivf_pq, landmarks
 from fingerprint.index.hamming import nearest
+from fingerprint.index.landmarks import Landmarks
 from fingerprint.index.neighbours import index_part
 from fingerprint.index.quantisation import Codes, decode, signs
 from fingerprint.library.records import FileInfo, Meta, SegmentInfo
-from fingerprint.types import Floats, Hits, Ints
+from fingerprint.types import Floats, Hits, Ints, PeakCodes
 
 FOLDER = "segments"
+CODES = "npy"  # suffix of the embeddings'
+PEAKS = "peaks"
+PEAK_KIND = np.dtype("<u2")
 _SAMPLE = 4096  # bytes, a page
 _SAMPLES = 256  # pages of a file that its digest covers
 
@@ -30,13 +34,37 @@ class NearestRows(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Stored:
+    """Rows of tracks, one after the other: codes of embeddings (R, width) and peaks (R, kept).
+
+    Row i of a track holds the embedding that begins i row hops into it, and the peaks of the i-th
+    block of frames. Where one of the two ends before the other, its rows are silent.
+    """
+
+    codes: Codes
+    peaks: PeakCodes
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def part(self, first: int, count: int) -> "Stored":
+        """Some consecutive rows."""
+        return Stored(self.codes[first : first + count], self.peaks[first : first + count])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Segment:
-    """An open segment: its codes, and their index if it has one, stay on the disk."""
+    """An open segment: its rows, and their indices if it has them, stay on the disk."""
 
     info: SegmentInfo
     meta: Meta
-    codes: Codes
+    stored: Stored
     index: NearestRows | None
+    landmarks: Landmarks | None
+
+    @property
+    def codes(self) -> Codes:
+        return self.stored.codes
 
     def search(self, vectors: Floats, neighbours: int, search_k: int) -> Hits:
         """The about `neighbours` nearest rows of each of `vectors` (M, dim).
@@ -53,20 +81,31 @@ class Segment:
         """The embeddings (K, dim) of rows (K,)."""
         return decode(self.codes[rows], self.meta.profile.bits, self.meta.dim)
 
+    def peaks(self, rows: Ints) -> PeakCodes:
+        """The spectral peaks (K, kept) of rows (K,)."""
+        found: PeakCodes = self.stored.peaks[rows]
+        return found
 
-def write_segment(folder: Path, number: int, codes: Codes, meta: Meta) -> SegmentInfo:
+
+def write_segment(folder: Path, number: int, tracks: Sequence[Stored], meta: Meta) -> SegmentInfo:
     """Write a segment's files and see them onto the disk. They count once the catalog has them.
 
     Raises:
         LibraryError: the disk is full or cannot be written; what was written is removed again.
     """
-    codes_path = path_of(folder, number, "npy")
+    codes_path = path_of(folder, number, CODES)
+    codes = np.concatenate([track.codes for track in tracks])
+    peaks = np.concatenate([track.peaks for track in tracks])
+    firsts = np.cumsum([0, *map(len, tracks)])[:-1].astype(np.int64)
     try:
         codes_path.parent.mkdir(exist_ok=True)
         flush(folder)  # the name of the folder just made
-        with codes_path.open("wb") as file:
-            _write_array(file, codes)
+        for path, array in ((codes_path, codes), (path_of(folder, number, PEAKS), peaks)):
+            with path.open("wb") as file:
+                _write_array(file, array)
         _build_index(folder, number, codes, meta)
+        if meta.profile.landmarks:
+            Landmarks.build(peaks, meta.peak_block, firsts, codes_path.with_suffix(""))
         for path in files_of(folder, number):
             flush(path)
         flush(codes_path.parent)
@@ -87,10 +126,18 @@ def open_segment(folder: Path, info: SegmentInfo, meta: Meta) -> Segment:
     Raises:
         LibraryError: a file is missing or is not what was written.
     """
-    codes = open_codes(folder, info, meta)
-    for suffix in index_suffixes(meta, info.rows):
+    stored = open_rows(folder, info, meta)
+    for suffix in suffixes(meta, info.rows):
         _check(folder, info, suffix)
-    return Segment(info, meta, codes, _open_index(folder, info, meta))
+    stem = path_of(folder, info.id, CODES).with_suffix("")
+    pairs = Landmarks.open(stem) if meta.profile.landmarks else None
+    return Segment(info, meta, stored, _open_index(folder, info, meta), pairs)
+
+
+def suffixes(meta: Meta, rows: int) -> tuple[str, ...]:
+    """Of all files of a segment of so many rows."""
+    marks = (landmarks.SUFFIX,) if meta.profile.landmarks else ()
+    return (CODES, PEAKS, *index_suffixes(meta, rows), *marks)
 
 
 def index_suffixes(meta: Meta, rows: int) -> tuple[str, ...]:
@@ -105,7 +152,7 @@ def _build_index(folder: Path, number: int, codes: Codes, meta: Meta) -> None:
     def keys_of(some: Codes) -> Floats:
         return index_part(decode(some, meta.profile.bits, meta.dim))
 
-    path = path_of(folder, number, "npy").with_suffix("")
+    path = path_of(folder, number, CODES).with_suffix("")
     match index_suffixes(meta, len(codes)):
         case annoy_index.SUFFIXES:
             annoy_index.VectorIndex.build(keys_of(codes), path)
@@ -114,7 +161,7 @@ def _build_index(folder: Path, number: int, codes: Codes, meta: Meta) -> None:
 
 
 def _open_index(folder: Path, info: SegmentInfo, meta: Meta) -> NearestRows | None:
-    path = path_of(folder, info.id, "npy").with_suffix("")
+    path = path_of(folder, info.id, CODES).with_suffix("")
     match index_suffixes(meta, info.rows):
         case annoy_index.SUFFIXES:
             return annoy_index.VectorIndex.open(path, meta.key)
@@ -123,17 +170,21 @@ def _open_index(folder: Path, info: SegmentInfo, meta: Meta) -> NearestRows | No
     return None
 
 
-def open_codes(folder: Path, info: SegmentInfo, meta: Meta) -> Codes:
-    """The codes alone, without their index, as `open_segment` has them."""
-    _check(folder, info, "npy")
+def open_rows(folder: Path, info: SegmentInfo, meta: Meta) -> Stored:
+    """The rows alone, without their indices, as `open_segment` has them."""
+    _check(folder, info, CODES)
+    _check(folder, info, PEAKS)
     profile = meta.profile
     shape = (info.rows, profile.width(meta.dim))
-    return _mapped(path_of(folder, info.id, "npy"), shape, profile.kind)
+    return Stored(
+        _mapped(path_of(folder, info.id, CODES), shape, profile.kind),
+        _mapped(path_of(folder, info.id, PEAKS), (info.rows, meta.peaks_kept), PEAK_KIND),
+    )
 
 
 def damaged_files(folder: Path, info: SegmentInfo, meta: Meta) -> list[Path]:
     """Files of a segment that are missing or not, to the last byte, what was written."""
-    expected = ["npy", *index_suffixes(meta, info.rows)]
+    expected = suffixes(meta, info.rows)
     written = {file.suffix: file for file in info.files}
     damaged = []
     for suffix in expected:

@@ -6,13 +6,15 @@ from functools import cached_property
 
 import numpy as np
 
+from fingerprint.audio.peaks import BLOCK, FRAME_RATE
 from fingerprint.errors import LibraryError
+from fingerprint.index.landmarks import Query, first_of_each
 from fingerprint.index.neighbours import best_per_query, where
 from fingerprint.library.records import Extent, SegmentInfo
 from fingerprint.library.segments import Segment, open_segment
 from fingerprint.library.store import Catalog
 from fingerprint.recognition.cohort import sample
-from fingerprint.types import Floats, Hits, Ints, Rows, Track
+from fingerprint.types import Candidate, Floats, Hits, Ints, PeakCodes, Rows, Track
 
 LEAST_NODES = 250  # inspected a vector, however small a segment is
 REMOVED = -1  # owner of rows whose track has been removed
@@ -76,6 +78,49 @@ class Snapshot:
             here = place == number
             found[here] = self.segments[number].vectors(rows[here] - first[number])
         return found
+
+    @property
+    def block(self) -> int:
+        """Frames whose peaks a row holds."""
+        return self.segments[0].meta.peak_block if self.segments else BLOCK
+
+    def peaks(self, rows: Ints) -> PeakCodes:
+        """The spectral peaks (K, kept) of the rows (K,)."""
+        first = self._first_rows()
+        place = np.searchsorted(first, rows, side="right") - 1
+        found = np.empty((len(rows), self.segments[0].meta.peaks_kept), dtype=np.uint16)
+        for number in np.unique(place):
+            here = place == number
+            found[here] = self.segments[number].peaks(rows[here] - first[number])
+        return found
+
+    def vote(self, query: Query, most: int) -> list[Candidate]:
+        """Places of living tracks that have most landmarks in common with a query, at most `most`.
+
+        Offsets are right to a few frames; scores are left at 0.
+        """
+        frames, votes = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for segment, first in zip(self.segments, self._first_rows(), strict=False):
+            if segment.landmarks is not None:
+                found = segment.landmarks.vote(query, 4 * most)
+                frames.append(found.frame + first * self.block)
+                votes.append(found.votes)
+        frame, count = np.concatenate(frames), np.concatenate(votes)
+        frame = frame[np.argsort(-count, kind="stable")]
+        # The query may begin before the track does: its middle tells which track it is.
+        middle = (frame + query.frames.max(initial=0) // 2) // self.block
+        total = self.rows.starts[-1] if len(self.rows.starts) else 0
+        inside = (middle >= 0) & (middle < total)
+        frame, middle = frame[inside], middle[inside]
+        track = np.searchsorted(self.rows.starts, middle, side="right") - 1
+        alive = self.owners[track] != REMOVED
+        frame, track = frame[alive], track[alive]
+        kept = first_of_each(track)[:most]
+        begins = frame[kept] - self.rows.starts[track[kept]] * self.block
+        return [
+            Candidate(int(number), float(begin) / FRAME_RATE, 1.0, 0.0)
+            for number, begin in zip(track[kept], begins, strict=True)
+        ]
 
     def _first_rows(self) -> Ints:
         lengths = [segment.info.rows for segment in self.segments]

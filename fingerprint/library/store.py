@@ -38,7 +38,7 @@ from fingerprint.library.records import (
 )
 from fingerprint.types import Tags, Track
 
-FORMAT = 3
+FORMAT = 4
 CATALOG = "catalog.db"
 BUSY_TIMEOUT = 30.0  # s that a reader waits for a commit, which takes milliseconds
 

@@ -9,7 +9,7 @@ from fingerprint.errors import LibraryError
 from fingerprint.library.embedding import Failure, embed_files
 from fingerprint.library.library import Embedder
 from fingerprint.library.records import Listed, SegmentInfo, Stamp
-from fingerprint.library.segments import damaged_files, path_of
+from fingerprint.library.segments import CODES, PEAKS, damaged_files
 from fingerprint.library.snapshot import place_rows
 from fingerprint.library.store import CATALOG, Catalog
 from fingerprint.library.writer import Changes, Entry, Writer, writing
@@ -54,7 +54,7 @@ def check(
     for number, info in enumerate(infos):
         on_progress(number, len(infos))
         for path in damaged_files(catalog.folder, info, catalog.meta):
-            lost = path == path_of(catalog.folder, info.id, "npy")
+            lost = path.suffix[1:] in (CODES, PEAKS)
             tracks = tuple(one for one in listed if one.place.segment == info.id) if lost else ()
             reason = "is not what was written" if path.exists() else "is missing"
             found.append(Fault(path, reason, info, tracks))
@@ -114,7 +114,9 @@ def _embedded(
             lost.append((result.path, result.reason))
         elif result.vectors is not None:
             track = Track(result.path, result.duration, result.tags)
-            entries.append(Entry(track, result.stamp, result.vectors, result.content))
+            entries.append(
+                Entry(track, result.stamp, result.vectors, result.content, peaks=result.peaks)
+            )
     gone = {path for path, _ in lost}
     removed = [one.id for one in tracks if one.track.path in gone]
     writer.apply(Changes(removed=removed, entries=entries))

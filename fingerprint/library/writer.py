@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from fingerprint.audio.peaks import EMPTY, joined
 from fingerprint.errors import LibraryError
-from fingerprint.index.quantisation import Codes, encode
-from fingerprint.library.records import Extent, SegmentInfo, Stamp
-from fingerprint.library.segments import delete_files, open_codes, strays, write_segment
+from fingerprint.index.quantisation import encode
+from fingerprint.library.records import Extent, Meta, SegmentInfo, Stamp, hop_block
+from fingerprint.library.segments import Stored, delete_files, open_rows, strays, write_segment
 from fingerprint.library.store import Catalog, advice
-from fingerprint.types import Floats, Tags, Track
+from fingerprint.types import Floats, PeakCodes, Tags, Track
 
 LOCK = "writer.lock"
 MOST_SMALL = 8  # segments; every one costs each query a search of its index
@@ -26,7 +27,9 @@ class Entry:
     """A track on its way into a library, with its embeddings (rows, dim) and its file's stamp.
 
     `content` is the digest of the decoded audio, empty where it is not known. The rows are `step`
-    hops of the model apart, which divides the step of the library's profile.
+    hops of the model apart, which divides the step of the library's profile. `peaks` (rows, kept)
+    are those of as many blocks of frames; None where they are not known, as of tracks that are made
+    up: such tracks are found and not verified.
     """
 
     track: Track
@@ -34,6 +37,7 @@ class Entry:
     vectors: Floats
     content: bytes = b""
     step: int = 1
+    peaks: PeakCodes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +105,15 @@ class Writer:
         for entry in changes.entries:
             if not len(entry.vectors) or entry.vectors.shape[1:] != (self._meta.dim,):
                 raise ValueError(f"{entry.track.path}: embeddings of shape {entry.vectors.shape}")
-        profile = self._meta.profile
-        kept = (entry.vectors[:: profile.step // entry.step] for entry in changes.entries)
-        codes = [encode(vectors, profile.bits) for vectors in kept]
-        segment = self._write(np.concatenate(codes)) if codes else None
+        tracks = [stored_of(entry, self._meta) for entry in changes.entries]
+        segment = self._write(tracks) if tracks else None
         with self._committed():
             self.catalog.relabel_tracks(
                 (one.track_id, one.path, one.stamp, one.tags) for one in changes.relabels
             )
             removed = self.catalog.delete_tracks(changes.removed)
             if segment is not None:
-                self._insert(segment, changes.entries, map(len, codes))
+                self._insert(segment, changes.entries, map(len, tracks))
             for copy in changes.copies:
                 if (original := self.catalog.by_path(copy.of)) is not None:
                     self.catalog.insert_copy(copy.path, copy.stamp, original.id)
@@ -146,13 +148,10 @@ class Writer:
         Codes are copied, so nothing is lost however often; the old indices are not looked at.
         """
         folder = self.catalog.folder
-        opened = {info.id: open_codes(folder, info, self._meta) for info in chosen}
+        opened = {info.id: open_rows(folder, info, self._meta) for info in chosen}
         moved = [extent for extent in extents if extent.segment in opened]
-        pieces = []
-        for extent in moved:
-            place = slice(extent.first_row, extent.first_row + extent.rows)
-            pieces.append(opened[extent.segment][place])
-        segment = self._write(np.concatenate(pieces)) if pieces else None
+        pieces = [opened[one.segment].part(one.first_row, one.rows) for one in moved]
+        segment = self._write(pieces) if pieces else None
         first = 0
         with self._committed():
             if segment is not None:
@@ -176,9 +175,9 @@ class Writer:
             self.catalog.insert_track(entry.track, entry.stamp, entry.content, place, added=now)
             first += rows
 
-    def _write(self, codes: Codes) -> SegmentInfo:
+    def _write(self, tracks: Sequence[Stored]) -> SegmentInfo:
         number = self.catalog.next_segment()
-        return write_segment(self.catalog.folder, number, codes, self._meta)
+        return write_segment(self.catalog.folder, number, tracks, self._meta)
 
     @contextmanager
     def _committed(self) -> Iterator[None]:
@@ -189,6 +188,20 @@ class Writer:
                 self.catalog.delete_empty_segments()
         finally:
             self.sweep()
+
+
+def stored_of(entry: Entry, meta: Meta) -> Stored:
+    """The rows of a track as a library keeps them, silent where it has no more of one kind."""
+    step = meta.profile.step // entry.step
+    codes = encode(entry.vectors[::step], meta.profile.bits)
+    peaks = np.empty((0, meta.peaks_kept), np.uint16)
+    if entry.peaks is not None:
+        peaks = joined(entry.peaks, step, hop_block(meta.hop) * entry.step)
+    rows = max(len(codes), len(peaks))
+    return Stored(
+        np.concatenate([codes, np.zeros((rows - len(codes), codes.shape[1]), codes.dtype)]),
+        np.concatenate([peaks, np.full((rows - len(peaks), peaks.shape[1]), EMPTY)]),
+    )
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from fingerprint.config import Probability, Record
 from fingerprint.types import Candidate, Circumstances, Evidence
@@ -23,24 +23,29 @@ class Calibration(Record):
     weights were fitted. Where it is another, a confidence can be corrected by `with_prior`.
 
     The default weights are those of no model in particular; they put even odds at a score of 0.6
-    and a margin of 0.05 for five seconds of sound among 500 tracks.
+    and a margin of 0.05 for five seconds of sound among 500 tracks, and leave the peaks out.
+    `outdated`: the model was calibrated on other features, and the default weights stand in.
     """
 
     intercept: float = -5.5
-    weights: tuple[float, ...] = (17.0, 2.4, -10.0, -40.0, 0.0, -0.22, 0.0, 0.0)
+    weights: tuple[float, ...] = (17.0, 2.4, -10.0, -40.0, 0.0, -0.22, 0.0, 0.0, *(5 * [0.0]))
     unknown: Probability = 0.5
+    outdated: bool = Field(default=False, exclude=True)
 
     @model_validator(mode="before")
     @classmethod
     def _of_this_version(cls, values: Any) -> Any:
-        """A model that was calibrated on other features is judged by the defaults."""
         if not isinstance(values, dict) or "weights" not in values:
             return values
         weights = tuple(values["weights"])  # JSON has no tuples
-        return values | {"weights": weights} if len(weights) == FEATURES else {}
+        if len(weights) == FEATURES:
+            return values | {"weights": weights}
+        return {"outdated": True}
 
 
-FEATURES = 8
+FEATURES = 13
+MOST_FIT = 12.0  # spreads; a better fit of the peaks says no more
+MOST_FIT_MARGIN = 8.0
 
 
 def evidence_of(
@@ -50,29 +55,38 @@ def evidence_of(
 ) -> list[Evidence]:
     """The evidence for each of the candidates for one query, in their order, best first or not.
 
-    `copies` (n, n) says which candidates are the same recording, as when an album and a compilation
-    hold the same song: they do not speak against each other. None: no two are.
+    `copies` (k, k) says which of the first k are the same recording, as when an album and a
+    compilation hold the same song: they do not speak against each other. Only those k are weighed,
+    against all. None: all are weighed, and no two are the same.
     """
+    count = len(candidates) if copies is None else len(copies)
     scores = np.array([candidate.score for candidate in candidates])
-    rival = ~np.eye(len(scores), dtype=bool)
+    fits = np.array([candidate.fit.score for candidate in candidates])
+    rival = ~np.eye(count, len(scores), dtype=bool)
     if copies is not None:
-        rival &= ~copies
-    runner_up = np.where(rival, scores, -np.inf).max(axis=1, initial=-np.inf)
-    runner_up[~rival.any(axis=1)] = given.level.mean + STRANGER * given.level.spread
+        rival[:, :count] &= ~copies
+    runner_up, fitting = (
+        np.where(rival, values, -np.inf).max(axis=1, initial=-np.inf) for values in (scores, fits)
+    )
+    alone = ~rival.any(axis=1)
+    runner_up[alone] = given.level.mean + STRANGER * given.level.spread
+    fitting[alone] = STRANGER
     return [
-        Evidence(float(score), float(score - other), given)
-        for score, other in zip(scores, runner_up, strict=True)
+        Evidence(one.score, float(one.score - other), given, one.fit, float(one.fit.score - second))
+        for one, other, second in zip(candidates, runner_up, fitting, strict=False)
     ]
 
 
 def features(evidence: Evidence) -> NDArray[np.float64]:
-    """What the regression sees, (8,).
+    """What the regression sees, (13,).
 
     The score; the margin in spreads of the background; mean and spread of the background; the
     logarithms of the query's length and of the library's size, since the best impostor, the
     largest of so many means over so many windows, falls with the one and grows with the other;
     and score and margin times the logarithm of the size: the best of few strangers lie far apart
-    and say little, the best of many lie close.
+    and say little, the best of many lie close. Then what the spectral peaks say: how well they fit
+    and by how much better than any other track's, up to where more is no surer; how sharply; the
+    logarithm of their number; and their margin times the logarithm of the size.
     """
     given = evidence.given
     margin = evidence.margin / (given.level.spread + LEAST_SPREAD)
@@ -87,6 +101,11 @@ def features(evidence: Evidence) -> NDArray[np.float64]:
             size,
             evidence.score * size,
             margin * size,
+            min(evidence.fit.score, MOST_FIT),
+            min(evidence.fit_margin, MOST_FIT_MARGIN),
+            evidence.fit.sharpness,
+            math.log(evidence.fit.peaks + 1),
+            min(evidence.fit_margin, MOST_FIT_MARGIN) * size,
         ]
     )
 

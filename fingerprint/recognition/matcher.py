@@ -39,10 +39,10 @@ def rank(
     *,
     rates: Range,
     most: int,
-    top: int,
+    polished: int = REFINED,
     plain: Sequence[float] = (1.0,),
 ) -> list[Candidate]:
-    """The at most `top` tracks that best explain the query, best first, each at its best place.
+    """The places that best explain the query, best first, several of a track among them.
 
     Ties go to the lower track number and the earlier place.
 
@@ -53,7 +53,7 @@ def rank(
         stored: the tracks; row i of one is at i * hop.
         rates: playback speeds to try.
         most: places that are scored.
-        top: how many tracks to return.
+        polished: of how many the rate and the offset are measured finely.
         plain: rates that are given, exactly, unless the query speaks against them.
     """
     hop = stored.hop
@@ -66,14 +66,22 @@ def rank(
     best = _tried(places.some(range(min(REFINED, len(guesses)))), query, hop, rates)
     lines = (*best.guesses, *places.guesses[REFINED:])
     places = _best_first(replace(places, guesses=lines))
-    first: dict[int, int] = {}  # track to its best place
-    for number, line in enumerate(places.guesses):
-        first.setdefault(line.track, number)
-    found = places.some(list(first.values())[:top])
     if not _tells_rates(query, hop, rates):
-        return list(found.guesses)
+        return list(places.guesses)
     fit = [rate for rate in plain if rates[0] <= rate <= rates[1]]
-    return sorted(_polished(found, query, rates, fit, STEP * hop), key=_order)
+    few = places.some(range(min(polished, len(guesses))))
+    lines = (*_polished(few, query, rates, fit, STEP * hop), *places.guesses[polished:])
+    return sorted(lines, key=_order)
+
+
+def settle(
+    query: Fingerprint, guesses: Sequence[Candidate], stored: StoredTracks
+) -> list[Candidate]:
+    """Guesses that are right to about a hop, at the best offset nearby, at rate 1, with a score."""
+    if not guesses:
+        return []
+    places = places_of(guesses, query, stored, reach=0.0)
+    return list(_settled(places, query, stored.hop).guesses)
 
 
 def fit(

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fingerprint.config import SearchConfig
+from fingerprint.index.landmarks import Query as Landmarks
 from fingerprint.recognition.alignment import StoredTracks
 from fingerprint.recognition.confidence import Calibration
-from fingerprint.types import Clip, Fingerprint, Floats, Hits, Track
+from fingerprint.recognition.verification import StoredPeaks
+from fingerprint.types import Candidate, Clip, Fingerprint, Floats, Hits, Track
 
 
 class Model(Protocol):
@@ -24,7 +26,7 @@ class Model(Protocol):
     def embed_query(self, clip: Clip, /) -> Fingerprint: ...
 
 
-class Reference(StoredTracks, Protocol):
+class Reference(StoredTracks, StoredPeaks, Protocol):
     """Tracks that can be searched: a library at one moment, or some tracks of it."""
 
     @property
@@ -34,6 +36,10 @@ class Reference(StoredTracks, Protocol):
 
     def search(self, vectors: Floats, *, neighbours: int, search_k: int) -> Hits:
         """The nearest rows of each of `vectors` (M, D) that is not silent."""
+        ...
+
+    def vote(self, query: Landmarks, most: int) -> list[Candidate]:
+        """At most `most` places with landmarks in common with a query; none without an index."""
         ...
 
     def track(self, number: int) -> Track | None:

@@ -1,6 +1,6 @@
 """A clip and a reference in, ranked matches with their confidence out: the whole of recognition.
 
-    signal check -> embed -> look up -> align -> evidence against a cohort -> confidence
+    signal check -> embed -> look up -> align -> verify by peaks -> evidence -> confidence
 
 `recognise` is the one way in: for a library, the scanner, the listener, an explanation and the fit
 of the confidence. Effort follows doubt: a first look searches little of the index, and only where
@@ -10,7 +10,7 @@ by one of tempo: at one of the speeds the pitch is about right, and the matcher 
 is left.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,14 +18,16 @@ import numpy as np
 
 from fingerprint.audio.speed import at_speed
 from fingerprint.config import Effort, SearchConfig
+from fingerprint.index.landmarks import query_landmarks
 from fingerprint.recognition.cohort import level
-from fingerprint.recognition.confidence import evidence_of, probability
+from fingerprint.recognition.confidence import LEAST_SPREAD, evidence_of, probability
 from fingerprint.recognition.copies import same_recordings
-from fingerprint.recognition.matcher import rank
+from fingerprint.recognition.matcher import TIE, rank, settle
 from fingerprint.recognition.query import Model, Query, Reference
 from fingerprint.recognition.repeats import repeats
 from fingerprint.recognition.signal_check import Nothing, nothing_in
 from fingerprint.recognition.speed import at_its_speed, candidate_of, plain_rates
+from fingerprint.recognition.verification import template_of, verify
 from fingerprint.types import (
     Candidate,
     Circumstances,
@@ -39,6 +41,7 @@ from fingerprint.types import (
 
 DEFAULTS = SearchConfig()
 COMPARED = 5  # candidates, at least: the evidence for one is how far it is ahead of the others
+SCORE_WEIGHT = 0.8  # of the embeddings' score in spreads of its cohort, beside that of the peaks
 LONGEST_QUERY = 30.0  # s; of a longer clip, a part of this length is enough
 MOVE = 1.0  # s between the parts of a long clip among which the query is chosen
 AUDIBLE_RMS = 10 ** (-60 / 20)  # of full scale, of a second that has sound
@@ -99,18 +102,17 @@ def recognise(
     asked = Query(part, rows, model, reference, config)
     given = circumstances(asked)
     most = max(top, COMPARED)
-    found = candidates_at(asked, rows, 1.0, most, config.at_first)
-    evidence = _evidence(asked, found, given)
+    found = _verified(asked, candidates_at(asked, rows, 1.0, config.at_first), given)
+    evidence = _evidence(asked, found, given, most)
     if not _is_sure(evidence, asked):
-        played = [(1.0, rows), *(at_other_speeds(asked) if speeds == "in doubt" else ())]
-        found = _in_doubt(asked, played, most)
-        evidence = _evidence(asked, found, given)
+        found = _verified(asked, _in_doubt(asked, speeds), given)
+        evidence = _evidence(asked, found, given, most)
     if not found:
         return Result(nothing="nothing near enough", query=rows)
     found[0], later = _at_its_earliest(asked, at_its_speed(asked, found[0]))
     matches = [
         _match(track, candidate, weight, later if number == 0 else (), model, begin)
-        for number, (candidate, weight) in enumerate(zip(found, evidence, strict=True))
+        for number, (candidate, weight) in enumerate(zip(found, evidence, strict=False))
         if (track := reference.track(candidate.track)) is not None
     ]
     return Result(tuple(matches[:top]), query=rows)
@@ -156,9 +158,7 @@ def at_other_speeds(asked: Query) -> Iterator[tuple[float, Fingerprint]]:
         yield speed, asked.model.embed(at_speed(asked.clip, 1 / speed))
 
 
-def candidates_at(
-    asked: Query, rows: Fingerprint, speed: float, top: int, effort: Effort
-) -> list[Candidate]:
+def candidates_at(asked: Query, rows: Fingerprint, speed: float, effort: Effort) -> list[Candidate]:
     """Candidates for a query that is played at 1 / `speed` and then has these rows, best first."""
     reference, config = asked.reference, asked.config
     looked_up = _every(rows.vectors, -(-len(rows.vectors) // effort.windows))
@@ -169,7 +169,6 @@ def candidates_at(
         reference,
         rates=config.rates,
         most=effort.candidates,
-        top=top,
         plain=plain_rates(speed),
     )
     handicap = 0.0 if speed == 1 else config.handicap
@@ -179,19 +178,35 @@ def candidates_at(
     ]
 
 
-def _in_doubt(
-    asked: Query, played: Iterable[tuple[float, Fingerprint]], top: int
-) -> list[Candidate]:
-    """The `top` best candidates at any of the speeds, with a thorough search at the query's own."""
+def _in_doubt(asked: Query, speeds: Speeds) -> list[Candidate]:
+    """Candidates of a thorough search, by landmarks too, and perhaps at other speeds."""
     config = asked.config
-    found: list[Candidate] = []
-    for speed, rows in played:
-        effort = config.in_doubt if speed == 1 else config.at_other_speeds
-        found += candidates_at(asked, rows, speed, top, effort)
+    found = candidates_at(asked, asked.rows, 1.0, config.in_doubt)
+    pairs = asked.reference.vote(query_landmarks(asked.clip), config.landmarks)
+    found += settle(asked.rows, pairs, asked.reference)
+    if speeds == "in doubt":
+        for speed, rows in at_other_speeds(asked):
+            found += candidates_at(asked, rows, speed, config.at_other_speeds)
+    return found
+
+
+def _verified(asked: Query, found: list[Candidate], given: Circumstances) -> list[Candidate]:
+    """Each track at its best place by embeddings and spectral peaks together, best first."""
+    checked: list[Candidate] = []
+    for speed in dict.fromkeys(one.speed for one in found):
+        here = [one for one in found if one.speed == speed]
+        template = template_of(at_speed(asked.clip, 1 / speed))
+        fits = verify(template, here, asked.reference)
+        checked += [replace(one, fit=fit) for one, fit in zip(here, fits, strict=True)]
+
+    def order(one: Candidate) -> tuple[float, int, float]:
+        normal = (one.score - given.level.mean) / (given.level.spread + LEAST_SPREAD)
+        return -round(one.fit.score + SCORE_WEIGHT * normal, TIE), one.track, one.offset
+
     best: dict[int, Candidate] = {}
-    for one in sorted(found, key=lambda one: -one.score):
+    for one in sorted(checked, key=order):
         best.setdefault(one.track, one)
-    return list(best.values())[:top]
+    return list(best.values())
 
 
 def _every(vectors: Floats, step: int) -> Floats:
@@ -204,10 +219,13 @@ def _every(vectors: Floats, step: int) -> Floats:
     return chosen
 
 
-def _evidence(asked: Query, found: list[Candidate], given: Circumstances) -> list[Evidence]:
-    """The evidence for each of the candidates against the others."""
+def _evidence(
+    asked: Query, found: list[Candidate], given: Circumstances, most: int
+) -> list[Evidence]:
+    """The evidence for the `most` best candidates against all others."""
     seconds = max(0.0, asked.clip.duration - asked.model.window)
-    return evidence_of(found, given, same_recordings(found, asked.reference, seconds=seconds))
+    copies = same_recordings(found[:most], asked.reference, seconds=seconds)
+    return evidence_of(found, given, copies)
 
 
 def _is_sure(evidence: list[Evidence], asked: Query) -> bool:

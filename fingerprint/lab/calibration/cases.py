@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fingerprint.lab.calibration.large_libraries import Strangers
 from fingerprint.lab.calibration.varied import Part
+from fingerprint.recognition.confidence import LEAST_SPREAD
 from fingerprint.recognition.query import Reference
-from fingerprint.recognition.recognise import Result, recognise
-from fingerprint.types import Circumstances, Evidence, Level
+from fingerprint.recognition.recognise import SCORE_WEIGHT, Result, recognise
+from fingerprint.types import Circumstances, Evidence, Level, PeakFit
 
 if TYPE_CHECKING:
     from fingerprint.library.library import Library
@@ -56,17 +58,30 @@ class Everywhere:
         return recognise(reference, part.clip, self.model, top=CANDIDATES)
 
 
-def grown(evidence: Evidence, strangers: tuple[float, float], times: float) -> Evidence:
+def grown(evidence: Evidence, strangers: Strangers, times: float) -> Evidence:
     """The evidence for the best candidate in a library so many times as large.
 
-    `strangers` are the scores of the best two of the tracks that are new in it. Where one of them
-    is ahead, the evidence is for that.
+    `strangers` are the best two scores, and the best two fits of the peaks, of the tracks that are
+    new in it. Where they are ahead together, the evidence is for them: as if one track had both.
     """
     given = replace(evidence.given, rows=round(evidence.given.rows * times))
-    first, second = strangers
-    if evidence.score >= first:
-        return Evidence(evidence.score, min(evidence.margin, evidence.score - first), given)
-    return Evidence(first, first - max(second, evidence.score), given)
+    (score, next_score), (fit, next_fit) = strangers.scores, strangers.fits
+    scale = given.level.spread + LEAST_SPREAD
+    ahead = fit - evidence.fit.score + SCORE_WEIGHT * (score - evidence.score) / scale
+    if ahead <= 0:
+        return replace(
+            evidence,
+            given=given,
+            margin=min(evidence.margin, evidence.score - score),
+            fit_margin=min(evidence.fit_margin, evidence.fit.score - fit),
+        )
+    return Evidence(
+        score,
+        score - max(next_score, evidence.score),
+        given,
+        replace(evidence.fit, score=fit, sharpness=min(evidence.fit.sharpness, fit)),
+        fit - max(next_fit, evidence.fit.score),
+    )
 
 
 def save(cases: Iterable[Case], path: Path) -> None:
@@ -84,7 +99,7 @@ def load(path: Path) -> list[Case]:
 def _case(record: dict) -> Case:  # type: ignore[type-arg]
     evidence = record.pop("evidence")
     if evidence is not None:
-        given = evidence.pop("given")
+        given, fit = evidence.pop("given"), PeakFit(**evidence.pop("fit"))
         given = Circumstances(**given | {"level": Level(**given["level"])})
-        evidence = Evidence(**evidence, given=given)
+        evidence = Evidence(**evidence, given=given, fit=fit)
     return Case(**record, evidence=evidence)

@@ -16,7 +16,7 @@ from fingerprint.lab.benchmark.conditions import Condition
 from fingerprint.lab.benchmark.material import Material, Split
 from fingerprint.lab.benchmark.run import OnProgress, Progress
 from fingerprint.lab.calibration.cases import Case, Everywhere, grown
-from fingerprint.lab.calibration.large_libraries import SomeTracks, Without, best_strangers
+from fingerprint.lab.calibration.large_libraries import SomeTracks, Strangers, Without, best_two
 from fingerprint.lab.calibration.varied import Part, parts
 from fingerprint.lab.corpus import Corpus
 from fingerprint.recognition.query import Reference
@@ -170,10 +170,16 @@ class _Asked:
             return [self._case(tracks, None, known=known, right=False)]
         right = known and matches[0].track.path == truth
         cases = [self._case(tracks, best, known=known, right=right)]
-        scores = [match.score for match in matches if match.track.path != truth]
+        others = [match for match in matches if match.track.path != truth]
+        scores = [match.score for match in others]
+        fits = [match.evidence.fit.score for match in others if match.evidence is not None]
         for factor in times:
             more = round(tracks * (factor - 1))
-            evidence = grown(best, best_strangers(scores, tracks, more, self._rng), factor)
+            strangers = Strangers(
+                best_two(scores, tracks, more, self._rng, largest=1.0),
+                best_two(fits, tracks, more, self._rng),
+            )
+            evidence = grown(best, strangers, factor)
             still = right and evidence.score == best.score
             cases.append(self._case(round(tracks * factor), evidence, known=known, right=still))
         return cases

@@ -7,20 +7,25 @@ spread, by their normal scores (Blom, "Statistical estimates and transformed bet
 1958), and the best two of as many more tracks are drawn from that.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import NormalDist
 from typing import Self
 
 import numpy as np
 
+from fingerprint.index.landmarks import PLACES
+from fingerprint.index.landmarks import Query as Landmarks
 from fingerprint.index.neighbours import best_per_query, where
 from fingerprint.recognition.cohort import sample
 from fingerprint.recognition.query import Reference
-from fingerprint.types import Floats, Hits, Ints, Rows, Track
+from fingerprint.types import Candidate, Floats, Hits, Ints, PeakCodes, Rows, Track
 
 NORMAL = NormalDist()
+NOBODY = -1.0  # score of a track that nobody loses to
+ENOUGH = 2_000  # places of a whole library by landmarks, to leave some for a part of it
 STRANGERS = 10  # of a query, that tell how all others score
 
 
@@ -32,6 +37,9 @@ class SomeTracks:
     rows: Rows
     hop: float  # s
     tracks: tuple[Track | None, ...]
+    stored_peaks: PeakCodes  # (N, kept)
+    block: int  # frames
+    origin: tuple[Reference, Sequence[int]] | None = None  # of what it is a part, and the numbers
 
     @classmethod
     def of(cls, reference: Reference, numbers: Sequence[int]) -> Self:
@@ -43,6 +51,9 @@ class SomeTracks:
             Rows(np.cumsum([0, *map(len, rows)]).astype(np.int64)),
             reference.hop,
             tuple(reference.track(number) for number in numbers),
+            reference.peaks(np.concatenate(rows)),
+            reference.block,
+            (reference, numbers),
         )
 
     @cached_property
@@ -54,6 +65,18 @@ class SomeTracks:
 
     def vectors(self, rows: Ints) -> Floats:
         return self.stored[rows]
+
+    def peaks(self, rows: Ints) -> PeakCodes:
+        return self.stored_peaks[rows]
+
+    def vote(self, query: Landmarks, most: int) -> list[Candidate]:
+        """Those of the whole that are of these tracks, under their numbers here."""
+        if self.origin is None:
+            return []
+        whole, numbers = self.origin
+        here = {number: place for place, number in enumerate(numbers)}
+        found = whole.vote(query, ENOUGH)
+        return [replace(one, track=here[one.track]) for one in found if one.track in here][:most]
 
     def search(self, vectors: Floats, *, neighbours: int, search_k: int) -> Hits:  # noqa: ARG002
         """The nearest rows of each of `vectors` (M, D) that is not silent."""
@@ -90,8 +113,19 @@ class Without:
     def track(self, number: int) -> Track | None:
         return self.whole.track(number)
 
+    @property
+    def block(self) -> int:
+        return self.whole.block
+
     def vectors(self, rows: Ints) -> Floats:
         return self.whole.vectors(rows)
+
+    def peaks(self, rows: Ints) -> PeakCodes:
+        return self.whole.peaks(rows)
+
+    def vote(self, query: Landmarks, most: int) -> list[Candidate]:
+        found = self.whole.vote(query, most + PLACES * len(self.hidden))
+        return [one for one in found if one.track not in self.hidden][:most]
 
     def search(self, vectors: Floats, *, neighbours: int, search_k: int) -> Hits:
         """The nearest rows of the other tracks; twice as many are looked up, to leave enough."""
@@ -100,26 +134,41 @@ class Without:
         return best_per_query(where(hits, ~np.isin(owner, [*self.hidden])), neighbours)
 
 
-def best_strangers(
-    scores: Sequence[float], tracks: int, more: int, rng: np.random.Generator
+@dataclass(frozen=True, slots=True)
+class Strangers:
+    """The best two scores, and the best two fits of the peaks, of tracks that are new."""
+
+    scores: tuple[float, float]
+    fits: tuple[float, float]
+
+
+def best_two(
+    scores: Sequence[float],
+    tracks: int,
+    more: int,
+    rng: np.random.Generator,
+    *,
+    largest: float = math.inf,
 ) -> tuple[float, float]:
     """Drawn scores of the best two of `more` tracks, from those of the best of `tracks` tracks.
 
-    `scores` are of tracks that the query is not from; the best `STRANGERS` count.
+    `scores` are of tracks that the query is not from; the best `STRANGERS` count. None is above
+    `largest`.
     """
     best = np.sort(np.asarray(scores, dtype=np.float64))[::-1][:STRANGERS]
     if len(best) < 2 or more < 2:
-        return -1.0, -1.0
+        return NOBODY, NOBODY
     ranks = (np.arange(len(best)) + 0.625) / (tracks + 0.25)
     normal = np.array([-NORMAL.inv_cdf(rank) for rank in ranks])
     spread, mean = np.polyfit(normal, best, 1)
     # The largest of n uniform numbers is U^(1 / n), and so on; as logarithms, for n is large.
     first = np.log(rng.random()) / more
     second = first + np.log(rng.random()) / (more - 1)
-    return _drawn(first, mean, spread), _drawn(second, mean, spread)
+    one, other = (_drawn(quantile, mean, spread) for quantile in (first, second))
+    return min(one, largest), min(other, largest)
 
 
 def _drawn(logarithm: float, mean: float, spread: float) -> float:
-    """The score at a quantile that is given by its logarithm; a cosine is at most 1."""
+    """The score at a quantile that is given by its logarithm."""
     above = min(max(-np.expm1(logarithm), 1e-300), 1 - 1e-12)
-    return float(min(mean - spread * NORMAL.inv_cdf(above), 1.0))
+    return float(mean - spread * NORMAL.inv_cdf(above))

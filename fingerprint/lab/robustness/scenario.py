@@ -185,7 +185,7 @@ def ask(now: Snapshot, excerpt: Floats) -> Candidate | None:
 
     hits = now.search(excerpt, neighbours=10, search_k=INSPECTED)
     query = Fingerprint(excerpt, HOP)
-    found = rank(query, hits, now, rates=RATES, most=50, top=1)
+    found = rank(query, hits, now, rates=RATES, most=50)
     return found[0] if found else None
 
 

@@ -86,7 +86,8 @@ def by_rows(stored: Fingerprint, query: Query, model: Fingerprinter) -> float:
     undone = model.embed_query(Clip(samples.astype(np.float32), model.sample_rate))
     line = Candidate(0, query.truth.offset, 1.0, 1.0)
     rows = Rows(np.array([0, len(stored.vectors)]))
-    track = SomeTracks(stored.vectors, rows, stored.hop, (None,))
+    none = np.empty((len(stored.vectors), 0), np.uint16)
+    track = SomeTracks(stored.vectors, rows, stored.hop, (None,), none, 1)
     return fit(undone, line, track, rates=FREE, plain=()).rate
 
 

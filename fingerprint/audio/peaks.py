@@ -1,0 +1,205 @@
+"""The spectral peaks of a recording, in a few bytes a second. Pure NumPy.
+
+A peak is a local maximum of the whitened spectrogram: of the logarithm of the power, less its local
+mean. Of every block of frames the strongest are stored, the same number of each, so that the peaks
+of any stretch are read without an index. `recognition.verification` looks for them in a query,
+and `index.landmarks` finds places by pairs of them (Wang, "An industrial-strength audio search
+algorithm", ISMIR 2003).
+
+Frame i is a window of `SIZE` samples from `i * HOP` on, at `RATE`.
+"""
+
+import numpy as np
+import soxr
+
+from fingerprint.types import Clip, Floats, Ints, PeakCodes
+
+RATE = 8_000  # Hz
+SIZE = 512  # samples of a window: 64 ms
+HOP = 128  # samples: 16 ms
+FRAME_RATE = RATE / HOP
+BINS = (2, 250)  # of the spectrum: 31 Hz to 3.9 kHz
+FLOOR = 1e-9  # of a bin's power; below it is silence
+MEAN_FRAMES = 15  # either way, over which the logarithm of the power is averaged
+MEAN_BINS = 7
+PEAK_FRAMES = 3  # either way, over which a peak is the largest
+PEAK_BINS = 4
+LEAST = 0.5  # of a peak over the local mean, in nepers of power
+BLOCK = 16  # frames that share a number of peaks: 256 ms
+PER_FRAME = 0.5  # peaks that are kept of a block, the strongest
+EMPTY = np.uint16(0xFFFF)
+MARGIN = MEAN_FRAMES + PEAK_FRAMES  # frames on which a frame's peaks depend, either way
+BATCH = 256  # frames that are worked on at a time: what fits a processor's cache
+_WINDOW = np.hanning(SIZE + 1)[:-1].astype(np.float32)
+
+
+class PeakExtractor:
+    """A recording, taken in chunks of any length, to its peaks; the chunks leave no trace.
+
+    Args:
+        sample_rate: Hz of the chunks.
+        block: frames of a block.
+        kept: peaks of a block; None: `PER_FRAME` for each of its frames.
+    """
+
+    def __init__(
+        self, sample_rate: int = RATE, *, block: int = BLOCK, kept: int | None = None
+    ) -> None:
+        self._block, self._kept = block, kept_of(block) if kept is None else kept
+        self._batch = -(-BATCH // block) * block  # frames
+        self._resampler = (
+            soxr.ResampleStream(sample_rate, RATE, 1, dtype="float32")
+            if sample_rate != RATE
+            else None
+        )
+        self._samples = np.empty(0, np.float32)
+        self._levels: list[Floats] = []  # frames not yet done with, and `MARGIN` before them
+        self._waiting = 0  # frames in `_levels`
+        self._before = 0  # of them, how many are context alone
+        self._codes: list[PeakCodes] = []
+
+    def take(self, samples: Floats) -> None:
+        """The next samples (T,), mono."""
+        if self._resampler is not None:
+            samples = self._resampler.resample_chunk(samples)
+        self._take(samples)
+
+    def _take(self, samples: Floats) -> None:
+        joined = np.concatenate([self._samples, samples.astype(np.float32, copy=False)])
+        count = max(0, (len(joined) - SIZE) // HOP + 1)
+        self._samples = joined[count * HOP :]
+        self._add(joined, count)
+
+    def end(self) -> PeakCodes:
+        """Codes of the peaks, (blocks, kept) uint16: `EMPTY` behind a block's last one.
+
+        A code is 256 times the frame in the block plus the bin; a block's codes ascend.
+        """
+        if self._resampler is not None:
+            self._take(self._resampler.resample_chunk(np.empty(0, np.float32), last=True))
+        if not self._levels and len(self._samples):  # shorter than a window
+            padded = np.pad(self._samples, (0, SIZE - len(self._samples)))
+            self._add(padded, 1)
+        if self._waiting > self._before:
+            self._work(last=True)
+        return np.concatenate([np.empty((0, self._kept), np.uint16), *self._codes])
+
+    def _add(self, samples: Floats, count: int) -> None:
+        for first in range(0, count, BATCH):
+            some = min(BATCH, count - first)
+            rows = log_power(samples[first * HOP : (first + some - 1) * HOP + SIZE])
+            if not self._levels:  # before the beginning it sounds as at the beginning
+                rows = np.concatenate([np.repeat(rows[:1], MARGIN, axis=0), rows])
+                self._before = MARGIN
+            self._levels.append(rows)
+            self._waiting += len(rows)
+            while self._waiting >= self._before + self._batch + MARGIN:
+                self._work(last=False)
+
+    def _work(self, *, last: bool) -> None:
+        levels = np.concatenate(self._levels)
+        frames = len(levels) - MARGIN if last else self._batch
+        if last:
+            levels = np.concatenate([levels, np.repeat(levels[-1:], MARGIN, axis=0)])
+        part = levels[: frames + 2 * MARGIN]
+        self._codes.append(_codes_of(part, self._block, self._kept))
+        rest = levels[frames:] if not last else levels[:0]
+        self._levels, self._waiting = [rest], len(rest)
+
+
+def kept_of(block: int) -> int:
+    """How many peaks are stored of a block of so many frames."""
+    return round(block * PER_FRAME)
+
+
+def peaks_of(clip: Clip, *, block: int = BLOCK, kept: int | None = None) -> PeakCodes:
+    """The peaks of a whole recording, (blocks, kept); see `PeakExtractor`."""
+    extractor = PeakExtractor(clip.sample_rate, block=block, kept=kept)
+    extractor.take(clip.samples)
+    return extractor.end()
+
+
+def joined(codes: PeakCodes, step: int, block: int) -> PeakCodes:
+    """The peaks of every `step` blocks as one: (blocks, kept) to (rows, step * kept)."""
+    count = -(-len(codes) // step)
+    padded = np.full((count * step, codes.shape[1]), EMPTY, np.uint16)
+    padded[: len(codes)] = codes
+    later = (np.arange(len(padded)) % step * block).astype(np.uint16)[:, None] << np.uint16(8)
+    padded = np.where(padded == EMPTY, EMPTY, padded + later)
+    return padded.reshape(count, -1)
+
+
+def positions(codes: PeakCodes, block: int) -> tuple[Ints, Ints]:
+    """Frames, from the first block's on, and bins of the peaks (blocks, kept), in order."""
+    row, column = np.nonzero(codes != EMPTY)
+    code = codes[row, column].astype(np.int64)
+    return row * block + (code >> 8), code & 255
+
+
+def log_power(samples: Floats) -> Floats:
+    """Logarithm of the power in the windows that the samples hold, (frames, bins)."""
+    windows = np.lib.stride_tricks.sliding_window_view(samples, SIZE)[::HOP]
+    spectrum = np.fft.rfft(windows * _WINDOW, axis=1)[:, slice(*BINS)]
+    power = spectrum.real**2 + spectrum.imag**2
+    power += np.float32(FLOOR)
+    levels: Floats = np.log(power, out=power)
+    return levels
+
+
+def whitened(levels: Floats) -> Floats:
+    """What log powers (F + 2 * MEAN_FRAMES, bins) are above their local mean, (F, bins)."""
+    padded = np.pad(levels, ((0, 0), (MEAN_BINS, MEAN_BINS)), mode="edge")
+    total = _running(_running(padded, 2 * MEAN_FRAMES + 1, np.add), 2 * MEAN_BINS + 1, np.add, 1)
+    total *= np.float32(1 / ((2 * MEAN_FRAMES + 1) * (2 * MEAN_BINS + 1)))
+    height: Floats = levels[MEAN_FRAMES : len(levels) - MEAN_FRAMES] - total
+    return height
+
+
+def _running(values: Floats, length: int, join: np.ufunc, axis: int = 0) -> Floats:
+    """`join` over every `length` neighbours along an axis, which gets so much shorter.
+
+    By doublings, in an order that does not depend on where the values begin.
+    """
+    if axis == 1:
+
+        def cut(array: Floats, first: int, count: int) -> Floats:
+            return array[:, first : first + count]
+    else:
+
+        def cut(array: Floats, first: int, count: int) -> Floats:
+            return array[first : first + count]
+
+    left = values.shape[axis] - length + 1
+    power, size, done = values, 1, 0
+    result: Floats | None = None
+    while True:
+        if length & size:
+            part = cut(power, done, left)
+            result = part.copy() if result is None else join(result, part, out=result)
+            done += size
+        if done == length and result is not None:
+            return result
+        wide = power.shape[axis] - size
+        power = join(cut(power, 0, wide), cut(power, size, wide))
+        size *= 2
+
+
+def _codes_of(levels: Floats, block_frames: int, most: int) -> PeakCodes:
+    """The codes (blocks, most) of log powers (F + 2 * MARGIN, bins)."""
+    height = whitened(levels)  # (F + 2 * PEAK_FRAMES, bins)
+    around = np.pad(height, ((0, 0), (PEAK_BINS, PEAK_BINS)), mode="edge")
+    top = _running(
+        _running(around, 2 * PEAK_BINS + 1, np.maximum, 1), 2 * PEAK_FRAMES + 1, np.maximum
+    )
+    inner = height[PEAK_FRAMES : len(height) - PEAK_FRAMES]
+    frame, bin_ = np.divmod(np.flatnonzero((inner == top) & (inner > LEAST)), inner.shape[1])
+    block = frame // block_frames
+    order = np.lexsort((-inner[frame, bin_], block))
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order)) - np.searchsorted(block[order], block[order])
+    kept = rank < most
+    frame, bin_, block = frame[kept], bin_[kept], block[kept]
+    codes = np.full((-(-len(inner) // block_frames), most), EMPTY, np.uint16)
+    place = np.arange(len(block)) - np.searchsorted(block, block)  # they ascend
+    codes[block, place] = frame % block_frames * 256 + bin_
+    return codes

@@ -1,0 +1,313 @@
+"""Do a track's spectral peaks lie in the query? The check on what the network proposes. Pure NumPy.
+
+The network proposes places; the peaks tell which of them is right. The library keeps a track's
+strongest peaks (`audio.peaks`), the query the whole of its whitened spectrogram: whatever noise has
+put into the query, a peak of the track is looked up where it should be. A score is then normalised
+by a cohort: what the same query scores at random places of the library. So a tonal or looping
+query, which fits anything a little, gains nothing by it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Protocol
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from fingerprint.audio.peaks import (
+    EMPTY,
+    FRAME_RATE,
+    HOP,
+    MEAN_FRAMES,
+    RATE,
+    SIZE,
+    log_power,
+    whitened,
+)
+from fingerprint.types import Candidate, Clip, Floats, Ints, PeakCodes, PeakFit, Rows
+
+SECONDS = HOP / RATE  # of a frame
+HIGHEST = 6.0  # nepers; what rises further above the local mean counts for no more
+LEAST_VARIANCE = 0.05  # of values at a frequency
+LEAST_SUM = 2.0  # of variances: a score of next to no peaks says nothing
+REACH = 8  # frames around a line within which its best is looked for
+GAP = 4  # frames beyond them that are still too near to tell what a score stands out from
+FAR = 40  # frames, to which that is looked at
+LEAST_SPREAD = 0.3  # of scores
+COHORT = 400  # random places of the reference
+COHORT_SPREAD = 0.05  # added to the spread of their scores; keeps a score in spreads finite
+EVIDENCE = 12.0  # for another rate than a plain one: of the squares of two scores
+
+
+class StoredPeaks(Protocol):
+    """Tracks as rows that hold the peaks of `block` frames each."""
+
+    @property
+    def rows(self) -> Rows: ...
+    @property
+    def block(self) -> int: ...
+    def peaks(self, rows: Ints, /) -> PeakCodes:
+        """The peaks (K, kept) of rows (K,)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Template:
+    """A query as peaks are held against it.
+
+    `values` (F, bins): how far the query rises above its local mean there, less what it does on
+    average at that frequency and on average at that time: so a steady tone is worth nothing, nor is
+    a beat, which fits any beat; what counts is which frequencies sound when. `variance` (bins,) of
+    the values over time.
+    """
+
+    values: Floats
+    variance: Floats
+    exact: Floats  # as `values`, each frame by itself: for places between frames
+
+
+def template_of(clip: Clip) -> Template:
+    """Of a query; one shorter than a window is padded."""
+    samples = clip.samples
+    if clip.sample_rate != RATE:
+        samples = soxr.resample(samples, clip.sample_rate, RATE, quality="HQ")
+    samples = np.pad(samples, (0, max(0, SIZE - len(samples)))).astype(np.float32, copy=False)
+    levels = np.pad(log_power(samples), ((MEAN_FRAMES, MEAN_FRAMES), (0, 0)), mode="edge")
+    height = np.clip(whitened(levels), 0, HIGHEST)
+    exact = _centred(height)
+    height[:-1] = np.maximum(height[:-1], height[1:])  # frames of track and query do not coincide
+    values = _centred(height)
+    return Template(values, values.var(axis=0) + np.float32(LEAST_VARIANCE), exact)
+
+
+def _centred(height: Floats) -> Floats:
+    values: Floats = height - height.mean(axis=1, keepdims=True)
+    values -= values.mean(axis=0)
+    return values
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lines:
+    """C ways to lay a query along tracks: query time t (s) plays `offset + rate * t` (s).
+
+    A track is `count` rows of the reference, from row `first` on. All (C,).
+    """
+
+    first: Ints
+    count: Ints
+    offset: NDArray[np.float64]
+    rate: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fits:
+    """How well the peaks under C lines fit a template.
+
+    `score` (C,): the sum of the values at the peaks, over its standard deviation if they lay
+    anywhere in time; the best of `REACH` frames around the line. `shift` (C,) is where, s of track
+    time to add to the offset; `sharpness` (C,) how far the score stands out, in deviations, from
+    that at shifts further away; `peaks` (C,) how many lie under the query.
+    """
+
+    score: Floats
+    shift: NDArray[np.float64]
+    sharpness: Floats
+    peaks: Ints
+
+
+def lines_of(candidates: Sequence[Candidate], stored: StoredPeaks) -> Lines:
+    """The lines of candidates that were all found at one speed, in a query with it undone."""
+    tracks = np.array([one.track for one in candidates], dtype=np.int64)
+    first = stored.rows.starts[tracks]
+    return Lines(
+        first,
+        stored.rows.starts[tracks + 1] - first,
+        np.array([one.offset for one in candidates], dtype=np.float64),
+        np.array([one.rate / one.speed for one in candidates], dtype=np.float64),
+    )
+
+
+def verify(
+    template: Template, candidates: Sequence[Candidate], stored: StoredPeaks
+) -> list[PeakFit]:
+    """How well the peaks at each candidate's place fit, against a cohort of random places.
+
+    The candidates are of one speed, and the template is of the query with that speed undone.
+    """
+    if not candidates:
+        return []
+    fits = fit(template, stored, lines_of(candidates, stored))
+    others = best_scores(template, stored, _cohort(stored))
+    low, middle, high = np.percentile(others, (16, 50, 84))
+    normal = (fits.score - middle) / ((high - low) / 2 + COHORT_SPREAD)
+    return [
+        PeakFit(float(score), float(sharp), int(count), float(shift))
+        for score, sharp, count, shift in zip(
+            normal, fits.sharpness, fits.peaks, fits.shift, strict=True
+        )
+    ]
+
+
+def _cohort(stored: StoredPeaks) -> Lines:
+    """Random places of the reference, always the same ones."""
+    starts = stored.rows.starts
+    place = np.random.default_rng(0).random(COHORT) * starts[-1]
+    track = np.searchsorted(starts, place, side="right") - 1
+    first = starts[track]
+    offset = (place - first) * (stored.block / FRAME_RATE)
+    return Lines(first, starts[track + 1] - first, offset, np.ones(COHORT))
+
+
+def fit(template: Template, stored: StoredPeaks, lines: Lines) -> Fits:
+    """Score the lines."""
+    shifts = np.arange(-FAR, FAR + 1)
+    totals, variance, peaks = _totals(template, stored, lines, shifts)
+    spread: Floats = np.sqrt(np.maximum(variance, LEAST_SUM))
+    scores: Floats = totals / spread[:, None]
+    near = np.abs(shifts) <= REACH
+    far = np.abs(shifts) > REACH + GAP
+    best = scores[:, near].argmax(axis=1)
+    score: Floats = np.take_along_axis(scores[:, near], best[:, None], axis=1)[:, 0]
+    apart: Floats = scores[:, far]
+    sharpness = (score - apart.mean(axis=1)) / (apart.std(axis=1) + np.float32(LEAST_SPREAD))
+    # A peak that meets a later frame of the query was played later, so the track begins earlier.
+    shift = -(best - REACH) * lines.rate * SECONDS
+    return Fits(score, shift, sharpness, peaks)
+
+
+def best_scores(template: Template, stored: StoredPeaks, lines: Lines) -> Floats:
+    """The scores alone, as at random places of a library, (C,)."""
+    shifts = np.arange(-REACH, REACH + 1)
+    totals, variance, _ = _totals(template, stored, lines, shifts)
+    best: Floats = (totals / np.sqrt(np.maximum(variance, LEAST_SUM))[:, None]).max(axis=1)
+    return best
+
+
+def refined(
+    template: Template,
+    stored: StoredPeaks,
+    line: Lines,
+    rates: tuple[float, float],
+    plain: tuple[float, ...] = (1.0,),
+) -> tuple[float, float]:
+    """The offset (s) and the rate of the best line near one, to a fraction of a frame.
+
+    It passes the query's middle within `REACH` frames of the given one, at any of the rates; at a
+    plain one unless the peaks speak against all of them.
+    """
+    middle = (len(template.exact) - 1) / 2  # frame of the query
+    begin, rate = float(line.offset[0]), float(line.rate[0])
+    at_middle = float(origin(line)[0]) + rate * middle  # frame of the track
+    widest = max(rates[1], rate)
+    start = begin + (rate - widest) * middle * SECONDS
+    around = Lines(line.first, line.count, np.array([start]), np.array([widest]))
+    frame, bin_, there = (array[0] for array in peaks_under(stored, around, len(template.exact)))
+    under = _Under(template, frame[there] - at_middle, bin_[there], middle)
+    free = under.best(rate, rates)
+    even = max((under.best(one, (one, one)) for one in plain), default=free)
+    _, moved, rate = free if free[0] ** 2 - even[0] ** 2 >= EVIDENCE else even
+    first = at_middle + moved - rate * middle  # frame of the track, under the query's first
+    return (first - (rate - 1) * SIZE / 2 / HOP) * SECONDS, rate
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Under:
+    """The peaks around one line: frames from the track's frame under the query's middle, bins."""
+
+    template: Template
+    apart: NDArray[np.float64]  # (P,)
+    bin_: Ints  # (P,)
+    middle: float  # frame of the query
+
+    def best(self, rate: float, rates: tuple[float, float]) -> tuple[float, float, float]:
+        """Score, frames by which the middle is moved, and rate, on ever finer grids.
+
+        Neighbours on a grid are a frame apart at the middle, and so much nearer to it at the ends.
+        """
+        rate = min(max(rate, rates[0]), rates[1])
+        found = self._on_grid(
+            0.0, rate, float(REACH), max(rates[1] - rate, rate - rates[0]), 1.0, rates
+        )
+        for step in (1 / 4, 1 / 16):
+            turn = 4 * step / max(self.middle, 1)
+            found = self._on_grid(found[1], found[2], 4 * step, turn, step, rates)
+        return found
+
+    def _on_grid(
+        self,
+        moved: float,
+        rate: float,
+        reach: float,
+        turn: float,
+        step: float,
+        rates: tuple[float, float],
+    ) -> tuple[float, float, float]:
+        moves = moved + np.linspace(-reach, reach, 2 * round(reach / step) + 1)
+        count = ceil(turn * self.middle / step)
+        tried = np.unique(np.clip(rate + np.linspace(-turn, turn, 2 * count + 1), *rates))
+        scores = np.stack([self._scores((self.apart - moves[:, None]) / one) for one in tried])
+        row, column = np.unravel_index(np.argmax(scores), scores.shape)
+        return float(scores[row, column]), float(moves[column]), float(tried[row])
+
+    def _scores(self, apart: NDArray[np.float64]) -> Floats:
+        """Of peaks at so many frames from the query's middle (L, P), between frames: (L,)."""
+        values, position = self.template.exact, apart + self.middle
+        length, bins = values.shape
+        under = (position >= 0) & (position < length - 1)
+        below = np.where(under, position, 0).astype(np.int64)
+        part = (position - below).astype(np.float32)
+        index = below * bins + self.bin_
+        here, after = values.take(index), values.take(np.minimum(index + bins, values.size - 1))
+        total = np.where(under, here + part * (after - here), 0).sum(axis=1)
+        variance = np.where(under, self.template.variance[self.bin_], 0).sum(axis=1)
+        scores: Floats = total / np.sqrt(np.maximum(variance, LEAST_SUM))
+        return scores
+
+
+def _totals(
+    template: Template, stored: StoredPeaks, lines: Lines, shifts: Ints
+) -> tuple[Floats, Floats, Ints]:
+    """Sums of values at the peaks, (C, shifts); their variance and the peaks unshifted, (C,)."""
+    length, bins = template.values.shape
+    frame, bin_, there = peaks_under(stored, lines, length)
+    position = np.rint((frame - origin(lines)[:, None]) / lines.rate[:, None]).astype(np.int32)
+    under = there & (position >= 0) & (position < length)
+    variance: Floats = np.where(under, template.variance[bin_], np.float32(0)).sum(axis=1)
+    pad = int(np.abs(shifts).max(initial=0)) + 1
+    values = np.pad(template.values, ((pad, pad), (0, 0))).ravel()
+    position = np.clip(position, -pad, length + pad - 1)  # what lies further off meets no value
+    index = np.where(there, (position + pad) * bins + bin_, 0)
+    totals = np.empty((len(index), len(shifts)), np.float32)
+    for number, shift in enumerate(shifts.tolist()):
+        moved = np.clip(index + shift * bins, 0, len(values) - 1)
+        totals[:, number] = values.take(moved).sum(axis=1)
+    return totals, variance, under.sum(axis=1)
+
+
+def origin(lines: Lines) -> NDArray[np.float64]:
+    """The track's frame, with a fraction, at whose middle the query's first has its own, (C,)."""
+    return lines.offset * FRAME_RATE + (lines.rate - 1) * (SIZE / 2 / HOP)
+
+
+def peaks_under(
+    stored: StoredPeaks, lines: Lines, length: int
+) -> tuple[Ints, Ints, NDArray[np.bool_]]:
+    """Frames and bins of the peaks under a query of so many frames and a little about it, (C, P).
+
+    And which of them there are.
+    """
+    slack, frames = FAR + 1, stored.block
+    start = origin(lines) - slack * lines.rate
+    rows = int(np.ceil((length + 2 * slack) * float(lines.rate.max(initial=1)) / frames)) + 1
+    row = np.floor(start / frames).astype(np.int64)[:, None] + np.arange(rows)  # (C, R)
+    inside = (row >= 0) & (row < lines.count[:, None])
+    number = np.where(inside, lines.first[:, None] + row, lines.first[:, None])
+    needed, which = np.unique(number, return_inverse=True)
+    found = stored.peaks(needed)[which.reshape(row.shape)]  # (C, R, kept)
+    there = inside[:, :, None] & (found != EMPTY)
+    frame = row[:, :, None] * frames + (found >> 8)
+    flat = len(row), -1
+    bin_ = np.where(there, found & 255, 0).astype(np.int64)
+    return frame.reshape(flat), bin_.reshape(flat), there.reshape(flat)

@@ -1,0 +1,120 @@
+"""Verification by peaks: queries are cut out of made-up songs, so that the truth is known."""
+
+import numpy as np
+import pytest
+from library_world import RATE, busy_song
+
+from fingerprint.audio.peaks import BLOCK, peaks_of
+from fingerprint.audio.speed import at_speed
+from fingerprint.recognition.verification import Lines, fit, refined, template_of, verify
+from fingerprint.types import Candidate, Clip, Floats, Ints, PeakCodes, Rows
+
+SONGS = 12
+SECONDS = 20.0
+
+
+class Stored:
+    """The peaks of some songs."""
+
+    block = BLOCK
+
+    def __init__(self) -> None:
+        codes = [peaks_of(Clip(busy_song(seed, SECONDS), RATE)) for seed in range(SONGS)]
+        self.rows = Rows(np.cumsum([0, *map(len, codes)]).astype(np.int64))
+        self._codes = np.concatenate(codes)
+
+    def peaks(self, rows: Ints) -> PeakCodes:
+        return self._codes[rows]
+
+
+@pytest.fixture(scope="module")
+def stored() -> Stored:
+    return Stored()
+
+
+def cut(track: int, start: float, seconds: float, *, snr_db: float = 0.0) -> Clip:
+    part = busy_song(track, SECONDS)[round(start * RATE) : round((start + seconds) * RATE)]
+    noise = np.random.default_rng(5).standard_normal(len(part))
+    level = np.sqrt(np.mean(part**2)) * 10 ** (-snr_db / 20)
+    return Clip((part + level * noise).astype(np.float32), RATE)
+
+
+def line(stored: Stored, candidate: Candidate) -> Lines:
+    first, end = stored.rows.starts[candidate.track : candidate.track + 2]
+    return Lines(*(np.array([x]) for x in (first, end - first, candidate.offset, candidate.rate)))
+
+
+def test_the_right_place_fits_far_better_than_any_other(stored: Stored) -> None:
+    template = template_of(cut(3, 6.0, 5.0, snr_db=-5))
+    places = [Candidate(track, 6.05, 1.0, 0.5) for track in range(SONGS)]
+    places.append(Candidate(3, 11.0, 1.0, 0.5))  # another place of the right track
+    fits = verify(template, places, stored)
+    scores = [found.score for found in fits]
+    assert int(np.argmax(scores)) == 3
+    assert scores[3] > max(score for n, score in enumerate(scores) if n != 3) + 3
+    assert fits[3].sharpness > 3
+    assert fits[3].shift == pytest.approx(-0.05, abs=0.02)
+    assert fits[3].peaks > 100
+
+
+def test_noise_fits_nothing(stored: Stored) -> None:
+    samples = np.random.default_rng(1).standard_normal(5 * RATE).astype(np.float32)
+    fits = verify(
+        template_of(Clip(samples, RATE)), [Candidate(n, 4.0, 1.0, 0) for n in range(SONGS)], stored
+    )
+    assert max(found.score for found in fits) < 4
+
+
+def test_a_steady_tone_gains_nothing_by_standing_where_peaks_are(stored: Stored) -> None:
+    time = np.arange(5 * RATE) / RATE
+    tones = sum(np.sin(2 * np.pi * f * time) for f in (440, 880, 1_760))
+    fits = fit(
+        template_of(Clip(tones.astype(np.float32), RATE)),
+        stored,
+        line(stored, Candidate(2, 3.0, 1.0, 0)),
+    )
+    assert abs(float(fits.score[0])) < 2
+
+
+@pytest.mark.parametrize("offset", [-2.0, 0.0, 17.5])
+def test_a_query_that_overruns_a_track_is_verified_by_what_lies_inside(
+    stored: Stored, offset: float
+) -> None:
+    track = np.pad(busy_song(7, SECONDS), 4 * RATE)
+    first = round((offset + 4) * RATE)
+    clip = Clip(track[first : first + 5 * RATE].astype(np.float32), RATE)
+    (found,) = verify(template_of(clip), [Candidate(7, offset, 1.0, 0)], stored)
+    assert found.score > 5
+    assert found.peaks < 200
+
+
+@pytest.mark.parametrize("speed", [0.9, 1.0, 1.06])
+def test_offset_and_rate_are_refined_to_a_fraction_of_a_frame(stored: Stored, speed: float) -> None:
+    clip = at_speed(cut(5, 4.0, 8.0, snr_db=5), speed)
+    undone = at_speed(clip, 1 / speed)
+    start = Candidate(5, 4.06, 1.0, 0)
+    offset, rate = refined(template_of(undone), stored, line(stored, start), (0.8, 1.2))
+    assert offset == pytest.approx(4.0, abs=0.01)
+    assert rate == pytest.approx(1.0, abs=0.001)
+
+
+def test_a_change_of_tempo_is_measured(stored: Stored) -> None:
+    """Each note is cut short: the peaks keep their bins, and come closer together."""
+    rate = 1.04
+    found: Floats = busy_song(4, SECONDS)
+    begin, hop = 4.0, round(0.1 * RATE)
+    notes = [found[round(begin * RATE) + i * hop :][: round(hop / rate)] for i in range(75)]
+    clip = Clip(np.concatenate(notes).astype(np.float32), RATE)
+    offset, measured = refined(
+        template_of(clip), stored, line(stored, Candidate(4, 4.0, 1.03, 0)), (0.8, 1.2)
+    )
+    assert measured == pytest.approx(rate, abs=0.01)
+    assert offset == pytest.approx(4.0, abs=0.1)
+
+
+def test_a_short_query_and_a_track_without_peaks_have_scores(stored: Stored) -> None:
+    (short,) = verify(
+        template_of(Clip(busy_song(1, 0.03), RATE)), [Candidate(1, 0, 1.0, 0)], stored
+    )
+    assert np.isfinite(short.score)
+    assert verify(template_of(cut(1, 2.0, 2.0)), [], stored) == []
