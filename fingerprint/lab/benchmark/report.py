@@ -58,8 +58,8 @@ def as_json(results: Results) -> dict[str, Any]:
         "library": {"tracks": results.tracks, "hours": round(results.hours, 3)},
         "seconds": round(results.seconds, 1),
         "false_accepts": _share_json(results.false_accepts),
-        "calibration_error": _finite(results.calibration_error),
-        "threshold_1_percent": _finite(results.threshold_1_percent),
+        "calibration_error": finite(results.calibration_error),
+        "threshold_1_percent": finite(results.threshold_1_percent),
         "right_at_1_percent": _share_json(results.right_at_1_percent),
         "conditions": [_summary_json(summary) for summary in results.summaries],
         "reliability": [_bin_json(b) for b in results.reliability],
@@ -76,7 +76,7 @@ def save(results: Results, folder: Path) -> Path:
     (folder / "results.json").write_text(json.dumps(as_json(results), indent=1) + "\n")
     with (folder / "outcomes.jsonl").open("w") as lines:
         for outcome in results.outcomes:
-            values = {key: _finite(value) for key, value in asdict(outcome).items()}
+            values = {key: finite(value) for key, value in asdict(outcome).items()}
             lines.write(json.dumps(values, ensure_ascii=False) + "\n")
     (folder / "table.md").write_text(f"{headline(results)}\n\n{table(results)}\n")
     plots = draw_all(results, folder)
@@ -115,7 +115,8 @@ def _number(value: float, digits: int) -> str:
     return "-" if isnan(value) else f"{value:.{digits}f}"
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A value as JSON has it: None for NaN."""
     return None if isinstance(value, float) and isnan(value) else value
 
 
@@ -124,9 +125,9 @@ def _share_json(share: Share) -> dict[str, Any]:
     return {
         "hits": share.hits,
         "total": share.total,
-        "share": _finite(share.value),
-        "low": _finite(low),
-        "high": _finite(high),
+        "share": finite(share.value),
+        "low": finite(low),
+        "high": finite(high),
     }
 
 
@@ -136,7 +137,7 @@ def _summary_json(summary: Summary) -> dict[str, Any]:
     return (
         {"condition": summary.condition}
         | {name: _share_json(getattr(summary, name)) for name in shares}
-        | {name: _finite(getattr(summary, name)) for name in numbers}
+        | {name: finite(getattr(summary, name)) for name in numbers}
     )
 
 
@@ -144,28 +145,38 @@ def _bin_json(b: Bin) -> dict[str, Any]:
     return {
         "low": b.low,
         "high": b.high,
-        "confidence": _finite(b.confidence),
+        "confidence": finite(b.confidence),
         "accuracy": _share_json(b.accuracy),
     }
 
 
 def _page(results: Results, plots: Sequence[Path]) -> str:
+    head = html.escape(headline(results)).replace("\n", "<br>")
+    images = "".join(_image(plot) for plot in plots)
+    return html_page("Evaluation", f"<p>{head}</p>{html_table(table(results))}{images}")
+
+
+def html_table(markdown: str) -> str:
+    """A Markdown table as one of HTML."""
     head, *rows = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in table(results).splitlines()
+        [html.escape(cell.strip()) for cell in line.strip("|").split("|")]
+        for line in markdown.splitlines()
         if not line.startswith("| ---")
     ]
-    body = "".join(f"<tr>{''.join(f'<td>{html.escape(c)}</td>' for c in row)}</tr>" for row in rows)
-    images = "".join(_image(plot) for plot in plots)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    titles = "".join(f"<th>{cell}</th>" for cell in head)
+    return f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def html_page(title: str, body: str) -> str:
+    """A page that needs no other file."""
     return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Evaluation</title>'
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
         "<style>body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 "
         "1rem}table{border-collapse:collapse}td{white-space:nowrap}td,th{padding:.2rem .7rem;"
         "text-align:right;border-bottom:1px solid #ddd}"
-        "td:first-child,th:first-child{text-align:left}img{max-width:100%}</style><h1>Evaluation</h1>"
-        f"<p>{html.escape(headline(results)).replace(chr(10), '<br>')}</p>"
-        f"<table><thead><tr>{''.join(f'<th>{html.escape(c)}</th>' for c in head)}</tr></thead>"
-        f"<tbody>{body}</tbody></table>{images}</html>\n"
+        "td:first-child,th:first-child{text-align:left}img{max-width:100%}</style>"
+        f"<h1>{title}</h1>{body}</html>\n"
     )
 
 

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from fingerprint.config import SearchConfig
-from fingerprint.errors import ConfigError, CorpusError, LibraryError
+from fingerprint.errors import AudioError, ConfigError, CorpusError, LibraryError
 from fingerprint.lab.benchmark.conditions import CONDITIONS, Condition
 from fingerprint.lab.benchmark.material import SPLITS, WORKING_RATE, Material, Split, cut
 from fingerprint.lab.benchmark.metrics import PLACE_TOLERANCE, Outcome
@@ -119,10 +119,29 @@ def index_corpus(
         CorpusError: a track cannot be indexed.
         LibraryError: the folder holds a library of another model, or of other tracks.
     """
+    paths = [file.path for role in roles for file in corpus.music(role)]
+    try:
+        return index_exactly(paths, model, folder, jobs, on_progress)
+    except AudioError as error:
+        raise CorpusError(f"{error}; assemble the corpus again") from error
+
+
+def index_exactly(
+    paths: Sequence[Path],
+    model: "Fingerprinter",
+    folder: Path,
+    jobs: int,
+    on_progress: OnProgress,
+) -> tuple[int, float]:
+    """Make or complete the library of these files; returns its number of tracks and hours.
+
+    Raises:
+        AudioError: a file cannot be indexed.
+        LibraryError: the folder holds a library of another model, or of other tracks.
+    """
     from fingerprint.library.indexing import index_files
     from fingerprint.library.library import Library
 
-    paths = [file.path for role in roles for file in corpus.music(role)]
     with Library.create_or_open(folder, model) as library:
         if strangers := {track.path for track in library.tracks()} - set(paths):
             raise LibraryError(
@@ -136,7 +155,7 @@ def index_corpus(
             on_progress=lambda now: on_progress(Progress("index", now.done, now.total)),
         )
         for _, reason in report.failed:
-            raise CorpusError(f"{reason}; assemble the corpus again")
+            raise AudioError(reason)
         info = library.info()
     return info.tracks, info.hours
 

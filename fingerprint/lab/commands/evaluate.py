@@ -1,6 +1,7 @@
-"""`fingerprint evaluate`: measure recognition on degraded queries from the corpus."""
+"""`fingerprint evaluate`: measure recognition on degraded or real queries."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +17,12 @@ from fingerprint.cli.options import (
 )
 from fingerprint.cli.progress import ProgressLine
 from fingerprint.cli.text import json_line
+
+if TYPE_CHECKING:
+    from fingerprint.lab.real.folder import Role
+
+SIMULATED = ("queries", "seed", "split", "conditions")  # parameters that say nothing about --real
+REAL, NOT_REAL = "real recordings; name some with --real", "simulated queries, not for --real"
 
 
 @click.command("evaluate")
@@ -54,10 +61,32 @@ from fingerprint.cli.text import json_line
     metavar="NAME",
     help="Only this condition, or this family of them; may be repeated.  [default: all]",
 )
+@click.option(
+    "--real",
+    type=FOLDER,
+    metavar="DIR",
+    help="Ask for the real recordings of this folder instead; see docs/evaluation.md.",
+)
+@click.option(
+    "--role",
+    type=click.Choice(["tune", "report", "all"]),
+    default="all",
+    show_default=True,
+    help="With --real: only the queries of this role.",
+)
+@click.option(
+    "--lengths",
+    metavar="LIST",
+    default="whole,5,3,2",
+    show_default=True,
+    help="With --real: 'whole', or seconds to cut out of the middle.",
+)
 @jobs_option
 @device_option
 @json_option
+@click.pass_context
 def evaluate_command(
+    ctx: click.Context,
     corpus: Path,
     model: Path | None,
     output: Path,
@@ -65,15 +94,37 @@ def evaluate_command(
     seed: int,
     split: str,
     conditions: tuple[str, ...],
+    real: Path | None,
+    role: str,
+    lengths: str,
     jobs: int,
     device: str,
     as_json: bool,
 ) -> None:
-    """Measure recognition on degraded snippets.
+    """Measure recognition on degraded snippets, or on real recordings.
 
     Queries are cut from tracks that were not trained on, degraded in named ways and looked up in
-    a library of every track of the corpus. A table is printed; a report with plots is saved.
+    a library of every track of the corpus. With --real they are recordings from loudspeakers, and
+    the library holds the tracks that were played, too. A table is printed; a report is saved.
     """
+    for name in ("role", "lengths") if real is None else SIMULATED:
+        if _is_given(ctx, name):
+            option = "--condition" if name == "conditions" else f"--{name}"
+            raise click.UsageError(f"{option} is for {REAL if real is None else NOT_REAL}.")
+    if real is not None:
+        there = corpus.exists() or _is_given(ctx, "corpus")
+        _evaluate_real(
+            real,
+            corpus if there else None,
+            model,
+            output,
+            None if role == "all" else role,  # type: ignore[arg-type]
+            lengths,
+            jobs,
+            device,
+            as_json=as_json,
+        )
+        return
     from fingerprint.lab.corpus import Corpus
 
     opened = Corpus.open(corpus)  # a missing corpus shows before the slow imports
@@ -101,4 +152,55 @@ def evaluate_command(
         click.echo(json_line(report.as_json(results)).encode("utf-8"))
         return
     click.echo(f"{report.headline(results)}\n\n{report.table(results)}\n")
+    click.echo(f"Report: {display_name(page)}")
+
+
+def _is_given(ctx: click.Context, name: str) -> bool:
+    return ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+
+
+def _evaluate_real(
+    folder: Path,
+    corpus: Path | None,
+    model: Path | None,
+    output: Path,
+    role: "Role | None",
+    lengths: str,
+    jobs: int,
+    device: str,
+    *,
+    as_json: bool,
+) -> None:
+    from fingerprint.lab.corpus import Corpus
+    from fingerprint.lab.real.folder import RealSet
+
+    real = RealSet.open(folder)  # a mistake in it shows before the slow imports
+    opened = Corpus.open(corpus) if corpus else None
+    from fingerprint.lab.real import report
+    from fingerprint.lab.real.measure import lengths_of, measure
+
+    chosen = lengths_of(lengths)
+    if opened is None:
+        click.echo(
+            "There is no corpus: the library will hold the folder's references alone, "
+            "and the figures will be better than among many tracks.",
+            err=True,
+        )
+    fingerprinter = open_model(model, device)
+    with ProgressLine() as line:
+        measured = measure(
+            real,
+            opened,
+            fingerprinter,
+            library=output / f"library-real-{fingerprinter.id[:12]}",
+            role=role,
+            lengths=chosen,
+            jobs=jobs,
+            on_progress=line.stage,
+        )
+    page = report.save(measured, output)
+    if as_json:
+        click.echo(json_line(report.as_json(measured)).encode("utf-8"))
+        return
+    click.echo(f"{report.text(measured)}\n")
     click.echo(f"Report: {display_name(page)}")
