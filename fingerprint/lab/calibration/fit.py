@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fingerprint.lab.benchmark.run import Progress, index_corpus
+from fingerprint.lab.benchmark.run import Progress, index_exactly
 from fingerprint.lab.calibration.cases import Case
 from fingerprint.lab.calibration.gather import Passage, gather
 from fingerprint.lab.calibration.varied import KNOWN, UNKNOWN
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SOME = (10, 30, 100)  # tracks of the smaller libraries
 TIMES = (5.0, 30.0, 200.0, 2_000.0)  # as large as the corpus the simulated ones are
+REAL = "real"  # family of the queries that were recorded
 UNKNOWN_SHARE = 0.5  # of queries; the prior
 PENALTY = 1e3  # inverse strength, on standardised features: enough to keep idle weights small
 
@@ -38,6 +39,7 @@ def gather_for_fit(
     model: "Fingerprinter",
     *,
     library: Path,
+    more: Sequence[Path] = (),
     passages: int = 12,
     seed: int = 1,
     jobs: int = 2,
@@ -45,14 +47,15 @@ def gather_for_fit(
 ) -> list[Case]:
     """The cases of `passages` of every family, cut from validation tracks, of four queries each.
 
-    The library, made in the folder `library`, holds the training and validation tracks: the test
-    split has no part in this.
+    The library, made in the folder `library`, holds the training and validation tracks and `more`:
+    the test split has no part in this.
 
     Raises:
         CorpusError: the corpus is incomplete.
         LibraryError: the folder holds a library of another model, or of other tracks.
     """
-    index_corpus(corpus, ("train", "validation"), model, library, jobs, on_progress)
+    music = [file.path for role in ("train", "validation") for file in corpus.music(role)]
+    index_exactly([*music, *more], model, library, jobs, on_progress)
     settings = {"masked": True, "some": SOME, "times": TIMES, "drawn": True}
     new = [condition for condition in UNKNOWN if condition.warp is not None]
     # Families repeat in `KNOWN` to weigh more; their passages have numbers of their own.
@@ -84,11 +87,13 @@ def fit(cases: Sequence[Case]) -> Calibration:
     seen = np.stack([features(case.evidence) for case in told if case.evidence is not None])
     right = np.array([case.right for case in told])
     known = np.array([case.known for case in told])
-    weight = np.where(
-        known,
-        (1 - UNKNOWN_SHARE) / max(known.sum(), 1),
-        UNKNOWN_SHARE / max((~known).sum(), 1),
-    ) * len(told)
+    real = np.array([case.family == REAL for case in told])
+    weight = np.zeros(len(told))
+    for recorded in set(real.tolist()):  # simulated and real recordings weigh the same
+        for share, kind in ((1 - UNKNOWN_SHARE, known), (UNKNOWN_SHARE, ~known)):
+            these = kind & (real == recorded)
+            weight[these] = share / max(these.sum(), 1)
+    weight *= len(told) / weight.sum()
     middle, scale = seen.mean(axis=0), np.maximum(seen.std(axis=0), 1e-9)
     regression = LogisticRegression(C=PENALTY, max_iter=10_000, tol=1e-8)
     regression.fit((seen - middle) / scale, right, sample_weight=weight)

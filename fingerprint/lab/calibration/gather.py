@@ -113,21 +113,48 @@ def cases_of(source: Source, passage: Passage) -> list[Case]:
         material, passage.condition, seed=source.seed, number=passage.number, sample_rate=rate
     )
     rng = np.random.default_rng([source.seed, passage.number, len(passage.condition.family)])
-    return [case for part in made for case in _Asked(everywhere, passage, part, rng).cases()]
+    return [
+        case
+        for part in made
+        for case in Asked(
+            everywhere,
+            passage,
+            part,
+            everywhere.of_package(part.truth.path),
+            frozenset([part.truth.path]),
+            rng,
+        ).cases()
+    ]
 
 
-class _Asked:
-    """One query, asked everywhere."""
+class Asked:
+    """One query, asked everywhere.
+
+    Args:
+        everywhere: the library and what is made of it.
+        passage: which libraries.
+        part: the query.
+        own: numbers of the tracks that are hidden where the query counts as unknown.
+        correct: the tracks that are right.
+        rng: draws the smaller libraries, and the strangers of the larger ones.
+    """
 
     def __init__(
-        self, everywhere: Everywhere, passage: Passage, part: Part, rng: np.random.Generator
+        self,
+        everywhere: Everywhere,
+        passage: Passage,
+        part: Part,
+        own: frozenset[int],
+        correct: frozenset[Path],
+        rng: np.random.Generator,
     ) -> None:
         self._all, self._passage, self._part, self._rng = everywhere, passage, part, rng
+        self._own, self._correct = own, correct
 
     def cases(self) -> list[Case]:
         """Those of the library itself, then those of the smaller and larger ones."""
         some, times = self._libraries()
-        whole, own = self._all.whole, self._all.of_package(self._part.truth.path)
+        whole, own = self._all.whole, self._own
         cases: list[Case] = []
         for known in self._kinds():
             reference = whole if known or not self._passage.masked else Without(whole, own)
@@ -164,13 +191,12 @@ class _Asked:
         self, reference: Reference, tracks: int, times: tuple[float, ...], *, known: bool
     ) -> list[Case]:
         """The case of a library of so many tracks, and those of ones so many `times` as large."""
-        truth = self._part.truth.path
         matches = self._all.ask(self._part, reference).matches
         if not matches or (best := matches[0].evidence) is None:
             return [self._case(tracks, None, known=known, right=False)]
-        right = known and matches[0].track.path == truth
+        right = known and matches[0].track.path in self._correct
         cases = [self._case(tracks, best, known=known, right=right)]
-        others = [match for match in matches if match.track.path != truth]
+        others = [match for match in matches if match.track.path not in self._correct]
         scores = [match.score for match in others]
         fits = [match.evidence.fit.score for match in others if match.evidence is not None]
         for factor in times:

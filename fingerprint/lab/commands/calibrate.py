@@ -29,11 +29,25 @@ from fingerprint.cli.progress import ProgressLine
     show_default=True,
     help="Passages of each family, of four queries each.",
 )
-@click.option("--refit", is_flag=True, help="Ask nothing: fit on the evidence of the last time.")
+@click.option(
+    "--real",
+    type=FOLDER,
+    metavar="DIR",
+    help="Also fit on the real recordings of this folder that have the role 'tune'; see "
+    "docs/evaluation.md.",
+)
+@click.option("--refit", is_flag=True, help="Refit on the evidence saved by the previous run.")
 @jobs_option
 @device_option
 def calibrate_command(
-    model: Path, corpus: Path, output: Path, passages: int, refit: bool, jobs: int, device: str
+    model: Path,
+    corpus: Path,
+    output: Path,
+    passages: int,
+    real: Path | None,
+    refit: bool,
+    jobs: int,
+    device: str,
 ) -> None:
     """Fit the confidence of a trained model.
 
@@ -48,20 +62,29 @@ def calibrate_command(
     from fingerprint.cli.opening import open_model
     from fingerprint.lab.calibration import cases
     from fingerprint.lab.calibration.fit import fit, gather_for_fit
+    from fingerprint.lab.real.evidence import gather_real
+    from fingerprint.lab.real.folder import RealSet
     from fingerprint.model.checkpoint import read_checkpoint, write_checkpoint
 
     fingerprinter = open_model(model, device)
     evidence = output / f"cases-{fingerprinter.id[:12]}.jsonl"
     if not refit:
+        recorded = RealSet.open(real) if real else None
+        library = output / f"library-{fingerprinter.id[:12]}{'-real' if real else ''}"
         with ProgressLine() as line:
             found = gather_for_fit(
                 opened,
                 fingerprinter,
-                library=output / f"library-{fingerprinter.id[:12]}",
+                library=library,
+                more=recorded.references if recorded else (),
                 passages=passages,
                 jobs=jobs,
                 on_progress=line.stage,
             )
+            if recorded:
+                found += gather_real(
+                    recorded, fingerprinter, library=library, jobs=jobs, on_progress=line.stage
+                )
         cases.save(found, evidence)
     calibration = fit(cases.load(evidence))
     write_checkpoint(replace(read_checkpoint(model), calibration=calibration), model)
