@@ -102,7 +102,7 @@ class SearchConfig(Record):
 
     at_first: Effort = Effort(windows=8, nodes=30_000, candidates=20)
     in_doubt: Effort = Effort(windows=32, nodes=600_000, candidates=50)
-    landmarks: PositiveInt = 30  # places taken from landmarks when in doubt
+    landmarks: PositiveInt = 150  # places taken from landmarks when in doubt
     at_other_speeds: Effort = Effort(windows=32, nodes=100_000, candidates=50)
     neighbours: PositiveInt = 20  # per query window looked up
     rates: Range = (0.8, 1.2)  # playback speeds tried when the best candidates are refined

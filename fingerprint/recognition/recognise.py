@@ -27,7 +27,7 @@ from fingerprint.recognition.query import Model, Query, Reference
 from fingerprint.recognition.repeats import repeats
 from fingerprint.recognition.signal_check import Nothing, nothing_in
 from fingerprint.recognition.speed import at_its_speed, candidate_of, plain_rates
-from fingerprint.recognition.verification import template_of, verify
+from fingerprint.recognition.verification import lines_of, refined, template_of, verify
 from fingerprint.types import (
     Candidate,
     Circumstances,
@@ -42,6 +42,7 @@ from fingerprint.types import (
 DEFAULTS = SearchConfig()
 COMPARED = 5  # candidates, at least: the evidence for one is how far it is ahead of the others
 SCORE_WEIGHT = 0.8  # of the embeddings' score in spreads of its cohort, beside that of the peaks
+LEAST_FIT = 4.0  # spreads above the cohort, from which peaks tell offset and rate
 LONGEST_QUERY = 30.0  # s; of a longer clip, a part of this length is enough
 MOVE = 1.0  # s between the parts of a long clip among which the query is chosen
 AUDIBLE_RMS = 10 ** (-60 / 20)  # of full scale, of a second that has sound
@@ -109,7 +110,7 @@ def recognise(
         evidence = _evidence(asked, found, given, most)
     if not found:
         return Result(nothing="nothing near enough", query=rows)
-    found[0], later = _at_its_earliest(asked, at_its_speed(asked, found[0]))
+    found[0], later = _at_its_earliest(asked, _measured(asked, found[0]))
     matches = [
         _match(track, candidate, weight, later if number == 0 else (), model, begin)
         for number, (candidate, weight) in enumerate(zip(found, evidence, strict=False))
@@ -232,6 +233,30 @@ def _is_sure(evidence: list[Evidence], asked: Query) -> bool:
     """Whether the best candidate would be answered by default."""
     least, calibration = asked.config.min_confidence, asked.model.calibration
     return bool(evidence) and probability(evidence[0], calibration) >= least
+
+
+def _measured(asked: Query, candidate: Candidate) -> Candidate:
+    """The candidate with its offset and rate as exactly as they can be told.
+
+    The peaks tell both to a fraction of a frame. Where they see the query play at the track's own
+    speed, that is the rate; else the speed is measured by the pitch first.
+    """
+    exact = _by_peaks(asked, candidate)
+    if exact is not None and exact.rate == candidate.rate == candidate.speed == 1:
+        return exact
+    at_speed_ = at_its_speed(asked, candidate)
+    return _by_peaks(asked, at_speed_) or at_speed_
+
+
+def _by_peaks(asked: Query, candidate: Candidate) -> Candidate | None:
+    """The candidate where its peaks fit best; None where they hardly fit at all."""
+    if candidate.fit.score < LEAST_FIT:
+        return None
+    line = lines_of([candidate], asked.reference)
+    template = template_of(at_speed(asked.clip, 1 / candidate.speed))
+    plain = tuple(plain_rates(candidate.speed))
+    offset, rate = refined(template, asked.reference, line, asked.config.rates, plain)
+    return replace(candidate, offset=offset, rate=round(rate * candidate.speed, 9))
 
 
 def _at_its_earliest(asked: Query, candidate: Candidate) -> tuple[Candidate, tuple[float, ...]]:
