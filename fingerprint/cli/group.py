@@ -1,15 +1,21 @@
 """A group of commands that shows errors as one line and loads commands when they are needed."""
 
+import errno
+import os
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 
+from fingerprint.cli.progress import note
 from fingerprint.cli.text import reason
 from fingerprint.errors import FingerprintError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
+READER_LEFT = 141  # 128 + SIGPIPE
 EXTRAS = {
     "matplotlib": "train",
     "onnx": "onnx",
@@ -59,6 +65,16 @@ class CommandGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run a command line, whatever of the standard streams is closed."""
+        open_standard_streams()
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:  # help or a usage error could not be written
+            _discard_output()
+            note(f"Error: {reason(error)}")
+            sys.exit(1)
+
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         try:
             return super().make_context(*args, **extra)
@@ -68,21 +84,51 @@ class CommandGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:
-            raise  # click ends quietly when the reader of our output has left
+        except BrokenPipeError:  # the reader of our output has left, as `head` does
+            _discard_output()
+            raise click.exceptions.Exit(READER_LEFT) from None
         except ModuleNotFoundError as error:
             package = (error.name or "").split(".")[0]
             if package not in EXTRAS:
                 raise
             self._fail(ctx, f"this needs {package}: pip install 'fingerprint[{EXTRAS[package]}]'")
+        except MemoryError:
+            self._fail(ctx, "there is not enough memory")
         except (FingerprintError, OSError) as error:
             self._fail(ctx, reason(error))
         except KeyboardInterrupt:
             _interrupted()
 
     def _fail(self, ctx: click.Context, text: str) -> NoReturn:
-        click.echo(f"Error: {text}", err=True)
+        try:
+            sys.stdout.flush()
+        except OSError:  # a full disk; what could not be written cannot be written later either
+            _discard_output()
+        note(f"Error: {text}")
         ctx.exit(self.error_status.get(ctx.invoked_subcommand or "", 1))
+
+
+def open_standard_streams() -> None:
+    """Put the null device where standard input, output or error is closed.
+
+    Else the next file that is opened, such as the library, would take the place of one of them, and
+    what is said would be written into it.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+
+
+def _discard_output() -> None:
+    """Let Python's last flush of standard output succeed."""
+    with suppress(OSError, ValueError):  # ValueError: it is no file, as in tests
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def load(place: str) -> Any:
@@ -92,5 +138,5 @@ def load(place: str) -> Any:
 
 
 def _interrupted() -> NoReturn:
-    click.echo("Interrupted.", err=True)
+    note("Interrupted.")
     raise click.exceptions.Exit(INTERRUPTED)
