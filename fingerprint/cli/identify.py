@@ -1,6 +1,5 @@
 """`fingerprint identify`: name the recordings that snippets were taken from."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +9,16 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from fingerprint.audio.files import display_name
+from fingerprint.cli.inputs import recording, spoken
 from fingerprint.cli.opening import open_library
 from fingerprint.cli.options import (
-    STDIN,
     device_option,
     json_option,
     library_option,
     min_confidence_option,
     model_option,
 )
+from fingerprint.cli.progress import note
 from fingerprint.cli.text import clock, json_line, match_record, percent, reason, track_name
 from fingerprint.errors import AudioError, FingerprintError
 
@@ -116,12 +116,14 @@ def _answers(
 
 def answer(library: "Library", query: str, *, top: int, min_confidence: float) -> Answer:
     """Identify one file; an unreadable one is an answer too, so that the others get theirs."""
+    from fingerprint.audio.decode import load_clip
+
     begin = perf_counter()
     try:
-        clip = _load(query, library.model.sample_rate)
+        clip = load_clip(recording(query), library.model.sample_rate, name=spoken(query))
         candidates = library.identify(clip, top=top)
         if not candidates:
-            raise AudioError(f"there is nothing to recognise in {_spoken(query)}: {_why(clip)}")
+            raise AudioError(f"there is nothing to recognise in {spoken(query)}: {_why(clip)}")
     except (FingerprintError, OSError) as error:
         return Answer(query, perf_counter() - begin, error=reason(error))
     return Answer(
@@ -142,22 +144,6 @@ def _why(clip: "Clip") -> str:
     return f"it is {nothing}"
 
 
-def _load(query: str, sample_rate: int) -> "Clip":
-    from fingerprint.audio.decode import load_clip
-
-    if query != STDIN:
-        if Path(query).is_dir():
-            raise AudioError(f"{display_name(query)} is a folder; name the files in it")
-        return load_clip(Path(query), sample_rate)
-    if sys.stdin.isatty():
-        raise AudioError("standard input is a terminal; send audio into it, as in: ... < FILE")
-    return load_clip(sys.stdin.buffer, sample_rate, name=_spoken(query))
-
-
-def _spoken(query: str) -> str:
-    return "standard input" if query == STDIN else display_name(query)
-
-
 def as_record(answer: Answer) -> dict[str, object]:
     """Return the JSON object of an answer: documented, stable, plain types only."""
     return {
@@ -175,7 +161,7 @@ def _show_json(answer: Answer) -> None:
 
 def _show_table(answer: Answer) -> None:
     if answer.error is not None:
-        click.echo(f"Error: {answer.error}", err=True)
+        note(f"Error: {answer.error}")
         return
     click.echo(display_name(answer.query))
     if not answer.matches:
