@@ -3,14 +3,14 @@
 import errno
 import os
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 
-from fingerprint.cli.progress import note
+from fingerprint.cli.progress import discard, note
 from fingerprint.cli.text import reason
 from fingerprint.errors import FingerprintError
 
@@ -65,28 +65,50 @@ class CommandGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
-    def main(self, *args: Any, **extra: Any) -> Any:
-        """Run a command line, whatever of the standard streams is closed."""
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a command line, whatever of the standard streams is closed, and end with its status.
+
+        `standalone_mode=False` returns the status instead, and lets errors through, as in click.
+        """
+        run = partial(super().main, args, prog_name, complete_var, standalone_mode=False, **extra)
+        if not standalone_mode:
+            return run()
         open_standard_streams()
+        status: Any
         try:
-            return super().main(*args, **extra)
-        except OSError as error:  # help or a usage error could not be written
-            _discard_output()
+            status = run()
+        except click.ClickException as error:
+            _show(error)
+            status = error.exit_code
+        except click.Abort:  # an interrupt at the very end
+            note("Interrupted.")
+            status = INTERRUPTED
+        except OSError as error:  # help could not be written
+            discard(sys.stdout)
             note(f"Error: {reason(error)}")
-            sys.exit(1)
+            status = 1
+        sys.exit(status if isinstance(status, int) else 0)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         try:
             return super().make_context(*args, **extra)
+        except BrokenPipeError:
+            _reader_left()
         except KeyboardInterrupt:
             _interrupted()
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # the reader of our output has left, as `head` does
-            _discard_output()
-            raise click.exceptions.Exit(READER_LEFT) from None
+        except BrokenPipeError:
+            _reader_left()
         except ModuleNotFoundError as error:
             package = (error.name or "").split(".")[0]
             if package not in EXTRAS:
@@ -103,7 +125,7 @@ class CommandGroup(click.Group):
         try:
             sys.stdout.flush()
         except OSError:  # a full disk; what could not be written cannot be written later either
-            _discard_output()
+            discard(sys.stdout)
         note(f"Error: {text}")
         ctx.exit(self.error_status.get(ctx.invoked_subcommand or "", 1))
 
@@ -125,16 +147,24 @@ def open_standard_streams() -> None:
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
 
 
-def _discard_output() -> None:
-    """Let Python's last flush of standard output succeed."""
-    with suppress(OSError, ValueError):  # ValueError: it is no file, as in tests
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def load(place: str) -> Any:
     """Import what `module:attribute` names."""
     module, attribute = place.split(":")
     return getattr(import_module(module), attribute)
+
+
+def _show(error: click.ClickException) -> None:
+    """Wrong usage, with what would be right."""
+    try:
+        error.show()
+    except OSError:
+        discard(sys.stderr)
+
+
+def _reader_left() -> NoReturn:
+    """End quietly: whoever read the output has left, as `head` does."""
+    discard(sys.stdout)
+    raise click.exceptions.Exit(READER_LEFT)
 
 
 def _interrupted() -> NoReturn:

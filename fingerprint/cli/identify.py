@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from fingerprint.audio.files import display_name
+from fingerprint.audio.files import display_name, without_password
 from fingerprint.cli.inputs import recording, spoken
 from fingerprint.cli.opening import open_library
 from fingerprint.cli.options import (
@@ -147,7 +147,7 @@ def _why(clip: "Clip") -> str:
 def as_record(answer: Answer) -> dict[str, object]:
     """Return the JSON object of an answer: documented, stable, plain types only."""
     return {
-        "query": answer.query,
+        "query": without_password(answer.query),
         "status": answer.status,
         "seconds": round(answer.seconds, 4),
         "matches": [match_record(match) for match in answer.matches],

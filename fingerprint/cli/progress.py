@@ -1,9 +1,10 @@
 """Progress on stderr: a live line on a terminal, now and then a plain line elsewhere."""
 
+import os
 import sys
 from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 import click
 
@@ -88,5 +89,13 @@ class ProgressLine:
 
 def note(text: str) -> None:
     """A line on stderr. Where nobody can read it, work goes on without."""
-    with suppress(OSError):
+    try:
         click.echo(text, err=True)
+    except OSError:
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Let Python's last flush of a stream succeed that nothing can be written to any more."""
+    with suppress(OSError, ValueError):  # ValueError: it is no file, as in tests
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from fingerprint.audio.files import display_name
+from fingerprint.audio.files import display_name, without_password
 from fingerprint.cli.inputs import recording, spoken
 from fingerprint.cli.opening import open_library
 from fingerprint.cli.options import (
@@ -84,7 +84,6 @@ def _scan(library: "Library", file: str, min_confidence: float, form: Format) ->
 
     def watched() -> Iterator["Span"]:
         nonlocal known
-        source = recording(file)
         for span in scan(
             source,
             library,
@@ -96,14 +95,17 @@ def _scan(library: "Library", file: str, min_confidence: float, form: Format) ->
             yield span
 
     with ProgressLine() as line:
-        lines = _lines(Path(file), watched(), form)
+        lines: Iterator[str] | None = None
         while True:
             try:  # What goes wrong here is the file's fault; what goes wrong below is not.
+                if lines is None:
+                    source = recording(file)
+                    lines = _lines(Path(file), watched(), form)
                 text = next(lines, None)
             except (FingerprintError, OSError) as error:
                 note(f"Error: {reason(error)}")
                 if form == "json":
-                    record = {"recording": file, "error": reason(error)}
+                    record = {"recording": without_password(file), "error": reason(error)}
                     click.echo(json_line(record).encode("utf-8"))
                 return 2
             if text is None:

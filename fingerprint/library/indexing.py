@@ -217,8 +217,7 @@ class _Run:
         """A recording whose content is new; its sound may be known, as another encoding."""
         entry = _entry(new, vectors)
         twin = self._twin(vectors)
-        if twin is not None and twin.track.path != new.path:
-            stands = self._batch.path_of(twin)
+        if twin is not None and (stands := self._batch.path_of(twin)) != new.path:
             moved = not self._batch.is_relabelled(twin) and has_left(twin)
             if not moved:
                 exact = twin.content == new.content

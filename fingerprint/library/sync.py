@@ -85,13 +85,17 @@ def sync(
     report.failed += found.unreachable
     listed = _under(library.catalog.listed(), folders)
     states = {one: found.state(one.track.path) for one in listed}
+    copies = {path: presence(path) for path in _copies(library, folders)}
     gone = [one for one in listed if states[one] is Presence.GONE]
     emptied = [one for one in listed if states[one] is Presence.EMPTIED]
-    if emptied and sure(len(emptied), len(before)):
+    forgotten = {Presence.GONE}
+    empty = len(emptied) + list(copies.values()).count(Presence.EMPTIED)
+    if empty and sure(empty, len(before)):
         gone += emptied
+        forgotten.add(Presence.EMPTIED)
     elif len(gone) > max(1, MOST_REMOVED * len(before)) and not sure(len(gone), len(before)):
         gone = []
-    _forget(library, gone, [p for p in _copies(library, folders) if presence(p) is Presence.GONE])
+    _forget(library, gone, [path for path, state in copies.items() if state in forgotten])
     # Copies of the tracks that were removed are known no more, and get tracks of their own.
     unknown = found.files - set(library.catalog.stamps()) - {path for path, _ in report.failed}
     if unknown:
