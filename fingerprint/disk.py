@@ -28,6 +28,25 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def name_as_text(path: Path) -> Iterator[str]:
+    """A name of a file for libraries that take only text; a folder's name may be any bytes.
+
+    Raises:
+        OSError: there is no such folder, or this system has no other name for it.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            yield f"/proc/self/fd/{folder}/{path.name}"
+        finally:
+            os.close(folder)
+    else:
+        yield str(path)
+
+
 def flush(path: Path) -> None:
     """Force a file, or a folder's entries, onto the disk (fsync)."""
     if os.name == "nt" and path.is_dir():

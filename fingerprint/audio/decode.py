@@ -56,18 +56,21 @@ def load_clip(
     return Clip(np.concatenate(pieces), sample_rate)
 
 
-def stream_clip(path: Path, sample_rate: int, *, block: float = 60.0) -> Iterator[Clip]:
+def stream_clip(
+    source: Path | BinaryIO, sample_rate: int, *, block: float = 60.0, name: str | None = None
+) -> Iterator[Clip]:
     """Decode a recording in consecutive blocks of `block` seconds; the last is shorter.
 
-    Their concatenation equals `load_clip(path, sample_rate)`; memory does not grow with the file.
+    Their concatenation equals `load_clip(source, sample_rate)`; memory does not grow with a file,
+    whereas a stream is read to its end first.
 
     Raises:
         AudioError: as `load_clip`, possibly after some blocks; over `LONGEST_STREAM` for sure.
     """
     size = max(1, round(block * sample_rate))
     pending, held = list[Floats](), 0
-    name = _name(path)
-    pieces = _pieces(path, sample_rate, 0.0, None, name)
+    name = name or _name(source)
+    pieces = _pieces(source, sample_rate, 0.0, None, name)
     for piece in _bounded(pieces, sample_rate, LONGEST_STREAM, name):
         pending.append(piece)
         held += len(piece)

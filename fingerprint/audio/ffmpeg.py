@@ -12,6 +12,7 @@ from typing import IO, Any, BinaryIO
 
 import numpy as np
 
+from fingerprint.audio.files import without_password
 from fingerprint.errors import AudioError
 from fingerprint.types import Clip, Floats
 
@@ -65,11 +66,12 @@ def network_chunks(url: str) -> Iterator[Clip]:
     Raises:
         AudioError: PyAV is missing, or the stream cannot be opened, has no sound, or breaks off.
     """
+    name = without_password(url)
     try:
         import av
     except ImportError as error:
         raise AudioError(
-            f"cannot open {url}: streams need PyAV: pip install 'fingerprint[ffmpeg]'"
+            f"cannot open {name}: streams need PyAV: pip install 'fingerprint[ffmpeg]'"
         ) from error
     try:
         with av.open(
@@ -79,10 +81,12 @@ def network_chunks(url: str) -> Iterator[Clip]:
             options={"seekable": "0"},  # looking for the end of a broadcast would reconnect
         ) as container:
             if not container.streams.audio:
-                raise AudioError(f"cannot open {url}: it has no sound")
+                raise AudioError(f"cannot open {name}: it has no sound")
             yield from _frames(av, container)
     except (av.FFmpegError, OSError) as error:
-        raise AudioError(f"cannot read {url}: {error.strerror or error}") from error
+        raise AudioError(
+            f"cannot read {name}: {error.strerror or without_password(str(error))}"
+        ) from error
 
 
 def _pyav_chunks(file: BinaryIO) -> Iterator[Clip]:

@@ -1,9 +1,12 @@
 """Which files are recordings, where they are, and how to name them to a person."""
 
 import os
+import re
 import stat
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from enum import Enum
 from pathlib import Path
 
 from fingerprint.errors import AudioError
@@ -24,62 +27,161 @@ FFMPEG_SUFFIXES = frozenset({
 AUDIO_SUFFIXES = SNDFILE_SUFFIXES | FFMPEG_SUFFIXES
 
 
-def find_audio(paths: Iterable[Path]) -> Iterator[Path]:
+Unreachable = Callable[[Path, OSError | ValueError], None]
+
+
+def find_audio(paths: Iterable[Path], unreachable: Unreachable | None = None) -> Iterator[Path]:
     """Every recording in files and folders, each once, in a fixed order.
 
     A file that is named is taken whatever its suffix. A folder is walked in sorted order, its files
-    before its folders; links are followed, but no folder or file is visited twice; hidden entries,
-    folders that may not be read and files without one of `AUDIO_SUFFIXES` are left out.
+    before its folders, and links after everything that is no link; links are followed, but no
+    folder or file is visited twice, so that a folder and a link to it are one. Hidden entries and
+    files without one of `AUDIO_SUFFIXES` are left out.
+
+    Args:
+        paths: files and folders.
+        unreachable: is called with every path that cannot be looked at: one of `paths`, a folder
+            that may not be read, a link to nowhere. Without it the former raise, the latter are
+            left out.
 
     Raises:
         AudioError: a path does not exist, or is a folder that may not be read.
     """
-    seen: set[Path] = set()
+    return (path for path, _ in walk(paths, unreachable))
+
+
+def walk(
+    paths: Iterable[Path], unreachable: Unreachable | None = None
+) -> Iterator[tuple[Path, Path]]:
+    """As `find_audio`, each recording with its real path, in which no folder is a link."""
+    run = _Walk(unreachable or (lambda _path, _error: None))
     for path in paths:
         try:
             folder = stat.S_ISDIR(path.stat().st_mode)
             if folder:
                 os.scandir(path).close()  # may it be read?
         except (OSError, ValueError) as error:  # ValueError: a null character
-            raise AudioError(f"cannot read {display_name(path)}: {reason(error)}") from error
+            if unreachable is None:
+                raise AudioError(f"cannot read {display_name(path)}: {reason(error)}") from error
+            unreachable(path, error)
+            continue
+        real = Path(os.path.realpath(path))
         if folder:
-            yield from _walk(path, seen)
-        elif _is_new(path, seen):
-            yield path
+            yield from run.through(path, real)
+        elif run.is_new(real):
+            yield path, real
 
 
-def _walk(folder: Path, seen: set[Path]) -> Iterator[Path]:
-    if not _is_new(folder, seen):
-        return
+class _Walk:
+    """What has been visited, by real paths, and the links that are still to be followed."""
+
+    def __init__(self, unreachable: Unreachable) -> None:
+        self._unreachable = unreachable
+        self._seen: set[Path] = set()
+
+    def is_new(self, real: Path) -> bool:
+        """Whether it has not been seen yet; it has from now on."""
+        new = real not in self._seen
+        self._seen.add(real)
+        return new
+
+    def through(self, top: Path, real: Path) -> Iterator[tuple[Path, Path]]:
+        """The recordings in a folder: first what is no link, then what links lead to."""
+        links = deque[Path]()
+        yield from self._folders(top, real, links)
+        while links:
+            link = links.popleft()
+            mode, real = self._target(link)
+            if stat.S_ISDIR(mode):
+                yield from self._folders(link, real, links)
+            elif _is_recording(link, mode) and self.is_new(real):
+                yield link, real
+
+    def _folders(self, top: Path, real: Path, links: deque[Path]) -> Iterator[tuple[Path, Path]]:
+        """Without recursion: folders may lie a thousand deep."""
+        folders = [(top, real)]
+        while folders:
+            folder, real = folders.pop()
+            inner = []
+            for entry, mode in self._entries(folder) if self.is_new(real) else ():
+                if stat.S_ISLNK(mode):
+                    links.append(entry)
+                elif stat.S_ISDIR(mode):
+                    inner.append((entry, real / entry.name))
+                elif _is_recording(entry, mode) and self.is_new(real / entry.name):
+                    yield entry, real / entry.name
+            folders += reversed(inner)
+
+    def _entries(self, folder: Path) -> list[tuple[Path, int]]:
+        """What is in a folder, and what kind of thing each is; in sorted order."""
+        try:
+            entries = sorted(entry for entry in folder.iterdir() if entry.name[0] != ".")
+        except OSError as error:
+            if folder.name != "lost+found":  # of a drive: it is root's, and has no music
+                self._unreachable(folder, error)
+            return []
+        found = []
+        for entry in entries:
+            try:
+                found.append((entry, entry.lstat().st_mode))
+            except FileNotFoundError:
+                continue  # deleted this very moment
+            except OSError as error:  # it may be listed, but not entered: this goes for all in it
+                self._unreachable(folder, error)
+                return []
+        return found
+
+    def _target(self, link: Path) -> tuple[int, Path]:
+        """What a link leads to, and where; 0 where it leads nowhere."""
+        try:
+            return link.stat().st_mode, Path(os.path.realpath(link))
+        except OSError as error:
+            if not link.suffix or link.suffix.lower() in AUDIO_SUFFIXES:
+                self._unreachable(link, error)
+            return 0, link
+
+
+def _is_recording(path: Path, mode: int) -> bool:
+    return stat.S_ISREG(mode) and path.suffix.lower() in AUDIO_SUFFIXES
+
+
+class Presence(Enum):
+    """Whether a file is there, and if not, whether that is proven."""
+
+    THERE = "is there"
+    GONE = "is gone"  # the nearest folder above it can be listed, and does not have it
+    EMPTIED = "the folder is empty, as if its drive were not mounted"
+    UNREACHABLE = "cannot be looked at"  # a folder or drive that cannot be read, a link to nowhere
+
+
+def presence(path: Path) -> Presence:
+    """Whether there is a file at a path. Only `GONE` is proof that there is none."""
     try:
-        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError:  # such as the lost+found of a drive
-        return
-    modes = {entry: _mode(entry) for entry in entries}
-    for entry in entries:
-        known = entry.suffix.lower() in AUDIO_SUFFIXES
-        if known and stat.S_ISREG(modes[entry]) and _is_new(entry, seen):
-            yield entry
-    for entry in entries:
-        if stat.S_ISDIR(modes[entry]):
-            yield from _walk(entry, seen)
+        return Presence.THERE if stat.S_ISREG(path.stat().st_mode) else Presence.GONE
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError):
+        return Presence.UNREACHABLE
+    for above in (path, *path.parents):
+        try:
+            above.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            return Presence.UNREACHABLE
+        return _emptiness(above)
+    return Presence.UNREACHABLE
 
 
-def _mode(path: Path) -> int:
-    """What a folder's entry is, through links; 0 for a link to nowhere or in a circle."""
+def _emptiness(folder: Path) -> Presence:
+    """What the nearest thing that exists above a missing file says of it."""
     try:
-        return path.stat().st_mode
+        if not stat.S_ISDIR(folder.stat().st_mode):
+            return Presence.GONE  # a file lies where a folder was
+        left = any(name[0] != "." and name != "lost+found" for name in os.listdir(folder))  # noqa: PTH208 - names of any bytes, and no paths
     except OSError:
-        return 0
-
-
-def _is_new(path: Path, seen: set[Path]) -> bool:
-    """Whether the file behind `path` has not been seen yet; it has from now on."""
-    resolved = Path(os.path.realpath(path))
-    if resolved in seen:
-        return False
-    seen.add(resolved)
-    return True
+        return Presence.UNREACHABLE
+    return Presence.GONE if left else Presence.EMPTIED
 
 
 def reason(error: OSError | ValueError) -> str:
@@ -101,3 +203,18 @@ def is_control(character: str) -> bool:
     """Whether it breaks the line, moves the cursor or reorders text, instead of showing a glyph."""
     joiner = character in "\u200c\u200d"  # part of the spelling in several scripts
     return unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and not joiner
+
+
+_USER = re.compile(r"(?<=://)[^/?#@\s]*@")
+_SECRET = re.compile(
+    r"(?i)(?<=[?&])([^=&#\s]*(?:pass|pwd|token|secret|key|auth|sig)[^=&#\s]*=)[^&#\s]+"
+)
+
+
+def without_password(text: str) -> str:
+    """Text in which no address shows a password: neither `user:password@` nor `?token=...`.
+
+    >>> without_password("cannot read http://me:secret@host/live?token=abc&n=1")
+    'cannot read http://***@host/live?token=***&n=1'
+    """
+    return _SECRET.sub(r"\1***", _USER.sub("***@", text))

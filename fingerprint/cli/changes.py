@@ -1,8 +1,13 @@
 """Commands that change a library: remove, sync, merge, compact."""
 
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import closing, nullcontext
+from math import inf
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -17,13 +22,17 @@ from fingerprint.cli.options import (
     model_option,
     profile_option,
 )
-from fingerprint.cli.progress import ProgressLine
+from fingerprint.cli.progress import ProgressLine, note
 from fingerprint.cli.text import counted, one_line, reason
 from fingerprint.errors import FingerprintError, LibraryError
 
 if TYPE_CHECKING:
     from fingerprint.library.indexing import OnDuplicate
     from fingerprint.library.library import Library
+    from fingerprint.library.records import Listed
+    from fingerprint.library.sync import Kept, Watch
+
+FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0  # s until what could not be done is tried again
 
 
 @click.command("remove")
@@ -40,22 +49,50 @@ def remove_command(
     """Forget tracks; their files are left alone.
 
     WHAT is a file, a folder with all that lies in it, or a pattern such as '*/live/*.mp3', in which
-    * stands for any letters, slashes too. The files need not exist any more.
+    * stands for any letters, slashes too. The files need not exist any more. A name that is a
+    file's or a folder's is never taken for a pattern. --missing leaves tracks alone whose files
+    may only be out of reach, as on a drive that is not there.
     """
     if not (what or ids or missing):
         raise click.UsageError("Say what to remove: WHAT, --id or --missing.")
     require_library(library)
-    from fingerprint.library.selecting import select
+    from fingerprint.library.selecting import select_all
     from fingerprint.library.writer import Changes, writing
 
     with writing(library) as writer:
-        chosen, unknown = select(writer.catalog.listed(), what, ids=ids, missing=missing)
+        listed, copies = writer.catalog.listed(), writer.catalog.copies()
+        gone = _gone_copies(copies) if missing else []
+        found = select_all(listed, copies, what, ids=ids, missing=missing)
         if not dry_run:
-            writer.apply(Changes(removed=[one.id for one in chosen]))
-    for one in chosen:
-        click.echo(f"{'would remove' if dry_run else 'removed'} {display_name(one.track.path)}")
-    if unknown:
-        raise LibraryError(f"there is no track for {', '.join(map(display_name, unknown))}")
+            forgotten = sorted({*found.copies, *gone})
+            writer.apply(Changes(removed=[one.id for one in found.tracks], forgotten=forgotten))
+    done = "would remove" if dry_run else "removed"
+    for name, number in found.patterns.items():
+        note(f"the pattern {display_name(name)} means {counted(number, 'file')}")
+    for path in sorted({*(one.track.path for one in found.tracks), *found.copies}):
+        click.echo(f"{done} {display_name(path)}")
+    if missing:
+        _tell_unreachable(listed)
+    if found.unknown:
+        raise LibraryError(f"there is no track for {', '.join(map(display_name, found.unknown))}")
+
+
+def _gone_copies(copies: Iterable[Path]) -> list[Path]:
+    from fingerprint.audio.files import Presence, presence
+
+    return [path for path in copies if presence(path) is Presence.GONE]
+
+
+def _tell_unreachable(listed: "Iterable[Listed]") -> None:
+    """Name the folders whose files are out of reach: their tracks are kept."""
+    from fingerprint.audio.files import Presence, presence
+    from fingerprint.library.sync import Kept
+
+    states = ((one.track.path, presence(one.track.path)) for one in listed)
+    out_of_reach = (Presence.EMPTIED, Presence.UNREACHABLE)
+    kept = [Kept(path, state) for path, state in states if state in out_of_reach]
+    for (folder, why), number in _by_folder(kept).items():
+        note(f"kept: {counted(number, 'track')} of {display_name(folder)}: {why}")
 
 
 @click.command("sync")
@@ -63,6 +100,9 @@ def remove_command(
     "folders", nargs=-1, required=True, metavar="DIR...", type=click.Path(path_type=Path)
 )
 @click.option("--watch", is_flag=True, help="Go on for as long as the folders change.")
+@click.option(
+    "--yes", is_flag=True, help="Remove tracks even if most of them, or whole folders, are gone."
+)
 @library_option
 @model_option
 @jobs_option
@@ -74,6 +114,7 @@ def sync_command(
     ctx: click.Context,
     folders: tuple[Path, ...],
     watch: bool,
+    yes: bool,
     library: Path,
     model: Path | None,
     jobs: int,
@@ -85,47 +126,95 @@ def sync_command(
 
     Adds what is new in each DIR, updates what has changed, and removes the tracks of files that are
     gone from it. Tracks from elsewhere stay. A DIR without any audio is an error: its drive may
-    just not be there.
+    just not be there. So may that of a folder that is empty now, cannot be read, or is a link to
+    nowhere: its tracks stay, it is said, and the exit status is 1. Before more than half of the
+    tracks are removed a terminal is asked, and elsewhere --yes is needed.
     """
-    with open_or_create(library, model, device, profile) as opened:
-        failed = _sync(opened, folders, jobs, on_duplicate)
-        if watch:
-            from fingerprint.library.sync import watch as watch_folders
+    from fingerprint.library.sync import Watch
 
-            def again() -> None:
-                try:
-                    _sync(opened, folders, jobs, on_duplicate)
-                except (FingerprintError, OSError) as error:  # such as: another run is writing
-                    click.echo(f"Error: {reason(error)}", err=True)
-
-            click.echo("Watching; end with Ctrl-C.", err=True)
-            watch_folders(folders, again)
+    # Watching begins before the first run, so that nothing that changes meanwhile is missed.
+    changes = Watch(folders, but=[library]) if watch else nullcontext()
+    with open_or_create(library, model, device, profile) as opened, changes as waiting:
+        failed = _sync(opened, folders, jobs, on_duplicate, yes=yes)
+        if waiting is not None:
+            note("Watching; end with Ctrl-C.")
+            _go_on(waiting, lambda: _sync(opened, folders, jobs, on_duplicate, yes=yes))
     ctx.exit(1 if failed else 0)
 
 
+def _go_on(changes: "Watch", sync: Callable[[], int]) -> NoReturn:
+    """Sync after every change; what could not be done, as while another run writes, is retried."""
+    pause, said = inf, ""
+    while True:
+        changes.wait(pause)
+        try:
+            sync()
+            pause, said = inf, ""
+        except BrokenPipeError:
+            raise  # nobody reads what is said any more
+        except (FingerprintError, OSError) as error:
+            pause = min(2 * pause, LONGEST_PAUSE) if pause < inf else FIRST_PAUSE
+            if said != (said := reason(error)):
+                note(f"Error: {said}")
+
+
 def _sync(
-    library: "Library", folders: tuple[Path, ...], jobs: int, on_duplicate: "OnDuplicate"
+    library: "Library",
+    folders: tuple[Path, ...],
+    jobs: int,
+    on_duplicate: "OnDuplicate",
+    *,
+    yes: bool,
 ) -> int:
-    """Sync and say what was done; returns how many files failed."""
+    """Sync and say what was done; returns how many files failed, or were not found but kept."""
     from fingerprint.library.sync import sync
 
     begin = perf_counter()
     with ProgressLine() as line:
+        sure = Asking(line, yes=yes)
         done = sync(
             library,
             folders,
             jobs=jobs,
             on_duplicate=on_duplicate,
             on_progress=lambda now: show_progress(line, now),
+            sure=sure,
         )
     failed = len(done.report.failed)
     click.echo(summary(done.report, failed, library.folder, perf_counter() - begin))
     for path in done.removed:
         click.echo(f"removed {display_name(path)}")
     for _, why in done.report.failed:
-        click.echo(f"failed: {one_line(why)}", err=True)
+        note(f"failed: {one_line(why)}")
+    for (folder, why), number in _by_folder(done.kept).items():
+        note(f"kept: {counted(number, 'track')} of {display_name(folder)}: {why}")
     show_duplicates(done.report)
-    return failed
+    return failed + len(done.kept)
+
+
+def _by_folder(kept: "list[Kept]") -> Counter[tuple[Path, str]]:
+    from fingerprint.audio.files import Presence
+
+    whys = {
+        Presence.GONE: "the files are gone, but so are most; --yes removes them",
+        Presence.EMPTIED: "the folder is empty, as if its drive were not there; --yes removes them",
+        Presence.UNREACHABLE: "it cannot be read, or is a link to nowhere",
+    }
+    return Counter((one.path.parent, whys[one.presence]) for one in kept)
+
+
+class Asking:
+    """Whether many tracks are to be removed: --yes says so, or whoever sits at the terminal."""
+
+    def __init__(self, line: ProgressLine, *, yes: bool) -> None:
+        self._line = line
+        self._yes = yes
+
+    def __call__(self, removed: int, of: int) -> bool:
+        if not self._yes and sys.stdin.isatty() and sys.stderr.isatty():
+            self._line.close()
+            self._yes = click.confirm(f"Remove {removed:,} of {counted(of, 'track')}?", err=True)
+        return self._yes
 
 
 @click.command("merge")
@@ -220,14 +309,12 @@ def verify_command(
     from fingerprint.library.store import Catalog
     from fingerprint.library.verify import check
 
-    catalog = Catalog(library)
-    with ProgressLine() as line:
+    with closing(Catalog(library)) as catalog, ProgressLine() as line:
         faults = check(catalog, lambda n, of: line.show(n, of, f"{n:,}/{of:,} segments"))
-    catalog.close()
     for fault in faults:
-        click.echo(f"damaged: {display_name(fault.path)} {one_line(fault.reason)}", err=True)
+        note(f"damaged: {display_name(fault.path)} {one_line(fault.reason)}")
         for one in fault.tracks:
-            click.echo(f"  with it: {display_name(one.track.path)}", err=True)
+            note(f"  with it: {display_name(one.track.path)}")
     if not faults:
         click.echo(f"{display_name(library)} is sound.")
     elif repair:
@@ -246,6 +333,10 @@ def _repair(library: Path, model: Path | None, jobs: int, device: str) -> None:
         f"indexed again, {len(done.lost):,} lost."
     )
     for _, why in done.lost:
-        click.echo(f"lost: {one_line(why)}", err=True)
+        note(f"lost: {one_line(why)}")
+    for _, why in done.waiting:
+        note(f"still damaged: {one_line(why)}")
+    if done.waiting:
+        raise LibraryError("some music is out of reach: repair again when it is there")
     if done.lost:
         raise LibraryError("some tracks are lost; index their music again")

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from fingerprint.audio.files import display_name
+from fingerprint.cli.inputs import recording, spoken
 from fingerprint.cli.opening import open_library
 from fingerprint.cli.options import (
     FILE,
@@ -16,7 +17,7 @@ from fingerprint.cli.options import (
 
 
 @click.command("explain")
-@click.argument("query", type=FILE)
+@click.argument("query")
 @library_option
 @model_option
 @device_option
@@ -30,7 +31,7 @@ from fingerprint.cli.options import (
     help="A page (.html) or the picture alone (.png).",
 )
 def explain_command(
-    query: Path,
+    query: str,
     library: Path,
     model: Path | None,
     device: str,
@@ -38,6 +39,8 @@ def explain_command(
     output: Path,
 ) -> None:
     """Show what an answer rests on.
+
+    QUERY is an audio or video file, or - for standard input.
 
     Draws the spectrograms of QUERY and of the best candidate, how alike each moment of the one is
     to each of the other, the evidence over time, and the other candidates.
@@ -47,7 +50,9 @@ def explain_command(
     from fingerprint.explaining import explain, write_page
     from fingerprint.explaining.page import verdict
 
-    explanation = explain(load_clip(query, opened.model.sample_rate), opened)
-    write_page(explanation, output, name=display_name(query.name), min_confidence=min_confidence)
-    click.echo(f"{display_name(query)}: {verdict(explanation, min_confidence)}")
+    clip = load_clip(recording(query), opened.model.sample_rate, name=spoken(query))
+    explanation = explain(clip, opened)
+    name = display_name(Path(spoken(query)).name)
+    write_page(explanation, output, name=name, min_confidence=min_confidence)
+    click.echo(f"{spoken(query)}: {verdict(explanation, min_confidence)}")
     click.echo(f"Page: {display_name(output)}")

@@ -1,15 +1,21 @@
 """A group of commands that shows errors as one line and loads commands when they are needed."""
 
-from collections.abc import Mapping
+import errno
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 
+from fingerprint.cli.progress import discard, note
 from fingerprint.cli.text import reason
 from fingerprint.errors import FingerprintError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
+READER_LEFT = 141  # 128 + SIGPIPE
 EXTRAS = {
     "matplotlib": "train",
     "onnx": "onnx",
@@ -59,9 +65,42 @@ class CommandGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a command line, whatever of the standard streams is closed, and end with its status.
+
+        `standalone_mode=False` returns the status instead, and lets errors through, as in click.
+        """
+        run = partial(super().main, args, prog_name, complete_var, standalone_mode=False, **extra)
+        if not standalone_mode:
+            return run()
+        open_standard_streams()
+        status: Any
+        try:
+            status = run()
+        except click.ClickException as error:
+            _show(error)
+            status = error.exit_code
+        except click.Abort:  # an interrupt at the very end
+            note("Interrupted.")
+            status = INTERRUPTED
+        except OSError as error:  # help could not be written
+            discard(sys.stdout)
+            note(f"Error: {reason(error)}")
+            status = 1
+        sys.exit(status if isinstance(status, int) else 0)
+
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         try:
             return super().make_context(*args, **extra)
+        except BrokenPipeError:
+            _reader_left()
         except KeyboardInterrupt:
             _interrupted()
 
@@ -69,20 +108,43 @@ class CommandGroup(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            raise  # click ends quietly when the reader of our output has left
+            _reader_left()
         except ModuleNotFoundError as error:
             package = (error.name or "").split(".")[0]
             if package not in EXTRAS:
                 raise
             self._fail(ctx, f"this needs {package}: pip install 'fingerprint[{EXTRAS[package]}]'")
+        except MemoryError:
+            self._fail(ctx, "there is not enough memory")
         except (FingerprintError, OSError) as error:
             self._fail(ctx, reason(error))
         except KeyboardInterrupt:
             _interrupted()
 
     def _fail(self, ctx: click.Context, text: str) -> NoReturn:
-        click.echo(f"Error: {text}", err=True)
+        try:
+            sys.stdout.flush()
+        except OSError:  # a full disk; what could not be written cannot be written later either
+            discard(sys.stdout)
+        note(f"Error: {text}")
         ctx.exit(self.error_status.get(ctx.invoked_subcommand or "", 1))
+
+
+def open_standard_streams() -> None:
+    """Put the null device where standard input, output or error is closed.
+
+    Else the next file that is opened, such as the library, would take the place of one of them, and
+    what is said would be written into it.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
 
 
 def load(place: str) -> Any:
@@ -91,6 +153,20 @@ def load(place: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
+def _show(error: click.ClickException) -> None:
+    """Wrong usage, with what would be right."""
+    try:
+        error.show()
+    except OSError:
+        discard(sys.stderr)
+
+
+def _reader_left() -> NoReturn:
+    """End quietly: whoever read the output has left, as `head` does."""
+    discard(sys.stdout)
+    raise click.exceptions.Exit(READER_LEFT)
+
+
 def _interrupted() -> NoReturn:
-    click.echo("Interrupted.", err=True)
+    note("Interrupted.")
     raise click.exceptions.Exit(INTERRUPTED)

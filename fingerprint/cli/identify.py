@@ -1,6 +1,5 @@
 """`fingerprint identify`: name the recordings that snippets were taken from."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,22 +8,23 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from fingerprint.audio.files import display_name
+from fingerprint.audio.files import display_name, without_password
+from fingerprint.cli.inputs import recording, spoken
 from fingerprint.cli.opening import open_library
 from fingerprint.cli.options import (
-    STDIN,
     device_option,
     json_option,
     library_option,
     min_confidence_option,
     model_option,
 )
+from fingerprint.cli.progress import note
 from fingerprint.cli.text import clock, json_line, match_record, percent, reason, track_name
 from fingerprint.errors import AudioError, FingerprintError
 
 if TYPE_CHECKING:
     from fingerprint.library.library import Library
-    from fingerprint.types import Clip, Match
+    from fingerprint.types import Match
 
 STATUS = {"match": 0, "no-match": 1, "error": 2}  # the worst of all queries is the exit status
 RATE_SHOWN_FROM = 0.002  # playback speeds closer to 1 than this go without saying
@@ -116,15 +116,16 @@ def _answers(
 
 def answer(library: "Library", query: str, *, top: int, min_confidence: float) -> Answer:
     """Identify one file; an unreadable one is an answer too, so that the others get theirs."""
+    from fingerprint.audio.decode import load_clip
     from fingerprint.recognition.recognise import SPOKEN
 
     begin = perf_counter()
     try:
-        clip = _load(query, library.model.sample_rate)
+        clip = load_clip(recording(query), library.model.sample_rate, name=spoken(query))
         result = library.recognise(clip, top=top)
         if result.nothing not in (None, "nothing near enough"):
             raise AudioError(
-                f"there is nothing to recognise in {_spoken(query)}: {SPOKEN[result.nothing]}"
+                f"there is nothing to recognise in {spoken(query)}: {SPOKEN[result.nothing]}"
             )
     except (FingerprintError, OSError) as error:
         return Answer(query, perf_counter() - begin, error=reason(error))
@@ -136,26 +137,10 @@ def answer(library: "Library", query: str, *, top: int, min_confidence: float) -
     )
 
 
-def _load(query: str, sample_rate: int) -> "Clip":
-    from fingerprint.audio.decode import load_clip
-
-    if query != STDIN:
-        if Path(query).is_dir():
-            raise AudioError(f"{display_name(query)} is a folder; name the files in it")
-        return load_clip(Path(query), sample_rate)
-    if sys.stdin.isatty():
-        raise AudioError("standard input is a terminal; send audio into it, as in: ... < FILE")
-    return load_clip(sys.stdin.buffer, sample_rate, name=_spoken(query))
-
-
-def _spoken(query: str) -> str:
-    return "standard input" if query == STDIN else display_name(query)
-
-
 def as_record(answer: Answer) -> dict[str, object]:
     """Return the JSON object of an answer: documented, stable, plain types only."""
     return {
-        "query": answer.query,
+        "query": without_password(answer.query),
         "status": answer.status,
         "seconds": round(answer.seconds, 4),
         "matches": [match_record(match) for match in answer.matches],
@@ -169,7 +154,7 @@ def _show_json(answer: Answer) -> None:
 
 def _show_table(answer: Answer) -> None:
     if answer.error is not None:
-        click.echo(f"Error: {answer.error}", err=True)
+        note(f"Error: {answer.error}")
         return
     click.echo(display_name(answer.query))
     if not answer.matches:

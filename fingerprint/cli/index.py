@@ -1,7 +1,5 @@
 """`fingerprint index`: learn the recordings of files and folders."""
 
-import os
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from time import perf_counter
@@ -9,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fingerprint.audio import files as audio_files
 from fingerprint.audio.files import display_name, find_audio
+from fingerprint.cli.inputs import listed, local
 from fingerprint.cli.opening import open_or_create
 from fingerprint.cli.options import (
-    STDIN,
     device_option,
     duplicate_option,
     jobs_option,
@@ -20,7 +19,7 @@ from fingerprint.cli.options import (
     model_option,
     profile_option,
 )
-from fingerprint.cli.progress import ProgressLine
+from fingerprint.cli.progress import ProgressLine, note
 from fingerprint.cli.text import counted, length, one_line, reason
 from fingerprint.errors import AudioError
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @click.command("index")
-@click.argument("paths", nargs=-1, metavar="PATH...", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, metavar="PATH...")
 @library_option
 @model_option
 @jobs_option
@@ -41,12 +40,13 @@ if TYPE_CHECKING:
     "--files-from",
     type=click.Path(path_type=Path, allow_dash=True),
     metavar="FILE",
-    help="Also index the paths that FILE lists, one a line; - reads them from standard input.",
+    help="Also index the paths that FILE lists, one a line, or a playlist (M3U, PLS, XSPF, ASX); - "
+    "reads them from standard input.",
 )
 @click.pass_context
 def index_command(
     ctx: click.Context,
-    paths: tuple[Path, ...],
+    paths: tuple[str, ...],
     library: Path,
     model: Path | None,
     jobs: int,
@@ -65,7 +65,7 @@ def index_command(
     """
     if not paths and files_from is None:
         raise click.UsageError("Name files or folders to index, or --files-from FILE.")
-    files, reasons = _found([*paths, *_listed(files_from)])
+    files, reasons = _found([*paths, *listed(files_from)])
     if not files and not reasons:
         where = display_name(paths[0]) if len(paths) == 1 else "what was named"
         raise AudioError(f"there are no audio files in {where}")
@@ -77,7 +77,7 @@ def index_command(
         click.echo(summary(report, len(reasons), library, perf_counter() - begin))
         show_duplicates(report)
     for why in reasons:
-        click.echo(f"failed: {why}", err=True)
+        note(f"failed: {why}")
     ctx.exit(1 if reasons else 0)
 
 
@@ -97,25 +97,20 @@ def index(
         )
 
 
-def _listed(file: Path | None) -> list[Path]:
-    """The paths in a list; names need not be text, so bytes are read."""
-    if file is None:
-        return []
-    lines = (sys.stdin.buffer.read() if str(file) == STDIN else file.read_bytes()).splitlines()
-    return [Path(os.fsdecode(line)) for line in lines if line.strip()]
-
-
-def _found(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
-    """Every recording in the paths, each once, and why some paths lead nowhere."""
-    files: dict[Path, None] = {}
+def _found(names: Iterable[str]) -> tuple[list[Path], list[str]]:
+    """Every recording in files and folders, each once, and why some lead nowhere."""
     reasons: list[str] = []
-    for path in paths:
+    paths: list[Path] = []
+    for name in names:
         try:
-            for file in find_audio([path]):
-                files[file] = None
-        except (AudioError, OSError) as error:
+            paths.append(local(name))
+        except AudioError as error:
             reasons.append(reason(error))
-    return list(files), reasons
+
+    def unreachable(path: Path, error: OSError | ValueError) -> None:
+        reasons.append(one_line(f"cannot read {display_name(path)}: {audio_files.reason(error)}"))
+
+    return list(find_audio(paths, unreachable)), reasons
 
 
 def show_progress(line: ProgressLine, now: "Progress") -> None:
@@ -141,6 +136,4 @@ def show_duplicates(report: "Report") -> None:
     """Name the files whose recording another file stands for."""
     for copy in report.duplicates:
         kind = "the same audio as" if copy.exact else "another encoding of"
-        click.echo(
-            f"duplicate: {display_name(copy.path)} is {kind} {display_name(copy.of)}", err=True
-        )
+        note(f"duplicate: {display_name(copy.path)} is {kind} {display_name(copy.of)}")

@@ -1,5 +1,6 @@
 """`fingerprint list` and `fingerprint info`: what is in a library, and what made it."""
 
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import click
 
 from fingerprint.cli.opening import open_model, require_library
 from fingerprint.cli.options import json_option, library_option, model_option
+from fingerprint.cli.progress import note
 from fingerprint.cli.text import clock, json_line, printable, track_name
 
 
@@ -21,7 +23,8 @@ def list_command(library: Path, as_json: bool) -> None:
     require_library(library)
     from fingerprint.library.store import Catalog
 
-    listed = Catalog(library).listed()  # no model needed
+    with closing(Catalog(library)) as catalog:  # no model needed
+        listed = catalog.listed()
     for one in listed:
         track = one.track
         if as_json:
@@ -30,7 +33,7 @@ def list_command(library: Path, as_json: bool) -> None:
         else:
             click.echo(f"{one.id:>6}  {clock(track.duration):>8}  {track_name(track)}")
     if not listed and not as_json:
-        click.echo("The library is empty.", err=True)
+        note("The library is empty.")
 
 
 @click.command("info")

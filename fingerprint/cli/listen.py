@@ -1,6 +1,5 @@
 """`fingerprint listen`: name what plays now."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -9,16 +8,19 @@ from typing import IO, TYPE_CHECKING, Literal
 
 import click
 
+from fingerprint.cli.inputs import standard_input
 from fingerprint.cli.opening import open_library
 from fingerprint.cli.options import (
     FILE,
     STDIN,
+    Finite,
     device_option,
     json_option,
     library_option,
     min_confidence_option,
     model_option,
 )
+from fingerprint.cli.progress import note
 from fingerprint.cli.text import clock, json_line, match_record, one_line, percent, track_name
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--patience",
-    type=click.FloatRange(min=1),
+    type=Finite(min=1),
     metavar="S",
     default=30.0,
     show_default=True,
@@ -114,7 +116,7 @@ def listen_command(
     clips: Iterator[Clip | None]
     if source == STDIN:
         form = PcmFormat(rate, channels, encoding)
-        clips = raw_samples(sys.stdin.buffer, form, hertz)
+        clips = raw_samples(standard_input(), form, hertz)
     elif url is not None:
         clips = reconnecting(lambda: network(url, hertz), on_pause=_tell_pause)
     else:
@@ -194,4 +196,4 @@ def _heard_line(at: float, match: "Match") -> str:
 
 
 def _tell_pause(why: str, seconds: float) -> None:
-    click.echo(f"{one_line(why)}; trying again in {seconds:.0f} s", err=True)
+    note(f"{one_line(why)}; trying again in {seconds:.0f} s")

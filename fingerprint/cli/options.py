@@ -1,9 +1,12 @@
 """Options that several commands share, each with one name, one default and one help text."""
 
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import click
 
+from fingerprint.errors import LibraryError
 from fingerprint.machine import available_cores
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -12,10 +15,30 @@ STDIN = "-"  # in place of a file
 
 
 def default_library() -> Path:
-    """The user's own library, where no other one is named."""
+    """The user's own library, where no other one is named.
+
+    Raises:
+        LibraryError: the user has no home, as in a container or a service.
+    """
     import platformdirs
 
-    return platformdirs.user_data_path("fingerprint") / "library"
+    try:
+        folder = platformdirs.user_data_path("fingerprint") / "library"
+    except (RuntimeError, KeyError):
+        folder = Path("~")
+    if not folder.is_absolute():  # "~/.local/...", which nothing has replaced
+        raise LibraryError("there is no home folder for a library: name one with --library DIR")
+    return folder
+
+
+class Finite(click.FloatRange):
+    """A range of numbers, of which "nan" is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 class DefaultConfidence:
@@ -90,7 +113,7 @@ json_option = click.option(
 )
 min_confidence_option = click.option(
     "--min-confidence",
-    type=click.FloatRange(0, 1),
+    type=Finite(0, 1),
     metavar="P",
     default=DefaultConfidence(),
     show_default=True,

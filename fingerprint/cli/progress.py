@@ -1,8 +1,10 @@
 """Progress on stderr: a live line on a terminal, now and then a plain line elsewhere."""
 
+import os
 import sys
+from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 import click
 
@@ -51,8 +53,14 @@ class ProgressLine:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        if self._live is not None:
-            self._live.stop()
+        self.close()
+
+    def close(self) -> None:
+        """Take the line off the terminal, and show no more."""
+        live, self._live, self._quiet = self._live, None, True
+        if live is not None:
+            with suppress(OSError):
+                live.stop()
 
     def show(self, done: float, total: float, text: str, *, keep: bool = False) -> None:
         """Show `text` beside a bar at `done` of `total`; `keep` leaves it as a line of its own."""
@@ -61,11 +69,12 @@ class ProgressLine:
         if self._live is None:
             self._plain(text, keep=keep)
             return
-        if self._task is None:
-            self._task = self._live.add_task("", total=total, text=text)
-        self._live.update(self._task, completed=done, total=total, text=text)
-        if keep:
-            self._live.console.print(text, markup=False, highlight=False)
+        with suppress(OSError):  # the terminal has gone: no reason to stop
+            if self._task is None:
+                self._task = self._live.add_task("", total=total, text=text)
+            self._live.update(self._task, completed=done, total=total, text=text)
+            if keep:
+                self._live.console.print(text, markup=False, highlight=False)
 
     def stage(self, now: Staged) -> None:
         """Show how far a stage of long work has come."""
@@ -75,4 +84,18 @@ class ProgressLine:
         now = monotonic()
         if keep or now - self._last_plain >= PLAIN_EVERY:
             self._last_plain = now
-            click.echo(text, err=True)
+            note(text)
+
+
+def note(text: str) -> None:
+    """A line on stderr. Where nobody can read it, work goes on without."""
+    try:
+        click.echo(text, err=True)
+    except OSError:
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Let Python's last flush of a stream succeed that nothing can be written to any more."""
+    with suppress(OSError, ValueError):  # ValueError: it is no file, as in tests
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from fingerprint.audio.files import display_name
+from fingerprint.audio.files import display_name, without_password
+from fingerprint.cli.inputs import recording, spoken
 from fingerprint.cli.opening import open_library
 from fingerprint.cli.options import (
     device_option,
@@ -14,7 +15,7 @@ from fingerprint.cli.options import (
     min_confidence_option,
     model_option,
 )
-from fingerprint.cli.progress import ProgressLine
+from fingerprint.cli.progress import ProgressLine, note
 from fingerprint.cli.text import clock, json_line, match_record, percent, reason, track_name
 from fingerprint.errors import FingerprintError
 
@@ -27,9 +28,7 @@ UNKNOWN_NAME = "(unknown)"
 
 
 @click.command("scan")
-@click.argument(
-    "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE..."
-)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @library_option
 @model_option
 @device_option
@@ -46,7 +45,7 @@ UNKNOWN_NAME = "(unknown)"
 @click.pass_context
 def scan_command(
     ctx: click.Context,
-    files: tuple[Path, ...],
+    files: tuple[str, ...],
     library: Path,
     model: Path | None,
     device: str,
@@ -56,7 +55,8 @@ def scan_command(
 ) -> None:
     """Name everything that plays in long recordings.
 
-    FILE is a DJ set, a broadcast, a film: any length, in memory that stays flat. What is printed
+    FILE is a DJ set, a broadcast, a film: any length, in memory that stays flat; or - for standard
+    input, which is read to its end first. What is printed
     are stretches with the track that plays, from where in the track and at which rate, and the
     gaps between where nothing is known.
 
@@ -76,7 +76,7 @@ def scan_command(
     ctx.exit(status)
 
 
-def _scan(library: "Library", file: Path, min_confidence: float, form: Format) -> int:
+def _scan(library: "Library", file: str, min_confidence: float, form: Format) -> int:
     """Scan one file; an unreadable one is reported, and the others get their turn."""
     from fingerprint.scanning import scan
 
@@ -84,26 +84,33 @@ def _scan(library: "Library", file: Path, min_confidence: float, form: Format) -
 
     def watched() -> Iterator["Span"]:
         nonlocal known
-        for span in spans:
+        for span in scan(
+            source,
+            library,
+            name=spoken(file),
+            min_confidence=min_confidence,
+            on_progress=lambda at: line.show(0, 0, f"{spoken(file)}: {clock(at)}"),
+        ):
             known |= span.match is not None
             yield span
 
-    try:
-        with ProgressLine() as line:
-            spans = scan(
-                file,
-                library,
-                min_confidence=min_confidence,
-                on_progress=lambda at: line.show(0, 0, f"{display_name(file)}: {clock(at)}"),
-            )
-            for text in _lines(file, watched(), form):
-                click.echo(text.encode("utf-8"))
-    except (FingerprintError, OSError) as error:
-        click.echo(f"Error: {reason(error)}", err=True)
-        if form == "json":
-            click.echo(json_line({"recording": str(file), "error": reason(error)}).encode("utf-8"))
-        return 2
-    return 0 if known else 1
+    with ProgressLine() as line:
+        lines: Iterator[str] | None = None
+        while True:
+            try:  # What goes wrong here is the file's fault; what goes wrong below is not.
+                if lines is None:
+                    source = recording(file)
+                    lines = _lines(Path(file), watched(), form)
+                text = next(lines, None)
+            except (FingerprintError, OSError) as error:
+                note(f"Error: {reason(error)}")
+                if form == "json":
+                    record = {"recording": without_password(file), "error": reason(error)}
+                    click.echo(json_line(record).encode("utf-8"))
+                return 2
+            if text is None:
+                return 0 if known else 1
+            click.echo(text.encode("utf-8", "replace"))
 
 
 def _lines(file: Path, spans: Iterator["Span"], form: Format) -> Iterator[str]:

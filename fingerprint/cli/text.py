@@ -1,6 +1,7 @@
 """What may reach a terminal or a pipe: printable text, strict JSON, times people read."""
 
 import json
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,16 @@ def reason(error: FingerprintError | OSError) -> str:
     if isinstance(error, FingerprintError):
         return one_line(str(error))
     where = f"{display_name(error.filename)}: " if error.filename else ""
+    if not where and isinstance(error, FileNotFoundError) and not _has_current_folder():
+        return "the current folder does not exist any more; change to another one"
     return one_line(f"{where}{error.strerror or error}")
+
+
+def _has_current_folder() -> bool:
+    try:
+        return bool(os.getcwd())  # noqa: PTH109 - it only asks whether there is one
+    except OSError:
+        return False
 
 
 def track_name(track: "Track") -> str:

@@ -15,6 +15,7 @@ from annoy import AnnoyIndex
 from pydantic import ValidationError
 
 from fingerprint.config import PositiveInt, Record
+from fingerprint.disk import name_as_text
 from fingerprint.errors import LibraryError
 from fingerprint.types import Floats, Hits, Ints
 
@@ -104,7 +105,8 @@ class VectorIndex:
                 raise _damaged(ann, "its content has changed")
             forest = AnnoyIndex(dim, METRIC) if sidecar.items else None
             if forest is not None:
-                forest.load(str(ann))
+                with name_as_text(ann) as name:
+                    forest.load(name)
         except OSError as error:
             raise _damaged(ann, str(error.strerror or error)) from error
         found = (forest.get_n_items(), forest.get_n_trees()) if forest is not None else (0, 0)
@@ -150,7 +152,8 @@ def _plant(vectors: Floats, path: Path, *, trees: int, seed: int) -> tuple[int, 
     for row in audible:
         forest.add_item(int(row), vectors[row].tolist())
     forest.build(trees, n_jobs=1)
-    forest.save(str(path))
+    with name_as_text(path) as name:
+        forest.save(name)
     return forest.get_n_items(), forest.get_n_trees()
 
 

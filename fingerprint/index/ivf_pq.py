@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from fingerprint.disk import name_as_text
 from fingerprint.errors import LibraryError
 from fingerprint.types import Floats, Hits, Ints
 
@@ -52,8 +53,9 @@ class InvertedLists:
             index.add(rows(np.arange(first, min(first + _BLOCK, count))))
         file = _file(path)
         try:
-            faiss.write_index(index, str(file))
-        except RuntimeError as error:
+            with name_as_text(file) as name:
+                faiss.write_index(index, name)
+        except (RuntimeError, OSError) as error:
             raise LibraryError(
                 f"cannot write the index {file}: free space or choose another folder"
             ) from error
@@ -67,8 +69,9 @@ class InvertedLists:
         """
         faiss, file = load_faiss(), _file(path)
         try:
-            index = faiss.read_index(str(file))
-        except RuntimeError as error:
+            with name_as_text(file) as name:
+                index = faiss.read_index(name)
+        except (RuntimeError, OSError) as error:
             raise _damaged(file) from error
         if (index.d, index.ntotal) != (dim, count):
             raise _damaged(file)

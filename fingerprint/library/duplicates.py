@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fingerprint.audio.files import Presence, presence
 from fingerprint.library.identity import twins_in
 from fingerprint.library.library import Library
 from fingerprint.library.records import Listed
@@ -80,7 +81,7 @@ def _groups(
         members.setdefault(_leader(leader, owner), []).append(tracks[owner])
     noted: dict[int, list[Path]] = {}
     for path, owner in copies.items():
-        if owner in leader:
+        if owner in leader and presence(path) is not Presence.GONE:
             noted.setdefault(_leader(leader, owner), []).append(path)
     groups = []
     for head, listed in members.items():
@@ -109,7 +110,13 @@ def _ranked(listed: list[Listed], noted: list[Path]) -> tuple[Version, ...]:
         for one in (best, *others)
     ]
     # Of a file that another one stands for, only the name is known, and what the disk says.
-    for path in noted:
-        size = path.stat().st_size if path.exists() else 0
-        versions.append(Version(path, None, best.track.duration, size, exact=False))
-    return tuple(versions)
+    length = best.track.duration
+    copies = (Version(path, None, length, _size(path), exact=False) for path in noted)
+    return (*versions, *copies)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -44,7 +44,7 @@ from fingerprint.types import Tags, Track
 FORMAT = 3
 LONGEST_LINE = 1 << 20  # bytes that describe a track
 OnProgress = Callable[[int, int], None]
-Count = Annotated[int, Field(ge=0, lt=1 << 62)]
+Count = Annotated[int, Field(ge=0, lt=1 << 63)]
 Text = Annotated[str, Field(max_length=20_000)]
 TAGS = frozenset(Tags.__dataclass_fields__)
 
@@ -75,10 +75,10 @@ class TrackLine(Record):
     first_row: Count
     rows: PositiveInt
     size: Count
-    mtime_ns: Annotated[int, Field(gt=-(1 << 62), lt=1 << 62)]
+    mtime_ns: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
     content: Annotated[str, Field(pattern="^([0-9a-f]{2}){0,64}$")]
     duration: Annotated[float, Field(ge=0, le=1e9)]
-    added: Annotated[float, Field(ge=0, le=1e12)]
+    added: Annotated[float, Field(ge=-1e12, le=1e12)]
     tags: dict[str, Text]
 
 
@@ -182,7 +182,8 @@ def _write_parquet(file: Path, columns: dict[str, Any], vectors: Any) -> None:
         ) from error
     flat = pyarrow.array(vectors.ravel())
     columns["vector"] = pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
-    pyarrow.parquet.write_table(pyarrow.table(columns), file)
+    with file.open("wb") as stream:  # PyArrow takes only names that are text
+        pyarrow.parquet.write_table(pyarrow.table(columns), stream)
 
 
 def _opened(catalog: Catalog) -> tuple[list[SegmentInfo], list[Listed], list[Stored]]:

@@ -5,14 +5,14 @@ A recording is known by its sound, not by its file: one that was moved or has ne
 entry and is not embedded again.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Literal
 
-from fingerprint.audio.files import display_name
+from fingerprint.audio.files import Presence, display_name, presence
 from fingerprint.library.embedding import Failure, Recording, embed_files
 from fingerprint.library.identity import twin_among, twin_in_library
 from fingerprint.library.library import Library
@@ -56,6 +56,17 @@ class Report:
     duplicates: list[Duplicate] = field(default_factory=list)  # added as well or not, as asked
     failed: list[tuple[Path, str]] = field(default_factory=list)
     seconds_of_audio: float = 0.0  # of the added tracks
+
+    def followed_by(self, again: "Report", removed: Collection[Path]) -> "Report":
+        """What both runs did: the second on files that the first took for copies of `removed`."""
+        return Report(
+            self.added + again.added,
+            self.skipped,
+            self.relabelled + again.relabelled,
+            [one for one in self.duplicates if one.of not in removed] + again.duplicates,
+            self.failed + again.failed,
+            self.seconds_of_audio + again.seconds_of_audio,
+        )
 
 
 def index_files(
@@ -174,24 +185,31 @@ class _Run:
         It is one of this path; or one whose file is gone, so that this is where it went; or any,
         unless copies become tracks of their own.
         """
-        known = self._writer.catalog.by_content(content)
-        here = [one for one in known if one.track.path == path]
-        gone = [one for one in known if not _is_there(one) and one.id not in self._batch.relabels]
+        found = self._writer.catalog.by_content(content)
+        known = [one for one in found if not self._batch.is_replaced(one)]
+        if self._policy != "add":  # where its file holds another encoding now, that one stands
+            known = [one for one in known if self._batch.path_of(one) not in self._batch.entries]
+        free = [one for one in known if not self._batch.is_relabelled(one)]
+        here = [one for one in free if one.track.path == path]
+        gone = [one for one in free if has_left(one)]
         rest: list[Listed | Entry] = [*known, *self._batch.with_content(content)]
         return next(iter([*here, *gone, *(rest if self._policy != "add" else [])]), None)
 
     def _join(self, new: Recording, same: Listed | Entry) -> None:
         """A file whose recording is that of a track, to the last sample."""
-        if isinstance(same, Listed) and (same.track.path == new.path or not _is_there(same)):
-            self._batch.relabels[same.id] = Relabel(same.id, new.path, new.stamp, new.tags)
+        stands = self._batch.path_of(same)
+        free = not self._batch.is_relabelled(same)
+        if isinstance(same, Listed) and free and (stands == new.path or has_left(same)):
+            self._batch.relabel(same, new)
             self.report.relabelled += 1
             return
-        self.report.duplicates.append(Duplicate(new.path, same.track.path, exact=True))
+        self.report.duplicates.append(Duplicate(new.path, stands, exact=True))
         if self._policy == "skip":
-            self._batch.copies.append(Copy(new.path, new.stamp, same.track.path))
+            self._batch.note_copy(new.path, new.stamp, stands)
         elif isinstance(same, Listed):
-            self._batch.relabels[same.id] = Relabel(same.id, new.path, new.stamp, new.tags)
-            self._batch.copies.append(Copy(same.track.path, same.stamp, new.path))
+            stamp = self._batch.stamp_of(same)
+            self._batch.relabel(same, new)
+            self._batch.note_copy(stands, stamp, new.path)
         else:
             self._batch.replace(same, _entry(new, same.vectors))
 
@@ -199,15 +217,17 @@ class _Run:
         """A recording whose content is new; its sound may be known, as another encoding."""
         entry = _entry(new, vectors)
         twin = self._twin(vectors)
-        if twin is not None and twin.track.path != new.path:
-            exact = twin.content == new.content
-            self.report.duplicates.append(Duplicate(new.path, twin.track.path, exact))
-            if self._policy == "skip":
-                self._batch.copies.append(Copy(new.path, new.stamp, twin.track.path))
-                return
-            if self._policy == "replace":
-                self._batch.replace(twin, entry)
-        self._batch.entries[new.path] = entry
+        if twin is not None and (stands := self._batch.path_of(twin)) != new.path:
+            moved = not self._batch.is_relabelled(twin) and has_left(twin)
+            if not moved:
+                exact = twin.content == new.content
+                self.report.duplicates.append(Duplicate(new.path, stands, exact))
+                if self._policy == "skip":
+                    self._batch.note_copy(new.path, new.stamp, stands)
+                    return
+            if self._policy != "add":
+                self._batch.replace(twin, entry, moved=moved)
+        self._batch.add(entry)
         self.report.added += 1
         self.report.seconds_of_audio += new.duration
 
@@ -216,8 +236,10 @@ class _Run:
             return self._batch.entries[path]
         if (number := twin_in_library(self._library, vectors)) is None:
             return None
-        gone = number in self._batch.relabels or number in self._batch.removed
-        return None if gone else self._writer.catalog.by_id(number)
+        found = self._writer.catalog.by_id(number)
+        if found is None or self._batch.is_replaced(found):
+            return None
+        return None if self._batch.path_of(found) in self._batch.entries else found
 
     def tell(self, seconds: float = 0.0) -> None:
         """Report progress; `seconds` have been read of recordings that are not done yet."""
@@ -237,9 +259,9 @@ class _Batch:
 
     def __init__(self) -> None:
         self.relabels: dict[int, Relabel] = {}
-        self.removed: list[int] = []
         self.entries: dict[Path, Entry] = {}
-        self.copies: list[Copy] = []
+        self.copies: dict[Path, Copy] = {}
+        self.forgotten: list[Path] = []  # of the copies, in the end: their files are not there
 
     @property
     def rows(self) -> int:
@@ -248,21 +270,55 @@ class _Batch:
     def with_content(self, content: bytes) -> list[Entry]:
         return [entry for entry in self.entries.values() if entry.content == content]
 
-    def replace(self, old: Listed | Entry, new: Entry) -> None:
-        """Let a new track stand for the recording of another one."""
-        if isinstance(old, Listed):
-            self.removed.append(old.id)
-        else:
-            del self.entries[old.track.path]
-        self.entries[new.track.path] = new
-        self.copies.append(Copy(old.track.path, old.stamp, new.track.path))
+    def is_replaced(self, known: Listed) -> bool:
+        """Whether a track will make way for another one."""
+        return self.path_of(known) in self.copies
+
+    def add(self, entry: Entry) -> None:
+        """Let a file have a track of its own."""
+        self.copies.pop(entry.track.path, None)
+        self.entries[entry.track.path] = entry
+
+    def relabel(self, known: Listed, new: Recording) -> None:
+        """Let a file stand for the recording of a track."""
+        self.copies.pop(new.path, None)
+        self.relabels[known.id] = Relabel(known.id, new.path, new.stamp, new.tags)
+
+    def is_relabelled(self, known: Listed | Entry) -> bool:
+        """Whether it is settled already which file stands for a track."""
+        return isinstance(known, Listed) and known.id in self.relabels
+
+    def path_of(self, known: Listed | Entry) -> Path:
+        """The file that stands for a track, once this batch is committed."""
+        relabel = self.relabels.get(known.id) if isinstance(known, Listed) else None
+        return known.track.path if relabel is None else relabel.path
+
+    def stamp_of(self, known: Listed | Entry) -> Stamp:
+        """How that file looks."""
+        relabel = self.relabels.get(known.id) if isinstance(known, Listed) else None
+        return known.stamp if relabel is None else relabel.stamp
+
+    def note_copy(self, path: Path, stamp: Stamp, of: Path) -> None:
+        """Let a file be a copy of another one; so are the copies that it had itself."""
+        for copy in [copy for copy in self.copies.values() if copy.of == path]:
+            self.copies[copy.path] = Copy(copy.path, copy.stamp, of)
+        self.copies[path] = Copy(path, stamp, of)
+
+    def replace(self, old: Listed | Entry, new: Entry, *, moved: bool = False) -> None:
+        """Let a new track stand for the recording of another one, which becomes its copy."""
+        path = self.path_of(old)
+        self.entries.pop(path, None)
+        self.add(new)
+        self.note_copy(path, self.stamp_of(old), new.track.path)
+        if moved:
+            self.forgotten.append(path)
 
     def changes(self) -> Changes:
         return Changes(
-            tuple(self.relabels.values()),
-            tuple(self.removed),
-            tuple(self.entries.values()),
-            tuple(self.copies),
+            relabels=tuple(self.relabels.values()),
+            entries=tuple(self.entries.values()),
+            copies=tuple(self.copies.values()),
+            forgotten=tuple(path for path in self.forgotten if path in self.copies),
         )
 
 
@@ -271,9 +327,10 @@ def _entry(new: Recording, vectors: Floats) -> Entry:
     return Entry(track, new.stamp, vectors, new.content, peaks=new.peaks)
 
 
-def _is_there(listed: Listed) -> bool:
-    """Whether a track's file is still as it was."""
+def has_left(known: Listed | Entry) -> bool:
+    """Whether a track's file is gone, or holds something else; not if it just cannot be read."""
+    path = known.track.path
     try:
-        return Stamp.of(listed.track.path) == listed.stamp
+        return Stamp.of(path) != known.stamp
     except OSError:
-        return False
+        return presence(path) is Presence.GONE

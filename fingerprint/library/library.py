@@ -240,7 +240,10 @@ def create(path: Path, meta: Meta) -> None:
             if not (path / CATALOG).exists():
                 create_catalog(path, meta)
     except FileExistsError as error:
-        raise LibraryError(f"{path} is a file, not a folder: name another place") from error
+        what = (
+            "is a file, not a folder" if path.exists() else "is a link to nowhere: is a drive off?"
+        )
+        raise LibraryError(f"{path} {what}: name another place") from error
     except OSError as error:
         raise LibraryError(
             f"cannot make a library in {path}: {error.strerror}; name another folder"

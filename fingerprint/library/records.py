@@ -105,7 +105,12 @@ class Stamp:
     def of(cls, path: Path) -> Self:
         """Raises OSError if there is no such file."""
         status = path.stat()
-        return cls(status.st_size, status.st_mtime_ns)
+        return cls(status.st_size, _stored(status.st_mtime_ns))
+
+
+def _stored(number: int) -> int:
+    """As SQLite stores it: in 64 bits, which nanoseconds since 1970 outgrow in the year 2262."""
+    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,13 @@ FOLDER = "segments"
 CODES = "npy"  # suffix of the embeddings'
 PEAKS = "peaks"
 PEAK_KIND = np.dtype("<u2")
+_OWN = re.compile(r"\d{6,}\.\w+(\.tmp)?")  # names of our files: others are left alone
+_HEADER = re.compile(  # of NumPy's format 1.0
+    rb"\x93NUMPY\x01\x00(..)\{'descr': '([^']+)', 'fortran_order': False, "
+    rb"'shape': \((\d+), (\d+)\), \} *\n",
+    re.DOTALL,
+)
+_LONGEST_HEADER = 256  # bytes
 _SAMPLE = 4096  # bytes, a page
 _SAMPLES = 256  # pages of a file that its digest covers
 
@@ -183,7 +191,11 @@ def open_rows(folder: Path, info: SegmentInfo, meta: Meta) -> Stored:
 
 
 def damaged_files(folder: Path, info: SegmentInfo, meta: Meta) -> list[Path]:
-    """Files of a segment that are missing or not, to the last byte, what was written."""
+    """Files of a segment that are missing or not, to the last byte, what was written.
+
+    Raises:
+        LibraryError: a file cannot be read, which says nothing about what it holds.
+    """
     expected = suffixes(meta, info.rows)
     written = {file.suffix: file for file in info.files}
     damaged = []
@@ -218,7 +230,8 @@ def files_of(folder: Path, number: int) -> list[Path]:
 def strays(folder: Path, known: Iterable[int]) -> list[Path]:
     """Files of segments that the catalog does not have: left by a killed run or merged away."""
     stems = {_stem(number) for number in known}
-    return [path for path in (folder / FOLDER).glob("*") if path.name.split(".")[0] not in stems]
+    every = [path for path in (folder / FOLDER).glob("*") if _OWN.fullmatch(path.name)]
+    return [path for path in every if path.name.split(".")[0] not in stems]
 
 
 def delete_files(paths: Iterable[Path]) -> None:
@@ -247,12 +260,14 @@ def _described(folder: Path, number: int) -> tuple[FileInfo, ...]:
 
 
 def _sha256(path: Path) -> str | None:
-    """None if the file cannot be read."""
+    """None if there is no such file."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def _check(folder: Path, info: SegmentInfo, suffix: str) -> None:
@@ -261,19 +276,40 @@ def _check(folder: Path, info: SegmentInfo, suffix: str) -> None:
     try:
         if [digest(path)] == expected:
             return
-    except OSError as error:
+    except FileNotFoundError as error:
         raise _damaged(path) from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
     raise _damaged(path)
 
 
 def _mapped(path: Path, shape: tuple[int, int], kind: np.dtype[Any]) -> Codes:
+    """An array in a file of `_write_array`, which must have this shape and this kind of numbers.
+
+    Not np.load: it parses the header with `ast`, which is not safe in threads on Python 3.11.
+    """
     try:
-        array: Codes = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with path.open("rb") as file:
+            header = _HEADER.match(file.read(_LONGEST_HEADER))
+            if header is None:
+                raise _damaged(path)
+            length, descr, *numbers = header.groups()
+            offset = header.end(1) + int.from_bytes(length, "little")
+            found = (descr.decode(), *map(int, numbers))
+            if found != (np.lib.format.dtype_to_descr(kind), *shape):
+                raise _damaged(path)
+            return np.memmap(file, kind, "r", offset, shape)
+    except ValueError as error:  # the file is shorter than that
         raise _damaged(path) from error
-    if array.shape != shape or array.dtype != kind:
-        raise _damaged(path)
-    return array
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> LibraryError:
+    return LibraryError(
+        f"cannot read {path}: {error.strerror or error}; it may be whole, so nothing is done about "
+        "it: make it readable or, if its disk has lost it for good, delete it and repair"
+    )
 
 
 def _damaged(path: Path) -> LibraryError:

@@ -1,12 +1,28 @@
 """Which tracks are meant by paths, folders, patterns and numbers?"""
 
+import os
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from glob import escape
 from pathlib import Path
 
 from fingerprint.library.records import Listed
 from fingerprint.library.sync import missing as without_files
 from fingerprint.library.writer import absolute
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """The tracks and the copies that are meant, the names that mean none, and what patterns mean.
+
+    Copies are files that another file's track stands for.
+    """
+
+    tracks: list[Listed]
+    unknown: list[str]
+    copies: list[Path] = field(default_factory=list)
+    patterns: dict[str, int] = field(default_factory=dict)  # how many files each one means
 
 
 def select(
@@ -16,26 +32,54 @@ def select(
     ids: Collection[int] = (),
     missing: bool = False,
 ) -> tuple[list[Listed], list[str]]:
-    """The tracks that are named, in their order, and the names that mean none.
+    """As `select_all`, of tracks alone: those that are named, and the names that mean none."""
+    found = select_all(listed, (), what, ids=ids, missing=missing)
+    return found.tracks, found.unknown
+
+
+def select_all(
+    listed: Sequence[Listed],
+    copies: Collection[Path],
+    what: Iterable[str],
+    *,
+    ids: Collection[int] = (),
+    missing: bool = False,
+) -> Selected:
+    """The tracks and copies that are named, in their order.
 
     A name is a file, a folder with everything in it, or a pattern of `fnmatch`, in which `*`
     stands for slashes too; relative ones begin in the current folder, except for a pattern that
-    begins with `*`.
+    begins with `*`. A name that is a file's or a folder's, in the library or on the disk, is
+    never taken for a pattern.
     """
     chosen = {one.id for one in listed if one.id in ids}
     unknown = [f"number {number}" for number in ids if number not in chosen]
+    known = {one.track.path for one in listed} | set(copies)
+    paths: set[Path] = set()
+    patterns: dict[str, int] = {}
     for name in what:
-        found = {one.id for one in listed if _means(name, one.track.path)}
+        there = absolute(Path(name))
+        found = {path for path in known if path.is_relative_to(there)}
+        if not found and _is_pattern(name) and not os.path.lexists(there):
+            pattern = name if name.startswith("*") else _rooted(name)
+            found = {path for path in known if fnmatchcase(str(path), pattern)}
+            patterns[name] = len(found)
         unknown += [] if found else [name]
-        chosen |= found
+        paths |= found
     if missing:
         chosen |= {one.id for one in without_files(listed)}
-    return [one for one in listed if one.id in chosen], unknown
+    return Selected(
+        [one for one in listed if one.id in chosen or one.track.path in paths],
+        unknown,
+        sorted(path for path in copies if path in paths),
+        patterns,
+    )
 
 
-def _means(name: str, path: Path) -> bool:
-    there = absolute(Path(name))
-    if path.is_relative_to(there):
-        return True
-    pattern = name if name.startswith("*") else str(there)
-    return any(letter in name for letter in "*?[") and fnmatchcase(str(path), pattern)
+def _is_pattern(name: str) -> bool:
+    return any(letter in name for letter in "*?[")
+
+
+def _rooted(pattern: str) -> str:
+    """A pattern from the root; the current folder's name, whatever it is, means itself."""
+    return os.path.normpath(os.path.join(escape(os.getcwd()), pattern))  # noqa: PTH109, PTH118 - no path

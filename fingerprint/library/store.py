@@ -248,6 +248,8 @@ class Catalog:
                 for table, *_ in self._db.execute("PRAGMA foreign_key_check")
             ]
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            if not is_damage(error):
+                raise self._error(error) from error  # that says nothing of what is in it
             return [str(error)]
         return [text for (text,) in found if text != "ok"]
 
@@ -309,12 +311,24 @@ class Catalog:
             )
 
     def insert_copy(self, path: Path, stamp: Stamp, track_id: int) -> None:
-        """Note that a file holds the recording of a track, and need not be looked at again."""
+        """Note that a file holds the recording of a track, and need not be looked at again.
+
+        Where the file had a track, that one's copies are copies of the new track from now on.
+        """
+        self._db.execute(
+            "UPDATE copies SET track = ? WHERE track = (SELECT id FROM tracks WHERE path = ?)",
+            (track_id, os.fsencode(path)),
+        )
         self.delete_path(path)
         self._db.execute(
             "INSERT INTO copies VALUES (?, ?, ?, ?)",
             (os.fsencode(path), stamp.size, stamp.mtime_ns, track_id),
         )
+
+    def forget_copies(self, paths: Iterable[Path]) -> None:
+        """Files that are noted as copies are not known any more."""
+        for path in paths:
+            self._db.execute("DELETE FROM copies WHERE path = ?", (os.fsencode(path),))
 
     def move_track(self, track_id: int, *, segment: int, first_row: int) -> None:
         self._db.execute(
@@ -340,17 +354,36 @@ class Catalog:
         try:
             yield
         except (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError) as error:
-            # SQLite's own words for damage quote what is damaged, which need not be text.
-            wrong = error if isinstance(error, sqlite3.DatabaseError) else sqlite3.DatabaseError()
-            words = display_name(str(error).encode("utf-8", "replace").decode())
-            raise LibraryError(f"{self.folder / CATALOG}: {words}; {advice(wrong)}") from error
+            raise self._error(error) from error
+
+    def _error(self, error: Exception) -> LibraryError:
+        # SQLite's own words for damage quote what is damaged, which need not be text.
+        wrong = error if isinstance(error, sqlite3.DatabaseError) else sqlite3.DatabaseError()
+        words = display_name(str(error).encode("utf-8", "replace").decode())
+        what = advice(wrong)
+        if "readonly" in words and (self.folder / f"{CATALOG}-journal").exists():
+            what = "a change was cut off here, and to undo it the folder must be writable for once"
+        return LibraryError(f"{self.folder / CATALOG}: {words}; {what}")
 
 
 def create_catalog(folder: Path, meta: Meta) -> None:
     """Write an empty catalog into a folder; it is there completely or not at all."""
     new = folder / f"{CATALOG}.new"
     new.unlink(missing_ok=True)
-    db = sqlite3.connect(new, isolation_level=None)
+    try:
+        _fill_new(new, meta)
+        new.replace(folder / CATALOG)
+        flush(folder)
+    except sqlite3.DatabaseError as error:
+        raise LibraryError(
+            f"cannot make a library in {folder}: {error}; {advice(error)}"
+        ) from error
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _fill_new(file: Path, meta: Meta) -> None:
+    db = sqlite3.connect(file, isolation_level=None)
     try:
         db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
         db.executemany(
@@ -365,8 +398,6 @@ def create_catalog(folder: Path, meta: Meta) -> None:
         )
     finally:
         db.close()
-    new.replace(folder / CATALOG)
-    flush(folder)
 
 
 def _listed(row: tuple[Any, ...]) -> Listed:
@@ -389,6 +420,12 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
+def is_damage(error: Exception) -> bool:
+    """Whether an error speaks of what a catalog holds, and not of how it can be reached."""
+    code = getattr(error, "sqlite_errorcode", None)  # none: it is an error of our own
+    return code is None or code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
 def advice(error: sqlite3.DatabaseError) -> str:
     """What to do about it."""
     text = str(error)
@@ -398,4 +435,6 @@ def advice(error: sqlite3.DatabaseError) -> str:
         return "free space on the disk and run again: what was indexed before is kept"
     if "readonly" in text or "unable to open" in text:
         return "check that you may read and write the folder"
+    if not is_damage(error):
+        return "try again"
     return "the catalog is damaged: restore it from a copy, or index into a new folder"

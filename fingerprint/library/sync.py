@@ -1,26 +1,41 @@
 """Making a library equal to folders, once or for as long as they change."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from queue import Empty, Queue
+from time import monotonic
+from typing import Any, Self
 
-from fingerprint.audio.files import display_name, find_audio
+from fingerprint.audio.files import Presence, display_name, presence, reason, walk
 from fingerprint.errors import AudioError, LibraryError
-from fingerprint.library.indexing import OnDuplicate, Progress, Report, index_files
+from fingerprint.library.indexing import OnDuplicate, Progress, Report, has_left, index_files
 from fingerprint.library.library import Library
 from fingerprint.library.records import Listed
 from fingerprint.library.writer import Changes, absolute
 
 QUIET = 2.0  # s without a change before changes are acted on: files take a while to copy
+LONGEST_UNREST = 60.0  # s after which they are acted on although changes go on
+MOST_REMOVED = 0.5  # share of the folders' tracks that a run removes without being told to
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A file that was not found, whose track was kept because it may come back."""
+
+    path: Path
+    presence: Presence
 
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """What was indexed, and the files whose tracks were removed."""
+    """What was indexed, the files whose tracks were removed, and those whose tracks were kept."""
 
     report: Report
     removed: list[Path]
+    kept: list[Kept] = field(default_factory=list)
 
 
 def sync(
@@ -30,49 +45,236 @@ def sync(
     jobs: int = 0,
     on_duplicate: OnDuplicate = "add",
     on_progress: Callable[[Progress], None] = lambda _: None,
+    sure: Callable[[int, int], bool] = lambda _removed, _of: False,
 ) -> Synced:
     """Add what is new in folders, update what has changed, remove what is gone.
 
-    Tracks from outside the folders stay. Files that were moved keep their entries.
+    Tracks from outside the folders stay. Files that were moved keep their entries. A track is
+    removed only if its file is proven to be gone: where a folder or drive cannot be read, a link
+    leads nowhere, or a folder is empty as an unused mount point is, its tracks stay.
+
+    Args:
+        library: to be changed.
+        folders: what it is to be equal to.
+        jobs: as for `index_files`.
+        on_duplicate: as for `index_files`.
+        on_progress: as for `index_files`.
+        sure: is asked whether so many tracks of so many are to be removed where their folder is
+            empty now, or they are more than `MOST_REMOVED` of all.
 
     Raises:
-        AudioError: a folder is missing or holds no audio: as if it were on a drive that is not
-            there, nothing is removed.
+        AudioError: a folder is missing, or holds no audio, and `sure` does not say that this is
+            right: as if it were on a drive that is not there, nothing is changed.
         LibraryError: another process is writing, or the disk is full; what was committed stays.
     """
-    files: dict[Path, None] = {}
-    for folder in folders:
-        found = list(map(absolute, find_audio([folder])))
-        if not found:
+    before = _under(library.catalog.listed(), folders)
+    known = {one.track.path for one in before} | set(_copies(library, folders))
+    found = _Found(folders, known)
+    for folder in found.without_audio:
+        if not sure(len(_under(before, [folder])), len(before)):
             raise AudioError(
                 f"there are no audio files in {display_name(folder)}: if that is so, "
-                "`fingerprint remove` the folder; nothing was changed"
+                "`fingerprint remove` the folder, or sync it with --yes; nothing was changed"
             )
-        files.update(dict.fromkeys(found))
+    _look_again_at_copies(library, before, found.files)
     report = index_files(
-        library, list(files), jobs=jobs, on_duplicate=on_duplicate, on_progress=on_progress
+        library, sorted(found.files), jobs=jobs, on_duplicate=on_duplicate, on_progress=on_progress
     )
-    gone = [one for one in _under(library.catalog.listed(), folders) if one.track.path not in files]
-    if gone:
-        ids = {one.id for one in gone}
-        orphans = [path for path, of in library.catalog.copies().items() if of in ids]
+    # What was deleted since the folders were walked is gone, and no failure.
+    report.failed = [one for one in report.failed if presence(one[0]) is not Presence.GONE]
+    report.failed += found.unreachable
+    listed = _under(library.catalog.listed(), folders)
+    states = {one: found.state(one.track.path) for one in listed}
+    copies = {path: presence(path) for path in _copies(library, folders)}
+    gone = [one for one in listed if states[one] is Presence.GONE]
+    emptied = [one for one in listed if states[one] is Presence.EMPTIED]
+    forgotten = {Presence.GONE}
+    empty = len(emptied) + list(copies.values()).count(Presence.EMPTIED)
+    if empty and sure(empty, len(before)):
+        gone += emptied
+        forgotten.add(Presence.EMPTIED)
+    elif len(gone) > max(1, MOST_REMOVED * len(before)) and not sure(len(gone), len(before)):
+        gone = []
+    _forget(library, gone, [path for path, state in copies.items() if state in forgotten])
+    # Copies of the tracks that were removed are known no more, and get tracks of their own.
+    unknown = found.files - set(library.catalog.stamps()) - {path for path, _ in report.failed}
+    if unknown:
+        again = index_files(library, sorted(unknown), jobs=jobs, on_duplicate=on_duplicate)
+        report = report.followed_by(again, removed={one.track.path for one in gone})
+    kept = [one for one in listed if states[one] is not Presence.THERE and one not in gone]
+    return Synced(
+        report,
+        [one.track.path for one in gone],
+        [Kept(one.track.path, states[one]) for one in kept],
+    )
+
+
+class _Found:
+    """What is in folders, under the names that the library knows where it knows any."""
+
+    def __init__(self, folders: Sequence[Path], known: Collection[Path]) -> None:
+        self.unreachable: list[tuple[Path, str]] = []
+        self.without_audio: list[Path] = []
+        names: dict[Path, Path] = {}  # by real paths
+        for folder in folders:
+            before = len(self.unreachable)
+            recordings = list(walk([folder], self._unreachable_in(folder)))
+            if not recordings and len(self.unreachable) == before:
+                self.without_audio.append(folder)
+            for path, real in recordings:
+                names.setdefault(real, absolute(path))
+        found = set(names.values())
+        for path in sorted(set(known) - found):
+            # A file with another name or suffix than a walk finds, or a second name of a file.
+            if presence(path) is Presence.THERE:
+                real = Path(os.path.realpath(path))
+                if names.get(real) not in known:
+                    names[real] = path
+        self.files = set(names.values())
+
+    def state(self, path: Path) -> Presence:
+        """Whether a track's file is there; one with two names is there once."""
+        state = presence(path)
+        return Presence.GONE if state is Presence.THERE and path not in self.files else state
+
+    def _unreachable_in(self, folder: Path) -> Callable[[Path, OSError | ValueError], None]:
+        def note(path: Path, error: OSError | ValueError) -> None:
+            why = f"cannot read {display_name(path)}: {reason(error)}"
+            if path == folder:
+                raise AudioError(why) from error
+            self.unreachable.append((path, why))
+
+        return note
+
+
+def _look_again_at_copies(
+    library: Library, before: Iterable[Listed], files: Collection[Path]
+) -> None:
+    """Where a track's file is gone or has changed, a copy of it is to take its place."""
+    gone = {one.id for one in before if has_left(one)}
+    copies = library.catalog.copies().items()
+    _forget(library, (), [path for path, of in copies if of in gone and path in files])
+
+
+def _forget(library: Library, tracks: Iterable[Listed], copies: Sequence[Path]) -> None:
+    changes = Changes(removed=sorted(one.id for one in tracks), forgotten=copies)
+    if changes.removed or changes.forgotten:
         with library.writing() as writer:
-            writer.apply(Changes(removed=sorted(ids)))
-        present = [path for path in orphans if path in files]
-        if present:  # they have no track that stands for them any more
-            again = index_files(library, present, jobs=jobs, on_duplicate=on_duplicate)
-            report.added += again.added
-    return Synced(report, [one.track.path for one in gone])
+            writer.apply(changes)
 
 
 def missing(listed: Iterable[Listed]) -> list[Listed]:
-    """The tracks whose files are gone."""
-    return [one for one in listed if not one.track.path.exists()]
+    """The tracks whose files are proven to be gone."""
+    return [one for one in listed if presence(one.track.path) is Presence.GONE]
 
 
 def _under(listed: Iterable[Listed], folders: Sequence[Path]) -> list[Listed]:
-    roots = [absolute(folder) for folder in folders]
-    return [one for one in listed if any(one.track.path.is_relative_to(root) for root in roots)]
+    return [one for one in listed if _lies_in(one.track.path, folders)]
+
+
+def _copies(library: Library, folders: Sequence[Path]) -> list[Path]:
+    return [path for path in library.catalog.copies() if _lies_in(path, folders)]
+
+
+def _lies_in(path: Path, folders: Sequence[Path]) -> bool:
+    return any(path.is_relative_to(absolute(folder)) for folder in folders)
+
+
+class Watch:
+    """Notices changes in folders, for as long as it is entered as a context.
+
+    Folders that are deleted and made anew, unmounted or mounted are watched again. What lies in
+    one of `but`, such as the library itself, is no change.
+    """
+
+    def __init__(self, folders: Sequence[Path], *, but: Sequence[Path] = ()) -> None:
+        """Raises LibraryError if watchdog is not installed."""
+        try:
+            from watchdog.observers import Observer
+        except ImportError as error:
+            raise LibraryError(
+                "watching folders needs watchdog: pip install 'fingerprint[watch]'"
+            ) from error
+        self._new_observer = Observer
+        self._folders = [absolute(folder) for folder in folders]
+        self._but = [absolute(folder) for folder in but]
+        self._changes: Queue[None] = Queue()
+
+    def __enter__(self) -> Self:
+        self._watched = self._state()
+        self._observer = self._start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._stop()
+
+    def wait(self, at_most: float = inf) -> None:
+        """Wait until something has changed and it has been quiet since, or so many seconds."""
+        end = monotonic() + at_most
+        while not self._changes_within(min(QUIET, max(0.0, end - monotonic()))):
+            if monotonic() >= end:
+                return
+        patience = monotonic() + LONGEST_UNREST
+        while self._changes_within(QUIET) and monotonic() < patience:
+            pass
+
+    def _changes_within(self, seconds: float) -> bool:
+        try:
+            self._changes.get(timeout=seconds)
+            while not self._changes.empty():
+                self._changes.get_nowait()
+        except Empty:
+            return self._follow()
+        return True
+
+    def _follow(self) -> bool:
+        """Where the folders are not those that are watched, watch them, and say so."""
+        state = self._state()
+        if state == self._watched:
+            return False
+        self._stop()
+        self._watched = state
+        self._observer = self._start()
+        return True
+
+    def _state(self) -> tuple[object, ...]:
+        """It changes with the folders' identities, and with what is mounted (on Linux)."""
+        found: list[object] = []
+        for folder in self._folders:
+            try:
+                status = folder.stat()
+                found.append((status.st_dev, status.st_ino))
+            except OSError:
+                found.append(None)
+        mounts = Path("/proc/self/mountinfo")
+        found.append(mounts.read_bytes() if mounts.exists() else b"")
+        return tuple(found)
+
+    def _start(self) -> Any:
+        from watchdog.events import FileSystemEvent, FileSystemEventHandler
+
+        changes, but = self._changes, self._but
+
+        class Handler(FileSystemEventHandler):
+            """Notes that something changed; reading files, as indexing does, is no change."""
+
+            def on_any_event(self, event: FileSystemEvent) -> None:
+                path = Path(os.fsdecode(event.src_path))
+                if event.event_type not in ("opened", "closed_no_write") and not any(
+                    path.is_relative_to(folder) for folder in but
+                ):
+                    changes.put(None)
+
+        observer = self._new_observer()
+        for folder in self._folders:
+            if folder.is_dir():
+                observer.schedule(Handler(), str(folder), recursive=True)
+        observer.start()
+        return observer
+
+    def _stop(self) -> None:
+        self._observer.stop()
+        self._observer.join()
 
 
 def watch(folders: Sequence[Path], act: Callable[[], None]) -> None:
@@ -83,40 +285,7 @@ def watch(folders: Sequence[Path], act: Callable[[], None]) -> None:
     Raises:
         LibraryError: watchdog is not installed.
     """
-    try:
-        from watchdog.events import FileSystemEvent, FileSystemEventHandler
-        from watchdog.observers import Observer
-    except ImportError as error:
-        raise LibraryError(
-            "watching folders needs watchdog: pip install 'fingerprint[watch]'"
-        ) from error
-    changes: Queue[None] = Queue()
-
-    class Handler(FileSystemEventHandler):
-        """Notes that something changed; reading files, as indexing does, is no change."""
-
-        def on_any_event(self, event: FileSystemEvent) -> None:
-            if event.event_type not in ("opened", "closed_no_write"):
-                changes.put(None)
-
-    observer = Observer()
-    for folder in folders:
-        observer.schedule(Handler(), str(folder), recursive=True)
-    observer.start()
-    try:
+    with Watch(folders) as changes:
         while True:
-            changes.get()
-            _settle(changes)
+            changes.wait()
             act()
-    finally:
-        observer.stop()
-        observer.join()
-
-
-def _settle(changes: "Queue[None]") -> None:
-    """Wait until nothing has changed for a while."""
-    while True:
-        try:
-            changes.get(timeout=QUIET)
-        except Empty:
-            return

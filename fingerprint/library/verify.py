@@ -1,10 +1,10 @@
 """Is every byte of a library what was written, and if not, can it be made again?"""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fingerprint.audio.files import display_name
+from fingerprint.audio.files import Presence, display_name, presence
 from fingerprint.errors import LibraryError
 from fingerprint.library.embedding import Failure, embed_files
 from fingerprint.library.library import Embedder
@@ -32,7 +32,8 @@ class Repairs:
 
     rebuilt: int  # tracks that only needed a new index
     embedded: list[Path]  # anew, from their files
-    lost: list[tuple[Path, str]]  # removed, for their files are gone or unreadable: and why
+    lost: list[tuple[Path, str]]  # removed, for their files are gone or no recordings: and why
+    waiting: list[tuple[Path, str]]  # left damaged, for their files are out of reach: and why
 
 
 def check(
@@ -41,6 +42,9 @@ def check(
     """Everything that is wrong with a library: every byte is read.
 
     `on_progress` is told how many segments have been read, and how many there are.
+
+    Raises:
+        LibraryError: something cannot be read, which says nothing about what it holds.
     """
     where = catalog.folder / CATALOG
     if faults := catalog.faults():
@@ -65,13 +69,15 @@ def check(
 def repair(folder: Path, model: Embedder, *, jobs: int = 0) -> Repairs:
     """Make damaged segments anew: an index from the embeddings, embeddings from the music.
 
-    Tracks whose embeddings are damaged and whose files cannot be read any more are removed.
+    Tracks whose embeddings are damaged and whose files are gone, or no recordings any more, are
+    removed. Where files are only out of reach, as on a drive that is not there, their segment is
+    left as it is.
 
     Raises:
-        LibraryError: the catalog itself is damaged, the library is of another model, or another
-            process is writing.
+        LibraryError: the catalog itself is damaged, something cannot be read, the library is of
+            another model, or another process is writing.
     """
-    done = Repairs(0, [], [])
+    done = Repairs(0, [], [], [])
     with writing(folder) as writer:
         if writer.catalog.meta.model_id != model.id:
             raise LibraryError(f"the library {folder} was made with another model")
@@ -92,7 +98,7 @@ def repair(folder: Path, model: Embedder, *, jobs: int = 0) -> Repairs:
                 continue
             places = [one.place for one in listed if one.place.segment == info.id]
             writer.rewrite([info], places)
-            done = Repairs(done.rebuilt + len(places), done.embedded, done.lost)
+            done = replace(done, rebuilt=done.rebuilt + len(places))
     return done
 
 
@@ -102,12 +108,18 @@ def _embedded(
     """Replace tracks by what their files hold now, all in one transaction."""
     files: dict[Path, Stamp] = {}
     lost: list[tuple[Path, str]] = []
+    waiting: list[tuple[Path, str]] = []
     for one in tracks:
+        path = one.track.path
         try:
-            files[one.track.path] = Stamp.of(one.track.path)
+            path.open("rb").close()
+            files[path] = Stamp.of(path)
         except OSError as error:
-            name = display_name(one.track.path)
-            lost.append((one.track.path, f"cannot read {name}: {error.strerror}"))
+            is_gone = presence(path) is Presence.GONE
+            why = f"cannot read {display_name(path)}: {error.strerror}"
+            (lost if is_gone else waiting).append((path, why))
+    if waiting:
+        return replace(done, waiting=done.waiting + waiting)
     entries = []
     for result in embed_files(files, model, jobs=jobs):
         if isinstance(result, Failure):
@@ -121,4 +133,4 @@ def _embedded(
     removed = [one.id for one in tracks if one.track.path in gone]
     writer.apply(Changes(removed=removed, entries=entries))
     paths = [entry.track.path for entry in entries]
-    return Repairs(done.rebuilt, done.embedded + paths, done.lost + lost)
+    return replace(done, embedded=done.embedded + paths, lost=done.lost + lost)

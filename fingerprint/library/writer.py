@@ -61,12 +61,13 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What is done in one transaction, in this order: relabel, remove, add, note copies."""
+    """What is done in one transaction, in this order: relabel, remove, add, note copies, forget."""
 
     relabels: Sequence[Relabel] = ()
     removed: Sequence[int] = ()  # track ids
     entries: Sequence[Entry] = ()
     copies: Sequence[Copy] = ()
+    forgotten: Sequence[Path] = ()  # copies
 
 
 class Writer:
@@ -117,6 +118,7 @@ class Writer:
             for copy in changes.copies:
                 if (original := self.catalog.by_path(copy.of)) is not None:
                     self.catalog.insert_copy(copy.path, copy.stamp, original.id)
+            self.catalog.forget_copies(changes.forgotten)
         return removed
 
     def merge(self) -> None:

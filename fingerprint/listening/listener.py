@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -40,7 +41,7 @@ def first_answer(
     """The first match that is sure enough, and after how many seconds of sound; None after all.
 
     The look-ups come at growing lengths, so that a clear sound is named in two seconds and a
-    doubtful one gets the ten that it needs.
+    doubtful one gets the ten that it needs; the last one when the sound ends, however short it is.
 
     Args:
         clips: consecutive clips at the model's sample rate.
@@ -53,17 +54,20 @@ def first_answer(
     'song2.ogg'
     """
     rate = library.model.sample_rate
-    sound, total, looks = np.zeros(0, np.float32), 0.0, list(LOOKS)
-    for clip in clips:
-        sound = np.concatenate([sound, clip.samples])[-round(LOOKS[-1] * rate) :]
-        total += clip.duration
-        if total < looks[0] and total < patience:
-            continue
-        while looks[0] <= total:
-            looks = looks[1:] or [looks[0] + LOOK_EVERY]
-        part = Clip(sound, rate)
-        if found := library.identify(part, top=1, min_confidence=min_confidence):
-            return found[0], total
+    sound, total, looked, looks = np.zeros(0, np.float32), 0.0, 0.0, list(LOOKS)
+    for clip in chain(clips, [None]):  # at the end, what has come since the last look
+        if clip is not None:
+            sound = np.concatenate([sound, clip.samples])[-round(LOOKS[-1] * rate) :]
+            total += clip.duration
+            if total < looks[0] and total < patience:
+                continue
+            while looks[0] <= total:
+                looks = looks[1:] or [looks[0] + LOOK_EVERY]
+        if total > looked:
+            looked = total
+            part = Clip(sound, rate)
+            if found := library.identify(part, top=1, min_confidence=min_confidence):
+                return found[0], total
         if total >= patience:
             break
     return None, total

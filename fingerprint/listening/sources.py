@@ -1,19 +1,29 @@
 """Endless sound, block by block: the microphone, a network stream, raw samples on a pipe."""
 
+from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
 from queue import Queue
 from typing import Any, BinaryIO, Literal
+from urllib.parse import unquote, urljoin, urlsplit
+from urllib.request import Request, urlopen
 
 import numpy as np
 
 from fingerprint.audio.decode import resampled
-from fingerprint.audio.ffmpeg import mono, network_chunks
+from fingerprint.audio.ffmpeg import TIMEOUT, mono, network_chunks
+from fingerprint.audio.files import without_password
+from fingerprint.audio.playlists import entries, m3u_entries, text_of
 from fingerprint.errors import AudioError
 from fingerprint.types import Clip, Floats
 
 BLOCK = 0.5  # s at a time
 WAITING = 60  # blocks that a busy recogniser may leave in the microphone's queue
+LINKS = 3  # playlists that lead from one to the next
+MOST_ADDRESSES = 8  # of a playlist that are tried
+LONGEST_PLAYLIST = 1 << 16  # bytes
 ENCODINGS = {"s16le": "<i2", "s32le": "<i4", "f32le": "<f4"}
 
 
@@ -65,12 +75,72 @@ def microphone(sample_rate: int, device: str | int | None = None) -> Iterator[Cl
 def network(url: str, sample_rate: int) -> Iterator[Clip]:
     """Mono blocks of whatever FFmpeg can open (Icecast, HLS, RTSP, a file) at `sample_rate`.
 
-    Ends when the stream does.
+    A radio station's playlist (M3U, PLS, XSPF, ASX) is followed to the first address in it that
+    gives sound. Ends when the stream does.
 
     Raises:
         AudioError: it cannot be opened, holds no sound, or breaks off with an error.
     """
-    return resampled(network_chunks(url), sample_rate, url)
+    return resampled(_followed(url, LINKS), sample_rate, without_password(url))
+
+
+def _followed(url: str, links: int) -> Iterator[Clip]:
+    """The sound of an address, or of the first one with any that its playlist names."""
+    chunks = network_chunks(url)
+    try:
+        first = next(chunks, None)
+    except AudioError:
+        if not links or not (addresses := _addresses(url)):
+            raise
+        yield from _first_sound(addresses, links - 1)
+        return
+    if first is not None:
+        yield first
+        yield from chunks
+
+
+def _first_sound(addresses: list[str], links: int) -> Iterator[Clip]:
+    for number, address in enumerate(addresses, start=1):
+        chunks = _followed(address, links)
+        try:
+            first = next(chunks, None)
+        except AudioError:
+            if number == len(addresses):
+                raise
+            continue
+        if first is not None:
+            yield first
+            yield from chunks
+            return
+
+
+def _addresses(url: str) -> list[str]:
+    """The addresses that a playlist at `url` names, on the web only; none if it is no playlist."""
+    try:
+        content = _beginning(url)
+    except (OSError, ValueError, HTTPException):
+        return []
+    if b"\0" in content and not content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return []
+    text = text_of(content)
+    found = entries(text)
+    names = m3u_entries(text) if found is None else found
+    joined = [urljoin(url, name) for name in names] if found is not None else names
+    return [one for one in joined if urlsplit(one).scheme in ("http", "https")][:MOST_ADDRESSES]
+
+
+def _beginning(url: str) -> bytes:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        with Path(url).open("rb") as file:  # a playlist that lies on the disk
+            return file.read(LONGEST_PLAYLIST)
+    user, _, host = parts.netloc.rpartition("@")
+    request = Request(parts._replace(netloc=host, fragment="").geturl())  # noqa: S310 - checked
+    if user:
+        request.add_header("Authorization", "Basic " + b64encode(unquote(user).encode()).decode())
+    with urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310 - checked
+        content: bytes = answer.read(LONGEST_PLAYLIST)
+        return content
 
 
 def raw_samples(stream: BinaryIO, form: PcmFormat, sample_rate: int) -> Iterator[Clip]:
@@ -89,4 +159,6 @@ def _pcm_chunks(stream: BinaryIO, form: PcmFormat) -> Iterator[Clip]:
         rest = data[whole:]
         samples = np.frombuffer(data[:whole], kind).reshape(-1, form.channels)
         if len(samples):
-            yield Clip(mono((samples / full_scale).astype(np.float32).T), form.sample_rate)
+            with np.errstate(all="ignore"):  # of another encoding: refused later, by name
+                scaled = (samples / full_scale).astype(np.float32)
+            yield Clip(mono(scaled.T), form.sample_rate)

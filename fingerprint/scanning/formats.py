@@ -35,7 +35,7 @@ def csv_line(recording: str, span: Span) -> str:
     if span.match is not None:
         match, tags = span.match, span.match.track.tags
         known = (
-            str(match.track.path),
+            display_name(match.track.path),
             tags.artist,
             tags.title,
             f"{match.offset:.3f}",

@@ -8,7 +8,7 @@ along a line (`runs`); and where a run begins and ends is read off the cosines a
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -160,15 +160,16 @@ class Scanner:
 
 
 def scan(
-    path: Path,
+    source: Path | BinaryIO,
     library: "Library",
     *,
+    name: str | None = None,
     min_confidence: float | None = None,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> Iterator[Span]:
     """Name everything that plays in a recording of any length, and the gaps between.
 
-    `on_progress` is told the second that has been reached.
+    `on_progress` is told the second that has been reached; `name` stands for the source in errors.
 
     >>> for span in scan(path, library):
     ...     print(round(span.start), round(span.end), span.match.track.path.name)
@@ -179,9 +180,10 @@ def scan(
         AudioError: the file cannot be read.
     """
     scanner = Scanner(library, min_confidence=min_confidence)
+    rate = library.model.sample_rate
 
     def events() -> Iterator[Heard | Span]:
-        for block in stream_clip(path, library.model.sample_rate, block=BLOCK):
+        for block in stream_clip(source, rate, block=BLOCK, name=name):
             yield from scanner.feed(block)
             on_progress(scanner.position)
         yield from scanner.close()

@@ -1,0 +1,94 @@
+"""What a command is given to read: a file, standard input, or what is neither and is refused."""
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from fingerprint.audio.files import display_name, without_password
+from fingerprint.audio.playlists import entries, lines, m3u_entries, text_of
+from fingerprint.cli.options import STDIN
+from fingerprint.errors import AudioError
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+
+def recording(name: str) -> Path | BinaryIO:
+    """The recording that is meant by a name.
+
+    Raises:
+        AudioError: it is a folder, an address on the network, or a terminal.
+    """
+    if name == STDIN:
+        return standard_input()
+    path = local(name)
+    if path.is_dir():
+        raise AudioError(f"{display_name(name)} is a folder; name the files in it")
+    return path
+
+
+def local(name: str) -> Path:
+    """A path; an address is refused before `Path` makes one slash of two.
+
+    Raises:
+        AudioError: it is an address.
+    """
+    path = Path(name)
+    if _ADDRESS.match(name) and not path.exists():
+        raise AudioError(
+            f"{display_name(without_password(name))} is an address, not a file: save it first, or "
+            "let `fingerprint listen --url` follow it"
+        )
+    return path
+
+
+def standard_input() -> BinaryIO:
+    """Raises AudioError if it is a terminal, where nobody could type a recording."""
+    if sys.stdin.isatty():
+        raise AudioError("standard input is a terminal; send audio into it, as in: ... < FILE")
+    return sys.stdin.buffer
+
+
+def spoken(name: str) -> str:
+    """How a recording is called in a message."""
+    return "standard input" if name == STDIN else display_name(without_password(name))
+
+
+def listed(file: Path | None) -> list[str]:
+    """The names in a list, one a line or between null characters, or in a playlist.
+
+    Those in a playlist begin in its own folder, others in the current one; where there is no such
+    file, it is the other way round.
+    """
+    if file is None:
+        return []
+    by_pipe = str(file) == STDIN
+    text = text_of(sys.stdin.buffer.read() if by_pipe else file.read_bytes())
+    names = m3u_entries(text) if file.suffix.lower() in (".m3u", ".m3u8") else entries(text)
+    here, beside = Path(), Path() if by_pipe else file.parent
+    if names is not None:
+        return [_meant(name, (beside, here)) for name in names]
+    names = text.split("\0") if "\0" in text else lines(text)
+    return [_meant(name, (here, beside)) for name in names if name.strip()]
+
+
+def _meant(name: str, places: tuple[Path, Path]) -> str:
+    """The first of the ways to read a name that leads to something, or else the plainest."""
+    if _ADDRESS.match(name) and not name.lower().startswith("file:"):
+        return name
+    paths = [str(place / spelling) for spelling in _spellings(name) for place in places]
+    return next((path for path in paths if os.path.lexists(path)), paths[0])
+
+
+def _spellings(name: str) -> Iterator[str]:
+    """A name as it is, and as it may be meant in a playlist that another system has written."""
+    if name.lower().startswith("file:"):
+        yield os.fsdecode(unquote_to_bytes(urlsplit(name).path))
+        return
+    yield name
+    yield os.fsdecode(unquote_to_bytes(os.fsencode(name)))
+    yield name.replace("\\", "/")
+    yield os.fsencode(name).decode("latin-1").replace("\\", "/")
