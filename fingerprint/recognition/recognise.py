@@ -3,11 +3,11 @@
     signal check -> embed -> look up -> align -> verify by peaks -> evidence -> confidence
 
 `recognise` is the one way in: for a library, the scanner, the listener, an explanation and the fit
-of the confidence. Effort follows doubt: a first look searches little of the index, and only where
-it is not sure, more is searched and the clip is also tried at other playback speeds. The embedder
-bears a change of tempo and hardly one of pitch, and a shift of pitch is a change of speed followed
-by one of tempo: at one of the speeds the pitch is about right, and the matcher finds the tempo that
-is left.
+of the confidence. Effort follows doubt: a first look searches little of the index; where that is
+not sure, more is searched, by landmarks too; and where that is not sure either, the clip is tried
+at other playback speeds. The embedder bears a change of tempo and hardly one of pitch, and a shift
+of pitch is a change of speed followed by one of tempo: at one of the speeds the pitch is about
+right, and the matcher finds the tempo that is left.
 """
 
 from collections.abc import Iterator
@@ -103,11 +103,13 @@ def recognise(
     asked = Query(part, rows, model, reference, config)
     given = circumstances(asked)
     most = max(top, COMPARED)
-    found = _verified(asked, candidates_at(asked, rows, 1.0, config.at_first), given)
-    evidence = _evidence(asked, found, given, most)
-    if not _is_sure(evidence, asked):
-        found = _verified(asked, _in_doubt(asked, speeds), given)
+    verified: list[Candidate] = []
+    for more in _looks(asked, speeds):
+        verified += _verified(asked, more)
+        found = _ranked(verified, given)
         evidence = _evidence(asked, found, given, most)
+        if _is_sure(evidence, asked):
+            break
     if not found:
         return Result(nothing="nothing near enough", query=rows)
     found[0], later = _at_its_earliest(asked, _measured(asked, found[0]))
@@ -179,33 +181,43 @@ def candidates_at(asked: Query, rows: Fingerprint, speed: float, effort: Effort)
     ]
 
 
-def _in_doubt(asked: Query, speeds: Speeds) -> list[Candidate]:
-    """Candidates of a thorough search, by landmarks too, and perhaps at other speeds."""
+def _looks(asked: Query, speeds: Speeds) -> Iterator[list[Candidate]]:
+    """Candidates of ever more work: a first look, a thorough search, landmarks, other speeds."""
     config = asked.config
-    found = candidates_at(asked, asked.rows, 1.0, config.in_doubt)
+    yield candidates_at(asked, asked.rows, 1.0, config.at_first)
     pairs = asked.reference.vote(query_landmarks(asked.clip), config.landmarks)
-    found += settle(asked.rows, pairs, asked.reference)
+    yield [
+        *candidates_at(asked, asked.rows, 1.0, config.in_doubt),
+        *settle(asked.rows, pairs, asked.reference),
+    ]
     if speeds == "in doubt":
-        for speed, rows in at_other_speeds(asked):
-            found += candidates_at(asked, rows, speed, config.at_other_speeds)
-    return found
+        yield [
+            candidate
+            for speed, rows in at_other_speeds(asked)
+            for candidate in candidates_at(asked, rows, speed, config.at_other_speeds)
+        ]
 
 
-def _verified(asked: Query, found: list[Candidate], given: Circumstances) -> list[Candidate]:
-    """Each track at its best place by embeddings and spectral peaks together, best first."""
+def _verified(asked: Query, found: list[Candidate]) -> list[Candidate]:
+    """The candidates with the fit of their spectral peaks."""
     checked: list[Candidate] = []
     for speed in dict.fromkeys(one.speed for one in found):
         here = [one for one in found if one.speed == speed]
         template = template_of(at_speed(asked.clip, 1 / speed))
         fits = verify(template, here, asked.reference)
         checked += [replace(one, fit=fit) for one, fit in zip(here, fits, strict=True)]
+    return checked
+
+
+def _ranked(verified: list[Candidate], given: Circumstances) -> list[Candidate]:
+    """Each track at its best place by embeddings and spectral peaks together, best first."""
 
     def order(one: Candidate) -> tuple[float, int, float]:
         normal = (one.score - given.level.mean) / (given.level.spread + LEAST_SPREAD)
         return -round(one.fit.score + SCORE_WEIGHT * normal, TIE), one.track, one.offset
 
     best: dict[int, Candidate] = {}
-    for one in sorted(checked, key=order):
+    for one in sorted(verified, key=order):
         best.setdefault(one.track, one)
     return list(best.values())
 
