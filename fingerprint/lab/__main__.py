@@ -17,6 +17,10 @@ COMMANDS = {
     "ablate": (f"{_COMMANDS}.ablate:main", "Train every experiment of configs/ablation."),
     "broadcast": (f"{_COMMANDS}.broadcast:main", "Scan a made-up broadcast and score the spans."),
     "corpus": (f"{_COMMANDS}.corpus:main", "Assemble the corpus from Debian packages."),
+    "cut-recording": (
+        f"{_COMMANDS}.cut_recording:main",
+        "Make a set for `evaluate --real` from a recording and the tracks that were played.",
+    ),
     "dissect": (f"{_COMMANDS}.dissect:main", "Recognition with single degradations left out."),
     "fuzz": (f"{_COMMANDS}.fuzz:main", "Feed damaged input to everything that reads input."),
     "generalisation": (f"{_COMMANDS}.generalisation:main", "Hit rates on trained and new music."),

@@ -168,7 +168,7 @@ def _number(value: float) -> str:
 def _noise_title(measured: Measured) -> str:
     return (
         f"Without the {under_noise(measured)} known queries whose music lies under the noise floor "
-        "(matched filter below 0.05, or no place found):"
+        "(matched filter below 0.05, or null):"
     )
 
 
