@@ -6,35 +6,22 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from fingerprint.audio.formats import AUDIO_SUFFIXES
 from fingerprint.errors import AudioError
 
-# What libsndfile decodes by itself, and what needs FFmpeg.
-# fmt: off
-SNDFILE_SUFFIXES = frozenset({
-    ".wav", ".wave", ".rf64", ".w64", ".aif", ".aiff", ".aifc", ".au", ".caf",
-    ".flac", ".ogg", ".oga", ".opus", ".mp3",
-})
-FFMPEG_SUFFIXES = frozenset({
-    ".aac", ".ac3", ".amr", ".ape", ".dsf", ".m4a", ".m4b", ".mka", ".mp2", ".mpc", ".tta",
-    ".weba", ".wma", ".wv",
-    ".3gp", ".asf", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts",
-    ".ogv", ".webm", ".wmv",
-})
-# fmt: on
-AUDIO_SUFFIXES = SNDFILE_SUFFIXES | FFMPEG_SUFFIXES
 
-
-def find_audio(paths: Iterable[Path]) -> Iterator[Path]:
+def find_audio(paths: Iterable[Path], seen: set[Path] | None = None) -> Iterator[Path]:
     """Every recording in files and folders, each once, in a fixed order.
 
     A file that is named is taken whatever its suffix. A folder is walked in sorted order, its files
     before its folders; links are followed, but no folder or file is visited twice; hidden entries,
-    folders that may not be read and files without one of `AUDIO_SUFFIXES` are left out.
+    folders that may not be read and files without one of `AUDIO_SUFFIXES` are left out. `seen`
+    takes what was visited from one call to the next.
 
     Raises:
         AudioError: a path does not exist, or is a folder that may not be read.
     """
-    seen: set[Path] = set()
+    seen = set() if seen is None else seen
     for path in paths:
         try:
             folder = stat.S_ISDIR(path.stat().st_mode)
@@ -49,20 +36,34 @@ def find_audio(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def _walk(folder: Path, seen: set[Path]) -> Iterator[Path]:
-    if not _is_new(folder, seen):
-        return
+    """Without recursion: folders may lie deeper than Python's stack."""
+    waiting = [folder]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            if not _is_new(folder, seen):
+                continue
+            entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        except OSError:  # such as the lost+found of a drive, or a path that is too long
+            continue
+        modes = {entry: _mode(entry) for entry in entries}
+        for entry in entries:
+            known = entry.suffix.lower() in AUDIO_SUFFIXES and not _is_typescript(entry)
+            if known and stat.S_ISREG(modes[entry]) and _is_new(entry, seen):
+                yield entry
+        waiting += [entry for entry in reversed(entries) if stat.S_ISDIR(modes[entry])]
+
+
+def _is_typescript(path: Path) -> bool:
+    """Whether a .ts is a program's source: packets of a broadcast begin with G, or 4 bytes later."""
+    if path.suffix.lower() != ".ts":
+        return False
     try:
-        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError:  # such as the lost+found of a drive
-        return
-    modes = {entry: _mode(entry) for entry in entries}
-    for entry in entries:
-        known = entry.suffix.lower() in AUDIO_SUFFIXES
-        if known and stat.S_ISREG(modes[entry]) and _is_new(entry, seen):
-            yield entry
-    for entry in entries:
-        if stat.S_ISDIR(modes[entry]):
-            yield from _walk(entry, seen)
+        with path.open("rb") as file:
+            head = file.read(189)
+    except OSError:
+        return False
+    return not (head[:1] == b"G" or head[4:5] == b"G")
 
 
 def _mode(path: Path) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fingerprint.audio.files import display_name
-from fingerprint.cli.index import show_duplicates, show_progress, summary
+from fingerprint.cli.index import show_damage, show_duplicates, show_progress, summary
 from fingerprint.cli.opening import open_model, open_or_create, require_library
 from fingerprint.cli.options import (
     device_option,
@@ -125,6 +125,7 @@ def _sync(
     for _, why in done.report.failed:
         click.echo(f"failed: {one_line(why)}", err=True)
     show_duplicates(done.report)
+    show_damage(done.report)
     return failed
 
 
@@ -223,6 +224,7 @@ def verify_command(
     catalog = Catalog(library)
     with ProgressLine() as line:
         faults = check(catalog, lambda n, of: line.show(n, of, f"{n:,}/{of:,} segments"))
+    damaged = {} if faults else catalog.damage()
     catalog.close()
     for fault in faults:
         click.echo(f"damaged: {display_name(fault.path)} {one_line(fault.reason)}", err=True)
@@ -230,6 +232,9 @@ def verify_command(
             click.echo(f"  with it: {display_name(one.track.path)}", err=True)
     if not faults:
         click.echo(f"{display_name(library)} is sound.")
+        if damaged:
+            lost = counted(len(damaged), "recording")
+            click.echo(f"{lost} lost something when decoded: see list --damaged.", err=True)
     elif repair:
         _repair(library, model, jobs, device)
     else:

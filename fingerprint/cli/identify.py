@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal
@@ -18,11 +18,24 @@ from fingerprint.cli.options import (
     library_option,
     min_confidence_option,
     model_option,
+    stream_option,
+    strict_option,
 )
-from fingerprint.cli.text import clock, json_line, match_record, percent, reason, track_name
+from fingerprint.cli.text import (
+    clock,
+    json_line,
+    lost,
+    match_record,
+    percent,
+    reason,
+    track_name,
+    warn,
+)
 from fingerprint.errors import AudioError, FingerprintError
 
 if TYPE_CHECKING:
+    from fingerprint.audio.report import Damage
+    from fingerprint.audio.worker import ConfinedDecoder
     from fingerprint.library.library import Library
     from fingerprint.types import Clip, Match
 
@@ -43,12 +56,24 @@ class Answer:
     matches: tuple["Match", ...] = ()
     best: float = 0.0
     error: str | None = None
+    damage: list["Damage"] = field(default_factory=list)  # what was lost of the query
 
     @property
     def status(self) -> Literal["match", "no-match", "error"]:
         if self.error is not None:
             return "error"
         return "match" if self.matches else "no-match"
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """How queries are decoded and answered."""
+
+    decoder: "ConfinedDecoder"
+    top: int
+    min_confidence: float
+    stream: int | None
+    strict: bool
 
 
 @click.command("identify")
@@ -65,6 +90,8 @@ class Answer:
     help="List at most this many matches a query.",
 )
 @min_confidence_option
+@strict_option
+@stream_option
 @json_option
 @click.pass_context
 def identify_command(
@@ -75,6 +102,8 @@ def identify_command(
     device: str,
     top: int,
     min_confidence: float,
+    strict: bool,
+    stream: int | None,
     as_json: bool,
 ) -> None:
     """Name the recording that a snippet is from.
@@ -83,11 +112,15 @@ def identify_command(
 
     Exit status: 0 every query matched, 1 some had no match, 2 some could not be read.
     """
+    from fingerprint.audio.worker import ConfinedDecoder
+
     worst = 0
     show = _show_json if as_json else _show_table
-    for answer in _answers(files, library, model, device, top, min_confidence, as_json=as_json):
-        show(answer)
-        worst = max(worst, STATUS[answer.status])
+    with ConfinedDecoder() as decoder:  # starts while the library and the model are opened
+        asking = _Asking(decoder, top, min_confidence, stream, strict)
+        for answer in _answers(files, library, model, device, asking, as_json=as_json):
+            show(answer)
+            worst = max(worst, STATUS[answer.status])
     ctx.exit(worst)
 
 
@@ -96,8 +129,7 @@ def _answers(
     folder: Path,
     model: Path | None,
     device: str,
-    top: int,
-    min_confidence: float,
+    asking: _Asking,
     *,
     as_json: bool,
 ) -> Iterator[Answer]:
@@ -111,24 +143,26 @@ def _answers(
         yield from (Answer(query, 0.0, error=reason(error)) for query in files)
         return
     for query in files:
-        yield answer(library, query, top=top, min_confidence=min_confidence)
+        yield answer(library, query, asking)
 
 
-def answer(library: "Library", query: str, *, top: int, min_confidence: float) -> Answer:
+def answer(library: "Library", query: str, asking: _Asking) -> Answer:
     """Identify one file; an unreadable one is an answer too, so that the others get theirs."""
     begin = perf_counter()
+    damage: list[Damage] = []
     try:
-        clip = _load(query, library.model.sample_rate)
-        candidates = library.identify(clip, top=top)
+        clip, damage = _load(query, library.model.sample_rate, asking)
+        candidates = library.identify(clip, top=asking.top)
         if not candidates:
             raise AudioError(f"there is nothing to recognise in {_spoken(query)}: {_why(clip)}")
     except (FingerprintError, OSError) as error:
-        return Answer(query, perf_counter() - begin, error=reason(error))
+        return Answer(query, perf_counter() - begin, error=reason(error), damage=damage)
     return Answer(
         query,
         perf_counter() - begin,
-        tuple(match for match in candidates if match.confidence >= min_confidence),
+        tuple(match for match in candidates if match.confidence >= asking.min_confidence),
         max(match.confidence for match in candidates),
+        damage=damage,
     )
 
 
@@ -142,16 +176,26 @@ def _why(clip: "Clip") -> str:
     return f"it is {nothing}"
 
 
-def _load(query: str, sample_rate: int) -> "Clip":
-    from fingerprint.audio.decode import load_clip
+def _load(query: str, sample_rate: int, asking: _Asking) -> tuple["Clip", list["Damage"]]:
+    from fingerprint.audio.decode import LONGEST_CLIP
+    from fingerprint.audio.report import DecodeReport
 
-    if query != STDIN:
-        if Path(query).is_dir():
-            raise AudioError(f"{display_name(query)} is a folder; name the files in it")
-        return load_clip(Path(query), sample_rate)
-    if sys.stdin.isatty():
+    if query != STDIN and Path(query).is_dir():
+        raise AudioError(f"{display_name(query)} is a folder; name the files in it")
+    if query == STDIN and sys.stdin.isatty():
         raise AudioError("standard input is a terminal; send audio into it, as in: ... < FILE")
-    return load_clip(sys.stdin.buffer, sample_rate, name=_spoken(query))
+    report = DecodeReport()
+    clip = asking.decoder.load(
+        sys.stdin.buffer if query == STDIN else Path(query),
+        sample_rate,
+        longest=LONGEST_CLIP,
+        name=_spoken(query),
+        stream=asking.stream,
+        report=report,
+    )
+    if report.damage and asking.strict:
+        raise AudioError(lost(_spoken(query), report.damage))
+    return clip, report.damage
 
 
 def _spoken(query: str) -> str:
@@ -165,6 +209,7 @@ def as_record(answer: Answer) -> dict[str, object]:
         "status": answer.status,
         "seconds": round(answer.seconds, 4),
         "matches": [match_record(match) for match in answer.matches],
+        "warnings": [one.as_record() for one in answer.damage],
         "error": answer.error,
     }
 
@@ -174,6 +219,8 @@ def _show_json(answer: Answer) -> None:
 
 
 def _show_table(answer: Answer) -> None:
+    if answer.error is None:
+        warn(_spoken(answer.query), answer.damage)
     if answer.error is not None:
         click.echo(f"Error: {answer.error}", err=True)
         return

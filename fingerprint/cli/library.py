@@ -12,8 +12,9 @@ from fingerprint.cli.text import clock, json_line, printable, track_name
 
 @click.command("list")
 @library_option
+@click.option("--damaged", is_flag=True, help="Only those of which something was lost, and what.")
 @json_option
-def list_command(library: Path, as_json: bool) -> None:
+def list_command(library: Path, damaged: bool, as_json: bool) -> None:
     """List the tracks of the library.
 
     They come in the order of their paths, each with its number and its length.
@@ -21,16 +22,23 @@ def list_command(library: Path, as_json: bool) -> None:
     require_library(library)
     from fingerprint.library.store import Catalog
 
-    listed = Catalog(library).listed()  # no model needed
+    catalog = Catalog(library)  # no model needed
+    listed, damage = catalog.listed(), catalog.damage()
+    if damaged:
+        listed = [one for one in listed if one.id in damage]
     for one in listed:
         track = one.track
         if as_json:
             record = {"id": one.id, "path": str(track.path), "duration": track.duration}
-            click.echo(json_line({**record, **asdict(track.tags)}).encode("utf-8"))
+            warnings = [found.as_record() for found in damage.get(one.id, ())]
+            record = {**record, **asdict(track.tags), "warnings": warnings}
+            click.echo(json_line(record).encode("utf-8"))
         else:
             click.echo(f"{one.id:>6}  {clock(track.duration):>8}  {track_name(track)}")
+            for found in damage[one.id] if damaged else ():
+                click.echo(printable(f"{'':18}{found.message}"))
     if not listed and not as_json:
-        click.echo("The library is empty.", err=True)
+        click.echo("No track is damaged." if damaged else "The library is empty.", err=True)
 
 
 @click.command("info")

@@ -1,6 +1,7 @@
 """`fingerprint scan`: everything that plays in long recordings."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,12 +14,24 @@ from fingerprint.cli.options import (
     library_option,
     min_confidence_option,
     model_option,
+    stream_option,
+    strict_option,
 )
 from fingerprint.cli.progress import ProgressLine
-from fingerprint.cli.text import clock, json_line, match_record, percent, reason, track_name
-from fingerprint.errors import FingerprintError
+from fingerprint.cli.text import (
+    clock,
+    json_line,
+    lost,
+    match_record,
+    percent,
+    reason,
+    track_name,
+    warn,
+)
+from fingerprint.errors import AudioError, FingerprintError
 
 if TYPE_CHECKING:
+    from fingerprint.audio.worker import ConfinedDecoder
     from fingerprint.library.library import Library
     from fingerprint.scanning import Span
 
@@ -43,6 +56,8 @@ UNKNOWN_NAME = "(unknown)"
     help="JSON Lines, CSV, a cue sheet, or labels for Audacity (of one FILE).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
+@strict_option
+@stream_option
 @click.pass_context
 def scan_command(
     ctx: click.Context,
@@ -53,6 +68,8 @@ def scan_command(
     min_confidence: float,
     form: Format,
     as_json: bool,
+    strict: bool,
+    stream: int | None,
 ) -> None:
     """Name everything that plays in long recordings.
 
@@ -65,22 +82,49 @@ def scan_command(
     if form == "audacity" and len(files) > 1:
         raise click.UsageError("labels do not name their file: scan one FILE at a time")
     form = "json" if as_json else form
-    opened = open_library(library, model, device)
+    from fingerprint.audio.worker import ConfinedDecoder
+
+    with ConfinedDecoder() as decoder:  # starts while the library and the model are opened
+        ctx.exit(
+            _scan_all(
+                files,
+                open_library(library, model, device),
+                _Scanning(decoder, min_confidence, form, stream, strict),
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Scanning:
+    """How recordings are decoded and what is shown."""
+
+    decoder: "ConfinedDecoder"
+    min_confidence: float
+    form: Format
+    stream: int | None
+    strict: bool
+
+
+def _scan_all(files: tuple[Path, ...], library: "Library", how: _Scanning) -> int:
     status = 0
-    if form == "csv":
+    if how.form == "csv":
         from fingerprint.scanning.formats import csv_header
 
         click.echo(csv_header())
     for file in files:
-        status = max(status, _scan(opened, file, min_confidence, form))
-    ctx.exit(status)
+        status = max(status, _scan(library, file, how))
+    return status
 
 
-def _scan(library: "Library", file: Path, min_confidence: float, form: Format) -> int:
+def _scan(library: "Library", file: Path, how: _Scanning) -> int:
     """Scan one file; an unreadable one is reported, and the others get their turn."""
+    from fingerprint.audio.report import DecodeReport
     from fingerprint.scanning import scan
+    from fingerprint.scanning.scanner import BLOCK
 
     known = False
+    report, name = DecodeReport(), display_name(file)
+    rate = library.model.sample_rate
 
     def watched() -> Iterator["Span"]:
         nonlocal known
@@ -93,16 +137,25 @@ def _scan(library: "Library", file: Path, min_confidence: float, form: Format) -
             spans = scan(
                 file,
                 library,
-                min_confidence=min_confidence,
+                min_confidence=how.min_confidence,
+                blocks=how.decoder.blocks(
+                    file, rate, block=BLOCK, stream=how.stream, report=report
+                ),
                 on_progress=lambda at: line.show(0, 0, f"{display_name(file)}: {clock(at)}"),
             )
-            for text in _lines(file, watched(), form):
+            for text in _lines(file, watched(), how.form):
                 click.echo(text.encode("utf-8"))
+        if report.damage and how.strict:
+            raise AudioError(lost(name, report.damage))
     except (FingerprintError, OSError) as error:
         click.echo(f"Error: {reason(error)}", err=True)
-        if form == "json":
+        if how.form == "json":
             click.echo(json_line({"recording": str(file), "error": reason(error)}).encode("utf-8"))
         return 2
+    warn(name, report.damage)
+    if how.form == "json" and report.damage:
+        found = [one.as_record() for one in report.damage]
+        click.echo(json_line({"recording": str(file), "warnings": found}).encode("utf-8"))
     return 0 if known else 1
 
 

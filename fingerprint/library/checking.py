@@ -114,7 +114,8 @@ def _embedded(
             lost.append((result.path, result.reason))
         elif result.vectors is not None:
             track = Track(result.path, result.duration, result.tags)
-            entries.append(Entry(track, result.stamp, result.vectors, result.content))
+            entry = Entry(track, result.stamp, result.vectors, result.content, damage=result.damage)
+            entries.append(entry)
     gone = {path for path, _ in lost}
     removed = [one.id for one in tracks if one.track.path in gone]
     writer.apply(Changes(removed=removed, entries=entries))

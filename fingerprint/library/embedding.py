@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fingerprint.audio.files import display_name
+from fingerprint.audio.report import Damage
 from fingerprint.errors import AudioError
 from fingerprint.library.decoding import Decoded, Ended, Part, Undecodable, decode_all
 from fingerprint.library.library import Embedder
@@ -31,6 +32,7 @@ class Recording:
     duration: float  # s
     content: bytes
     vectors: Floats | None
+    damage: tuple[Damage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ def embed_files(
     model: Embedder,
     *,
     jobs: int,
+    stream: int | None = None,
     wanted: Callable[[Path, bytes], bool] = lambda _path, _content: True,
     on_block: Callable[[float], None] = lambda _seconds: None,
 ) -> Generator[Recording | Failure, None, None]:
@@ -55,12 +58,13 @@ def embed_files(
         files: their paths, and how they looked when they were chosen.
         model: whose embeddings.
         jobs: processes that decode; 0 decodes in this one.
+        stream: the number of the audio track, from 1 on, of files that hold several.
         wanted: says of a file and its content whether its embeddings are; a long recording, whose
             content is known only at its end, gets them anyhow.
         on_block: is told how many seconds have been read of long recordings that are not done.
     """
     begun: dict[Path, _Long] = {}
-    decoded = decode_all(files, model.sample_rate, jobs=jobs)
+    decoded = decode_all(files, model.sample_rate, jobs=jobs, stream=stream)
     with closing(decoded):
         for path, outcome in decoded:
             try:
@@ -68,16 +72,16 @@ def embed_files(
                     case Part(clip):
                         begun.setdefault(path, _Long(model)).take(clip)
                         on_block(sum(one.sound.seconds for one in begun.values()))
-                    case Ended(tags):
+                    case Ended(tags, damage):
                         long = begun.pop(path)
                         vectors = long.embedding.end().vectors
-                        yield _recording(path, files[path], tags, long.sound, vectors)
-                    case Decoded(tags, clip):
+                        yield _recording(path, files[path], tags, long.sound, vectors, damage)
+                    case Decoded(tags, clip, damage):
                         sound = _Sound()
                         sound.take(clip)
                         asked = wanted(path, sound.content)
                         rows = model.embed(clip).vectors if asked else None
-                        yield _recording(path, files[path], tags, sound, rows)
+                        yield _recording(path, files[path], tags, sound, rows, damage)
                     case Undecodable(reason):
                         begun.pop(path, None)
                         yield Failure(path, reason)
@@ -86,7 +90,12 @@ def embed_files(
 
 
 def _recording(
-    path: Path, stamp: Stamp, tags: Tags, sound: "_Sound", vectors: Floats | None
+    path: Path,
+    stamp: Stamp,
+    tags: Tags,
+    sound: "_Sound",
+    vectors: Floats | None,
+    damage: tuple[Damage, ...],
 ) -> Recording:
     """Raises AudioError if there is nothing to recognise in it."""
     name = display_name(path)
@@ -96,7 +105,7 @@ def _recording(
         )
     if vectors is not None and not vectors.any():
         raise AudioError(f"cannot use {name}: it is silent throughout")
-    return Recording(path, stamp, tags, sound.seconds, sound.content, vectors)
+    return Recording(path, stamp, tags, sound.seconds, sound.content, vectors, damage)
 
 
 class _Long:

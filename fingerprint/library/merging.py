@@ -77,11 +77,17 @@ def _merged(
 
 
 def _entries(source: Catalog, now: Snapshot) -> Iterator[Entry]:
+    damage = source.damage()
     for span, owner in enumerate(now.owners.tolist()):
         listed = source.by_id(owner) if owner != REMOVED else None
         if listed is not None:
             rows = np.arange(*now.rows.starts[span : span + 2], dtype=np.int64)
             vectors = now.vectors(rows)
             yield Entry(
-                listed.track, listed.stamp, vectors, listed.content, source.meta.profile.step
+                listed.track,
+                listed.stamp,
+                vectors,
+                listed.content,
+                source.meta.profile.step,
+                damage.get(listed.id, ()),
             )

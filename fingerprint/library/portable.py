@@ -20,6 +20,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from fingerprint.audio.files import display_name
+from fingerprint.audio.report import Damage
 from fingerprint.config import Positive, PositiveInt, Record
 from fingerprint.errors import LibraryError
 from fingerprint.library.disk import flush
@@ -32,7 +33,8 @@ from fingerprint.library.store import Catalog
 from fingerprint.library.writer import writing
 from fingerprint.types import Tags, Track
 
-FORMAT = 2
+FORMAT = 3
+READABLE = (2, 3)  # 2 says nothing of damage
 LONGEST_LINE = 1 << 20  # bytes that describe a track
 OnProgress = Callable[[int, int], None]
 Count = Annotated[int, Field(ge=0, lt=1 << 62)]
@@ -58,6 +60,14 @@ class Manifest(Record):
     segments: list[SegmentLine]
 
 
+class DamageLine(Record):
+    """What was lost of a recording."""
+
+    kind: Text
+    message: Text
+    seconds: Annotated[float, Field(ge=0, le=1e9)]
+
+
 class TrackLine(Record):
     """A line of `tracks.jsonl`; the path's bytes are percent-encoded."""
 
@@ -71,6 +81,7 @@ class TrackLine(Record):
     duration: Annotated[float, Field(ge=0, le=1e9)]
     added: Annotated[float, Field(ge=0, le=1e12)]
     tags: dict[str, Text]
+    damage: tuple[DamageLine, ...] = ()
 
 
 def export_library(
@@ -97,8 +108,11 @@ def export_library(
         with _written(file) as new, zipfile.ZipFile(new, "w", zipfile.ZIP_STORED) as archive:
             archive.writestr("library.json", manifest.model_dump_json())
             with archive.open("tracks.jsonl", "w", force_zip64=True) as stream:
+                damage = catalog.damage()
                 for one in listed:
-                    stream.write(_line_of(one).model_dump_json().encode() + b"\n")
+                    stream.write(
+                        _line_of(one, damage.get(one.id, ())).model_dump_json().encode() + b"\n"
+                    )
             for number, (info, array) in enumerate(zip(infos, codes, strict=True)):
                 on_progress(number, len(infos))
                 with archive.open(_member(info.id), "w", force_zip64=True) as stream:
@@ -204,7 +218,7 @@ def _member(segment: int) -> str:
     return f"segments/{segment:06d}.npy"
 
 
-def _line_of(one: Listed) -> TrackLine:
+def _line_of(one: Listed, damage: tuple[Damage, ...]) -> TrackLine:
     tags = one.track.tags
     return TrackLine(
         path=quote_from_bytes(os.fsencode(one.track.path)),
@@ -217,6 +231,7 @@ def _line_of(one: Listed) -> TrackLine:
         duration=one.track.duration,
         added=one.added,
         tags={name: getattr(tags, name) for name in sorted(TAGS)},
+        damage=tuple(DamageLine.model_validate(one.as_record()) for one in damage),
     )
 
 
@@ -224,15 +239,15 @@ def _unpack(file: Path, folder: Path, on_progress: OnProgress) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             manifest = Manifest.model_validate_json(archive.read(_plain(archive, "library.json")))
-            if manifest.format != FORMAT:
+            if manifest.format not in READABLE:
                 raise LibraryError(f"{file} has format {manifest.format}, not {FORMAT}")
             profile = profile_of(manifest.profile)
             meta = Meta(manifest.model, manifest.dim, manifest.hop, profile)
             tracks = sorted(
-                _tracks(archive), key=lambda one: (one.place.segment, one.place.first_row)
+                _tracks(archive), key=lambda one: (one[0].place.segment, one[0].place.first_row)
             )
             infos = [SegmentInfo(line.id, line.rows, ()) for line in manifest.segments]
-            place_rows(infos, [one.place for one in tracks])
+            place_rows(infos, [one.place for one, _ in tracks])
             create(folder, meta)
             _fill(archive, folder, meta, infos, tracks, on_progress)
     except (zipfile.BadZipFile, EOFError, KeyError, NotImplementedError, ValueError) as error:
@@ -245,25 +260,25 @@ def _fill(
     folder: Path,
     meta: Meta,
     infos: list[SegmentInfo],
-    tracks: list[Listed],
+    tracks: list[tuple[Listed, tuple[Damage, ...]]],
     on_progress: OnProgress,
 ) -> None:
     with writing(folder) as writer:
         for number, info in enumerate(infos):
             on_progress(number, len(infos))
-            here = [one for one in tracks if one.place.segment == info.id]
+            here = [one for one in tracks if one[0].place.segment == info.id]
             if not here:
                 continue
             segment = write_segment(folder, number + 1, _codes(archive, info, meta), meta)
             with writer.catalog.transaction():
                 writer.catalog.insert_segment(segment)
-                for one in here:
+                for one, damage in here:
                     place = (segment.id, one.place.first_row, one.place.rows)
                     stamped = (one.track, one.stamp, one.content)
-                    writer.catalog.insert_track(*stamped, place, added=one.added)
+                    writer.catalog.insert_track(*stamped, place, added=one.added, damage=damage)
 
 
-def _tracks(archive: zipfile.ZipFile) -> Iterator[Listed]:
+def _tracks(archive: zipfile.ZipFile) -> Iterator[tuple[Listed, tuple[Damage, ...]]]:
     with archive.open(_plain(archive, "tracks.jsonl")) as stream:
         while line := stream.readline(LONGEST_LINE):
             found = TrackLine.model_validate_json(line)
@@ -271,13 +286,14 @@ def _tracks(archive: zipfile.ZipFile) -> Iterator[Listed]:
             if not path.is_absolute() or "\0" in str(path):
                 raise ValueError(f"{display_name(path)[:200]!r} is no absolute path")
             known = {name: text for name, text in found.tags.items() if name in TAGS}
-            yield Listed(
+            listed = Listed(
                 Track(path, found.duration, Tags(**known)),
                 Stamp(found.size, found.mtime_ns),
                 bytes.fromhex(found.content),
                 found.added,
                 Extent(0, found.segment, found.first_row, found.rows),
             )
+            yield listed, tuple(Damage.of_record(one.model_dump()) for one in found.damage)
 
 
 def _codes(archive: zipfile.ZipFile, info: SegmentInfo, meta: Meta) -> Codes:

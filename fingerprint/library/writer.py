@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fingerprint.audio.report import Damage
 from fingerprint.errors import LibraryError
 from fingerprint.library.profiles import Codes, encode
 from fingerprint.library.records import Extent, SegmentInfo, Stamp
@@ -34,6 +35,7 @@ class Entry:
     vectors: Floats
     content: bytes = b""
     step: int = 1
+    damage: tuple[Damage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,9 @@ class Writer:
         first, now = 0, time.time()
         for entry, rows in zip(entries, stored, strict=True):
             place = (segment.id, first, rows)
-            self.catalog.insert_track(entry.track, entry.stamp, entry.content, place, added=now)
+            self.catalog.insert_track(
+                entry.track, entry.stamp, entry.content, place, added=now, damage=entry.damage
+            )
             first += rows
 
     def _write(self, codes: Codes) -> SegmentInfo:

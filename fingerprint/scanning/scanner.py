@@ -5,7 +5,7 @@ along a line (`runs`); and where a run begins and ends is read off the cosines a
 (`extent`). The fingerprints of the last minutes are all that is kept.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -170,10 +170,12 @@ def scan(
     *,
     min_confidence: float | None = None,
     on_progress: Callable[[float], None] = lambda _: None,
+    blocks: Iterable[Clip] | None = None,
 ) -> Iterator[Span]:
     """Name everything that plays in a recording of any length, and the gaps between.
 
-    `on_progress` is told the second that has been reached.
+    `on_progress` is told the second that has been reached. `blocks` are the recording's, where
+    somebody else decodes it.
 
     >>> for span in scan(path, library):
     ...     print(round(span.start), round(span.end), span.match.track.path.name)
@@ -186,7 +188,8 @@ def scan(
     scanner = Scanner(library, min_confidence=min_confidence)
 
     def events() -> Iterator[Heard | Span]:
-        for block in stream_clip(path, library.model.sample_rate, block=BLOCK):
+        rate = library.model.sample_rate
+        for block in blocks if blocks is not None else stream_clip(path, rate, block=BLOCK):
             yield from scanner.feed(block)
             on_progress(scanner.position)
         yield from scanner.close()
