@@ -27,6 +27,7 @@ from fingerprint.types import Clip, Floats
 PROTOCOLS = "file,fd,pipe"
 TIMEOUT = 20.0  # s without a byte after which a network stream has broken off
 CHUNK = 16_384  # sample frames that are averaged and resampled at a time
+LIVE_CHUNK = 1_024  # of a broadcast, which is listened to as it comes
 AU_HEADER = struct.Struct(">4s5I")  # magic, offset of the samples, bytes, encoding, Hz, channels
 CANCELLED = 1e-3  # the mean of channels with less of the loudest one's energy is what is left over
 INAUDIBLE = 1e-5  # a track that never exceeds this is silent, where there is another one
@@ -153,7 +154,7 @@ def network_chunks(url: str) -> Iterator[Clip]:
             if not container.streams.audio:
                 raise AudioError(f"cannot open {url}: it has no sound")
             packets = container.demux(container.streams.audio[0])
-            yield from _decoded(av, packets, _Losses())
+            yield from _decoded(av, packets, _Losses(), chunk=LIVE_CHUNK)
     except (av.FFmpegError, OSError) as error:
         raise AudioError(f"cannot read {url}: {error.strerror or error}") from error
 
@@ -353,13 +354,19 @@ def _packets(av: Any, container: Any, stream: Any, losses: _Losses) -> Iterator[
             return
 
 
-def _decoded(av: Any, packets: Iterable[Any], losses: _Losses) -> Iterator[Clip]:
+def _decoded(
+    av: Any, packets: Iterable[Any], losses: _Losses, *, chunk: int = CHUNK
+) -> Iterator[Clip]:
     """Packets to mono chunks, with silence for what is missing between two time stamps."""
     line = _TimeLine(av, losses)
-    for packet in packets:
-        for frame in _frames(av, packet, line.position, losses):
-            yield from line.take(frame)
-        yield from line.chunks()
+    try:
+        for packet in packets:
+            for frame in _frames(av, packet, line.position, losses):
+                yield from line.take(frame)
+            yield from line.chunks(chunk)
+    except (av.FFmpegError, OSError):  # a stream that breaks off
+        yield from line.rest()
+        raise
     yield from line.rest()
 
 
@@ -409,10 +416,10 @@ class _TimeLine:
         frame.pts = None  # the queue would compare it
         self._fifo.write(frame)
 
-    def chunks(self) -> Iterator[Clip]:
+    def chunks(self, size: int) -> Iterator[Clip]:
         """What has come in whole chunks."""
-        while self._fifo.samples >= CHUNK:
-            yield _clip(self._fifo.read(CHUNK), self._rate)
+        while self._fifo.samples >= size:
+            yield _clip(self._fifo.read(size), self._rate)
 
     def rest(self) -> Iterator[Clip]:
         """What is left; another layout may follow."""

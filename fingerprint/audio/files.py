@@ -55,7 +55,7 @@ def _walk(folder: Path, seen: set[Path]) -> Iterator[Path]:
 
 
 def _is_typescript(path: Path) -> bool:
-    """Whether a .ts is a program's source: packets of a broadcast begin with G, or 4 bytes later."""
+    """Whether a .ts is a program's source: a broadcast's packets begin with G."""
     if path.suffix.lower() != ".ts":
         return False
     try:

@@ -263,7 +263,7 @@ def _on_disk(file: BinaryIO) -> Iterator[int]:
         return
     with TemporaryFile() as copy:
         copy.write(file.getbuffer())
-        copy.flush()
+        copy.seek(0)
         yield copy.fileno()
 
 

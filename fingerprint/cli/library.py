@@ -89,10 +89,12 @@ def stats_command(library: Path, as_json: bool) -> None:
 
 def _library_record(folder: Path) -> dict[str, object]:
     require_library(folder)
+    from fingerprint.audio.worker import confinement
     from fingerprint.library.library import library_info
 
     info = asdict(library_info(folder))
-    return {"path": str(folder), **info, "hours": round(info["hours"], 4)}
+    info["hours"] = round(info["hours"], 4)
+    return {"path": str(folder), **info, "decoders": confinement()}
 
 
 def _model_record(file: Path | None) -> dict[str, object]:
