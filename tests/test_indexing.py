@@ -1,13 +1,10 @@
-import errno
 import os
 import resource
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from itertools import pairwise
 from multiprocessing import active_children
 from pathlib import Path
@@ -159,12 +156,11 @@ def test_a_long_recording_is_streamed_to_the_same_embeddings(
     assert [now.seconds_of_audio for now in told[-4:]] == pytest.approx([60, 120, 150, 150])
 
 
-def test_a_header_that_promises_too_little_is_not_believed(
+def test_a_recording_in_parts_has_its_whole_length(
     tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_song(music / "long.wav", 8, 150)
     monkeypatch.setattr(decoding, "LONGEST", 100.0)
-    monkeypatch.setattr(decoding, "announced_duration", lambda _: 0.0)
     library = Library.create_or_open(tmp_path / "library", Toy())
     index_files(library, [path])
     assert library.tracks()[0].duration == pytest.approx(150)
@@ -277,42 +273,26 @@ def test_a_decoder_that_is_killed_costs_the_file_in_its_hands_only(
     assert index_files(library, files_in(music)).added == len(report.failed)
 
 
-def test_a_file_that_kills_its_decoder_is_reported(library: Library, music: Path) -> None:
-    """Whoever opens the pipe is killed, as by a crash of the decoder."""
-    pipe = music / "0000.wav"
-    os.mkfifo(pipe)
-    done = threading.Event()
+@pytest.mark.parametrize(
+    ("blow", "reason"), [(signal.SIGKILL, "crashed"), (signal.SIGSTOP, "takes over")]
+)
+def test_a_decoder_that_dies_or_hangs_costs_its_file_alone(
+    library: Library, music: Path, monkeypatch: pytest.MonkeyPatch, blow: int, reason: str
+) -> None:
+    long = write_song(music / "0000.wav", 8, 1_320.0)
+    monkeypatch.setattr(decoding, "PATIENCE", 2.0)
+    begun: list[float] = []
 
-    def kill_if_reading(child: int) -> bool:
-        with suppress(OSError):  # it is gone already
-            files = [fd.resolve() for fd in Path(f"/proc/{child}/fd").iterdir()]
-            if pipe in files:
-                os.kill(child, signal.SIGKILL)
-                return True
-        return False
+    def strike(now: Progress) -> None:
+        if now.seconds_of_audio and not begun:  # the first part of the long one has come
+            begun.append(now.seconds_of_audio)
+            for child in _children(os.getpid()):
+                os.kill(child, blow)
 
-    def assassin() -> None:
-        while not done.is_set():
-            try:
-                end = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
-            except OSError as error:
-                if error.errno == errno.ENXIO:  # nobody reads
-                    time.sleep(0.01)
-                    continue
-                raise
-            while not done.is_set() and not any(map(kill_if_reading, _children(os.getpid()))):
-                pass
-            os.close(end)
-
-    thread = threading.Thread(target=assassin)
-    thread.start()
-    try:
-        report = index_files(library, files_in(music), jobs=2)
-    finally:
-        done.set()
-        thread.join()
+    report = index_files(library, [long, *files_in(music)], jobs=1, on_progress=strike)
     assert report.added == 3
-    assert [(path, "crashed" in reason) for path, reason in report.failed] == [(pipe, True)]
+    assert [(path, reason in why) for path, why in report.failed] == [(long, True)]
+    assert not _children(os.getpid())
 
 
 # A full disk.
@@ -391,11 +371,12 @@ def test_a_full_disk_leaves_the_library_as_it_was(
 # Files that mean harm.
 
 
-def test_a_file_that_hangs_its_decoder_is_given_up(
-    library: Library, music: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("jobs", [0, 1])
+def test_what_is_no_file_is_refused_at_once(library: Library, music: Path, jobs: int) -> None:
     os.mkfifo(music / "0002b.wav")  # nobody ever writes into it
-    monkeypatch.setattr(decoding, "PATIENCE", 2.0)
-    report = index_files(library, files_in(music), jobs=1)
+    (music / "0002c.wav").symlink_to("/dev/zero")
+    report = index_files(library, files_in(music), jobs=jobs)
     assert report.added == 3
-    assert ["takes over" in reason for _, reason in report.failed] == [True]
+    reasons = {path.name: why for path, why in report.failed}
+    assert "it is a pipe, not a file" in reasons["0002b.wav"]
+    assert "it is a device" in reasons["0002c.wav"]

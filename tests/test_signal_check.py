@@ -38,7 +38,7 @@ def test_silence_and_what_is_nearly_silent() -> None:
     assert nothing_in(clip(np.zeros(RATE))) == "silence"
     assert nothing_in(clip(np.zeros(0))) == "silence"
     assert nothing_in(clip(np.full(RATE, 0.5))) == "silence"  # a constant voltage
-    assert nothing_in(clip(1e-4 * rng.standard_normal(5 * RATE))) == "silence"  # -80 dB
+    assert nothing_in(clip(3e-5 * rng.standard_normal(5 * RATE))) == "silence"  # -90 dB
 
 
 @pytest.mark.parametrize("seconds", SECONDS)

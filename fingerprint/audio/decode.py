@@ -1,32 +1,41 @@
-"""Audio files and streams to `Clip`: libsndfile first, FFmpeg for what it cannot read.
+"""Audio files and streams to `Clip`: all the sound that a good player would play, in order.
 
-A recording passes through in chunks: decoded and averaged to mono, cut, checked, resampled,
+A recording passes through in chunks: decoded and averaged to mono, cut, mended, resampled,
 gathered. So a 4-hour file needs no more memory than a short one, and a clip equals the
-concatenation of its blocks because both come from the same chain.
+concatenation of its blocks because both come from the same chain. What one decoder gives up on is
+decoded from there by another one; what is lost in the end is in the `DecodeReport`.
 """
 
-from collections.abc import Iterator
+import os
+import stat
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import SEEK_END, BytesIO
-from itertools import chain
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import soundfile
 import soxr
 
 from fingerprint.audio import ffmpeg
-from fingerprint.audio.files import SNDFILE_SUFFIXES, display_name, reason
+from fingerprint.audio.ffmpeg import DecoderError
+from fingerprint.audio.files import display_name, reason
+from fingerprint.audio.formats import SNDFILE_SUFFIXES
+from fingerprint.audio.report import DecodeReport, announced_by_header, ogg_ends
+from fingerprint.audio.sndfile import sndfile_chunks
 from fingerprint.errors import AudioError
 from fingerprint.types import Clip, Floats
 
-CHUNK = 16_384  # sample frames decoded at a time, and at most lost where a file is damaged
 LARGEST_STREAM = 1 << 30  # bytes; a pipe is held in memory
-SOURCE_RATES = (1_000, 1_000_000)  # Hz; a header that says otherwise is damaged
+SILENT_PIPE = 20.0  # s without a byte after which a named pipe is given up
+SOURCE_RATES = (1_000, 6_000_000)  # Hz; a header that says otherwise is damaged
 LONGEST_CLIP = 4 * 3600.0  # s in memory at once: 460 MB at 8 kHz
 LONGEST_STREAM = 24 * 3600.0  # s; more is a mistake, or a small file that wants to be a bomb
+LOWEST_BIT_RATE = 500  # bit/s; a header that promises so much from so few bytes is wrong
 LARGEST_SAMPLE = 2.0**31  # float files may hold integers; beyond 32 bits it is not audio
+MENDABLE = 0.01  # share of samples that may be no numbers
 
 
 def load_clip(
@@ -36,42 +45,46 @@ def load_clip(
     start: float = 0.0,
     seconds: float | None = None,
     name: str | None = None,
+    stream: int | None = None,
+    report: DecodeReport | None = None,
 ) -> Clip:
     """Decode a recording to mono at `sample_rate` (Hz).
 
     Channels are averaged; the level stays the file's. `start` and `seconds` (s) cut exactly, at the
-    file's own samples, before resampling. A truncated file gives what is there. A stream, such as
-    standard input, is read to its end. `name` stands for the source in error messages.
+    file's own samples, before resampling. A damaged file gives what is there, and `report` says
+    what is not. A stream, such as standard input, is read to its end. `name` stands for the source
+    in error messages; `stream` is the number of an audio track, from 1 on.
 
     Raises:
-        AudioError: the source is missing, unreadable, not audio, damaged, holds no samples, or
-            more than `LONGEST_CLIP`.
+        AudioError: the source is missing, unreadable, not audio, holds no samples, or more than
+            `LONGEST_CLIP`.
     """
-    name = name or _name(source)
-    pieces = list(
-        _bounded(
-            _pieces(source, sample_rate, start, seconds, name), sample_rate, LONGEST_CLIP, name
-        )
-    )
+    cut = _Cut(sample_rate, start, seconds, LONGEST_CLIP)
+    pieces = list(_pieces(source, cut, name or _name(source), stream, report or DecodeReport()))
     return Clip(np.concatenate(pieces), sample_rate)
 
 
 def stream_clip(
-    source: Path | BinaryIO, sample_rate: int, *, block: float = 60.0, name: str | None = None
+    source: Path | BinaryIO,
+    sample_rate: int,
+    *,
+    block: float = 60.0,
+    name: str | None = None,
+    stream: int | None = None,
+    report: DecodeReport | None = None,
 ) -> Iterator[Clip]:
     """Decode a recording in consecutive blocks of `block` seconds; the last is shorter.
 
-    Their concatenation equals `load_clip(source, sample_rate)`; memory does not grow with a file,
-    whereas a stream is read to its end first.
+    Their concatenation equals `load_clip(source, sample_rate)`; memory does not grow with the file.
+    `report` knows the announced length from the first block on, and the damage at the end.
 
     Raises:
         AudioError: as `load_clip`, possibly after some blocks; over `LONGEST_STREAM` for sure.
     """
     size = max(1, round(block * sample_rate))
     pending, held = list[Floats](), 0
-    name = name or _name(source)
-    pieces = _pieces(source, sample_rate, 0.0, None, name)
-    for piece in _bounded(pieces, sample_rate, LONGEST_STREAM, name):
+    cut = _Cut(sample_rate, 0.0, None, LONGEST_STREAM)
+    for piece in _pieces(source, cut, name or _name(source), stream, report or DecodeReport()):
         pending.append(piece)
         held += len(piece)
         if held >= size:
@@ -84,22 +97,13 @@ def stream_clip(
         yield Clip(np.concatenate(pending), sample_rate)
 
 
-def announced_duration(path: Path) -> float:
-    """Seconds that the header promises, for a plan only: it may be wrong, or 0 for not known."""
-    try:
-        with _open(path) as file, _Decoder(file.fileno(), closefd=False) as decoder:
-            return float(decoder.frames / decoder.samplerate)
-    except (OSError, soundfile.LibsndfileError, ZeroDivisionError):
-        return 0.0
-
-
 def resampled(chunks: Iterator[Clip], sample_rate: int, name: str) -> Iterator[Clip]:
-    """Mono chunks of any source, all of one rate, as clips at `sample_rate` (Hz), as they come.
+    """Mono chunks of any source, of any rates, as clips at `sample_rate` (Hz), as they come.
 
     Raises:
         AudioError: the samples are not audio.
     """
-    for piece in _resampled(_checked(chunks, name), sample_rate):
+    for piece in _resampled(_mended(chunks, name, DecodeReport()), sample_rate):
         if len(piece):
             yield Clip(piece, sample_rate)
 
@@ -108,173 +112,266 @@ def _name(source: Path | BinaryIO) -> str:
     return display_name(source) if isinstance(source, Path) else "the audio stream"
 
 
+class _Cut:
+    """What is wanted of a recording: the rate, from where, how much, and how much at most (s)."""
+
+    def __init__(
+        self, sample_rate: int, start: float, seconds: float | None, longest: float
+    ) -> None:
+        if sample_rate <= 0 or not start >= 0 or (seconds is not None and not seconds > 0):
+            raise ValueError(f"impossible cut: {sample_rate} Hz, from {start} s, {seconds} s long")
+        self.sample_rate, self.start, self.seconds = sample_rate, start, seconds
+        self.longest = longest
+
+    def exceeded(self, length: float) -> bool:
+        """Whether a recording of so many seconds gives more than is allowed."""
+        return min(length - self.start, self.seconds or length) > self.longest
+
+
 def _pieces(
-    source: Path | BinaryIO, sample_rate: int, start: float, seconds: float | None, name: str
+    source: Path | BinaryIO, cut: _Cut, name: str, stream: int | None, report: DecodeReport
 ) -> Iterator[Floats]:
-    """The whole chain: samples at `sample_rate`, at least one piece and none empty."""
-    if sample_rate <= 0 or not start >= 0 or (seconds is not None and not seconds > 0):
-        raise ValueError(f"impossible cut: {sample_rate} Hz, from {start} s, {seconds} s long")
-    empty = True
-    with _opened(source, name) as file:
-        chunks = _checked(_before(_decoded(file, start, name), seconds), name)
-        for piece in _resampled(chunks, sample_rate):
+    """The whole chain: samples at the rate asked for, at least one piece and none empty."""
+    held = 0
+    with opened(source, name) as file:
+        decoded = _after(_decoded(file, cut, name, stream, report), cut.start)
+        chunks = _mended(_before(decoded, cut.seconds), name, report)
+        for piece in _resampled(chunks, cut.sample_rate):
+            held += len(piece)
+            if held > cut.longest * cut.sample_rate:
+                raise _too_long(name, cut)
             if len(piece):
-                empty = False
                 yield piece
-    if empty:
-        after = f" after {start:g} s" if start else ""
+    if not held:
+        after = f" after {cut.start:g} s" if cut.start else ""
         raise AudioError(f"cannot read {name}: it holds no audio, or too little{after}")
 
 
-def _bounded(
-    pieces: Iterator[Floats], sample_rate: int, longest: float, name: str
-) -> Iterator[Floats]:
-    """Give up where a recording goes on and on, whatever its header has promised."""
-    held = 0
-    for piece in pieces:
-        held += len(piece)
-        if held > longest * sample_rate:
-            raise AudioError(f"cannot use {name}: it lasts over {longest / 3600:g} h; cut it up")
-        yield piece
+def _too_long(name: str, cut: _Cut) -> AudioError:
+    return AudioError(f"cannot use {name}: it lasts over {cut.longest / 3600:g} h; cut it up")
+
+
+# Opening: files, pipes, standard input
 
 
 @contextmanager
-def _opened(source: Path | BinaryIO, name: str) -> Iterator[BinaryIO]:
-    """The source as a seekable binary file; a pipe is first read into memory."""
+def opened(source: Path | BinaryIO, name: str, *, pipes: bool = True) -> Iterator[BinaryIO]:
+    """The source as a seekable binary file; a pipe is first read into memory, or refused.
+
+    Raises:
+        AudioError: it cannot be read, is a device, or a pipe into which nothing is written.
+    """
     try:
         if isinstance(source, Path):
-            with _open(source) as file:
-                yield file if file.seekable() else _slurped(file, name)
+            with open_recording(source) as file:
+                if not pipes and not file.seekable():
+                    raise OSError("it is a pipe, not a file")
+                yield file if file.seekable() else _slurped(file, name, patience=SILENT_PIPE)
         else:
-            yield _slurped(source, name)
+            yield source if _is_file(source) else _slurped(source, name)
     except OSError as error:
         raise AudioError(f"cannot read {name}: {reason(error)}") from error
 
 
-def _open(path: Path) -> BinaryIO:
+def open_recording(path: Path) -> BinaryIO:
+    """Open a file or a named pipe, without waiting for somebody who writes into it.
+
+    Raises:
+        OSError: it cannot be opened, or is a folder or a device.
+    """
     try:
-        return path.open("rb", buffering=0)
+        return path.open("rb", buffering=0) if os.name == "nt" else _opened_at_once(path)
     except ValueError as error:  # a null character
         raise OSError(str(error)) from error
 
 
-def _slurped(stream: BinaryIO, name: str) -> BytesIO:
+def _opened_at_once(path: Path) -> BinaryIO:
+    def opener(_path: str, flags: int) -> int:
+        number = os.open(path, flags | os.O_NONBLOCK)
+        os.set_blocking(number, True)
+        return number
+
+    file = open(path, "rb", buffering=0, opener=opener)  # noqa: SIM115 - it is returned
+    mode = os.fstat(file.fileno()).st_mode
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        file.close()
+        raise OSError("it is a device, not a recording")
+    return file
+
+
+def _is_file(stream: BinaryIO) -> bool:
+    """Whether a stream can be read again from its beginning, as standard input from a file."""
+    if isinstance(stream, BytesIO):
+        return True
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode) and stream.tell() == 0
+    except (OSError, ValueError):
+        return False
+
+
+def _slurped(stream: BinaryIO, name: str, *, patience: float | None = None) -> BytesIO:
+    """All of a pipe, in which bytes must come within `patience` (s), if given."""
     buffer = BytesIO()
-    while data := stream.read(1 << 20):
+    while True:
+        if patience and not wait([stream.fileno()], patience):
+            raise AudioError(f"cannot read {name}: a pipe into which nothing is written")
+        if not (data := stream.read(1 << 20)):
+            return buffer
         buffer.write(data)
         if buffer.tell() > LARGEST_STREAM:
             raise AudioError(f"cannot read {name}: a stream over 1 GiB; save it as a file first")
-    return buffer
 
 
-def _decoded(file: BinaryIO, start: float, name: str) -> Iterator[Clip]:
-    """Mono chunks at the file's own rate from `start` on, by the first decoder that gives any."""
-    if not file.seek(0, SEEK_END):
+# Decoding
+
+
+Decode = Callable[[BinaryIO, DecodeReport], Iterator[Clip]]
+
+
+def _decoders(stream: int | None) -> list[Decode]:
+    """In the order in which they are tried: what one gives up on is for the next."""
+    if ffmpeg.pyav_installed():
+        found: list[Decode] = [partial(ffmpeg.pyav_chunks, stream=stream), sndfile_chunks]
+    else:
+        found = [sndfile_chunks]
+        if ffmpeg.program_installed():
+            found.append(partial(ffmpeg.program_chunks, stream=stream))
+    return [one for one in found if one is not sndfile_chunks] if (stream or 1) > 1 else found
+
+
+def _decoded(
+    file: BinaryIO, cut: _Cut, name: str, stream: int | None, report: DecodeReport
+) -> Iterator[Clip]:
+    """Mono chunks at the file's own rates, to the end that the best decoder finds."""
+    size = file.seek(0, SEEK_END)
+    if not size:
         raise AudioError(f"cannot read {name}: the file is empty")
-    damage = ""
-    try:
-        chunks = _sndfile_chunks(file, start)
-        first = next(chunks, None)
-        if first is not None:
-            yield from chain([first], chunks)
-            return
-    except soundfile.LibsndfileError as error:
-        damage = f"not audio, or damaged ({error.error_string.strip(' .') or 'no whole frame'})"
-    try:
-        yield from _after(ffmpeg.chunks(file), start)
-    except ffmpeg.FfmpegError as error:
-        # Without damage libsndfile has read the file, and found that it holds nothing.
-        if damage:
-            known = isinstance(error, ffmpeg.MissingError) and _is_sndfile(name)
-            raise AudioError(f"cannot read {name}: {damage if known else error}") from error
+    header = announced_by_header(file)
+    got, failures = 0.0, list[DecoderError]()
+    for chunk in _by_any(_decoders(stream), file, report, failures):
+        report.announced = header or report.announced
+        if not got and _is_too_long(report.announced, size, cut):
+            raise _too_long(name, cut)
+        got += chunk.duration
+        yield chunk
+    if got:
+        _settle(file, report, got, failures)
+    elif failures:
+        raise AudioError(f"cannot read {name}: {_why(name, failures[0])}") from failures[0]
 
 
-def _is_sndfile(name: str) -> bool:
-    return Path(name).suffix.lower() in SNDFILE_SUFFIXES
+def _by_any(
+    decoders: list[Decode], file: BinaryIO, report: DecodeReport, failures: list[DecoderError]
+) -> Iterator[Clip]:
+    """Chunks of the first decoder, and of the next from where it fails or ends too early.
 
-
-def _sndfile_chunks(file: BinaryIO, start: float) -> Iterator[Clip]:
-    """Raises LibsndfileError before the first chunk only; later damage ends the recording."""
-    file.seek(0)
-    # By number where there is one: faster, and libsndfile cannot judge the content by the name.
-    target = file if isinstance(file, BytesIO) else file.fileno()
-    with _Decoder(target, closefd=False) as decoder:
-        exact = decoder.format != "MP3"  # there, libmpg123 only guesses where a time is
-        skipped = round(start * decoder.samplerate) if exact else 0
-        if skipped < decoder.frames:
-            decoder.seek(skipped)
-            yield from _reads(decoder) if exact else _after(_reads(decoder), start)
-
-
-class _Decoder(soundfile.SoundFile):  # type: ignore[misc]  # it is untyped
-    """Reads MP3 straight on, where `SoundFile.read` would seek after every chunk.
-
-    A frame of MP3 keeps part of its data in frames before it: many, where they are small. After a
-    seek libmpg123 goes back to too few of them, and spoils the frames that follow.
+    `failures` is empty in the end if one has come to the end of the recording.
     """
-
-    def seekable(self) -> bool:
-        return self.format != "MP3" and bool(super().seekable())
-
-
-def _reads(decoder: soundfile.SoundFile) -> Iterator[Clip]:
-    samples = decoder.read(CHUNK, dtype="float32", always_2d=True)  # (T, channels)
-    while len(samples):
-        yield Clip(ffmpeg.mono(samples.T), decoder.samplerate)
+    got = 0.0
+    for decoder in decoders:
         try:
-            if len(samples) < CHUNK:  # the end, or damage that MP3 only gets over by a seek
-                decoder.seek(decoder.tell())
-            samples = decoder.read(CHUNK, dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError:
-            return
+            for chunk in _after(decoder(file, report), got):
+                got += chunk.duration
+                yield chunk
+        except DecoderError as error:
+            failures.append(error)
+        else:
+            if not report.is_short(got):
+                failures.clear()
+                return
+
+
+def _is_too_long(announced: float, size: int, cut: _Cut) -> bool:
+    """Whether the header announces more than is allowed, and has the bytes to be believed."""
+    return cut.exceeded(announced) and size * 8 > announced * LOWEST_BIT_RATE
+
+
+def _settle(file: BinaryIO, report: DecodeReport, got: float, failures: list[DecoderError]) -> None:
+    """Note what is missing at the end of a recording."""
+    if report.compare_length(got):
+        return
+    if failures:
+        report.add("cut", f"the rest cannot be decoded ({failures[0]})")
+    elif not ogg_ends(file):
+        report.add("cut", "it breaks off, without the page that ends an Ogg stream")
+
+
+def _why(name: str, failure: Exception) -> str:
+    known = Path(name).suffix.lower() in SNDFILE_SUFFIXES
+    if known or ffmpeg.pyav_installed() or ffmpeg.program_installed():
+        return str(failure)
+    return (
+        "its format needs FFmpeg, if it is audio: pip install 'fingerprint[ffmpeg]', "
+        "or install the ffmpeg program"
+    )
 
 
 def _after(chunks: Iterator[Clip], start: float) -> Iterator[Clip]:
     """Drop the first `start` seconds."""
-    position = 0  # samples
+    position = 0.0
     for chunk in chunks:
-        skipped = max(0, round(start * chunk.sample_rate) - position)
-        position += len(chunk.samples)
+        skipped = max(0, round((start - position) * chunk.sample_rate))
+        position += chunk.duration
         if skipped < len(chunk.samples):
             yield Clip(chunk.samples[skipped:], chunk.sample_rate)
 
 
 def _before(chunks: Iterator[Clip], seconds: float | None) -> Iterator[Clip]:
     """Keep the first `seconds`."""
-    position = 0  # samples
+    position = 0.0
     for chunk in chunks:
         if seconds is None:
             yield chunk
             continue
-        left = round(seconds * chunk.sample_rate) - position
+        left = round((seconds - position) * chunk.sample_rate)
         yield Clip(chunk.samples[:left], chunk.sample_rate)
-        position += len(chunk.samples)
+        position += chunk.duration
         if len(chunk.samples) >= left:
             return
 
 
-def _checked(chunks: Iterator[Clip], name: str) -> Iterator[Clip]:
+def _mended(chunks: Iterator[Clip], name: str, report: DecodeReport) -> Iterator[Clip]:
+    """Samples that are no numbers, or far too large, become zeros; few may be."""
+    bad, total, first = 0, 0.0, 0.0
     for chunk in chunks:
         if not SOURCE_RATES[0] <= chunk.sample_rate <= SOURCE_RATES[1]:
             raise AudioError(
                 f"cannot read {name}: damaged (a sample rate of {chunk.sample_rate} Hz)"
             )
-        if not (np.abs(chunk.samples) <= LARGEST_SAMPLE).all():  # not a number fails this too
+        good = np.abs(chunk.samples) <= LARGEST_SAMPLE  # not a number fails this too
+        if not good.all():
+            first = first or total + int(np.argmin(good)) / chunk.sample_rate
+            chunk.samples[~good] = 0
+            bad += int(np.count_nonzero(~good))
+        total += chunk.duration
+        if bad > MENDABLE * max(total, 1.0) * chunk.sample_rate:
             raise AudioError(f"cannot read {name}: damaged (samples that are not finite numbers)")
         yield chunk
+    if bad:
+        words = f"{bad} samples are not numbers, the first at {first:.1f} s; they count as silence"
+        report.add("samples", words)
 
 
 def _resampled(chunks: Iterator[Clip], sample_rate: int) -> Iterator[Floats]:
-    """High-quality band-limited resampling (soxr HQ), whose output does not depend on chunking."""
+    """High-quality band-limited resampling (soxr HQ), whose output does not depend on chunking.
+
+    Where the rate of the source changes, as between joined recordings, another resampler goes on.
+    """
     held = next(chunks, None)
-    if held is None:
-        return
-    if held.sample_rate == sample_rate:
-        yield from (chunk.samples for chunk in chain([held], chunks))
-        return
-    resampler = soxr.ResampleStream(held.sample_rate, sample_rate, 1, dtype="float32", quality="HQ")
-    # One chunk is held back: the resampler must be told of the last, and cannot take an empty one.
-    for chunk in chunks:
-        yield resampler.resample_chunk(held.samples)
+    while held is not None:
+        rate = held.sample_rate
+        if rate == sample_rate:
+            yield held.samples
+            held = next(chunks, None)
+            continue
+        resampler = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
+        # One chunk is held back: the resampler must be told of the last, and takes no empty one.
+        for chunk in chunks:
+            if chunk.sample_rate != rate:
+                break
+            yield resampler.resample_chunk(held.samples)
+            held = chunk
+        else:
+            chunk = None
+        yield resampler.resample_chunk(held.samples, last=True)
         held = chunk
-    yield resampler.resample_chunk(held.samples, last=True)

@@ -1,63 +1,136 @@
-"""Decoding through FFmpeg, for the formats that libsndfile lacks: PyAV, or the `ffmpeg` program."""
+"""Decoding through FFmpeg: PyAV, or the `ffmpeg` program where PyAV is not installed.
 
+Both get an allow-list of containers and codecs (`formats`), so that a playlist in disguise is
+refused before it is read. A packet that cannot be decoded costs its own length, for which silence
+stands; the recording goes on behind it.
+"""
+
+import logging
 import re
 import shutil
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
-from tempfile import NamedTemporaryFile, TemporaryFile
+from itertools import count
+from tempfile import TemporaryFile
 from typing import IO, Any, BinaryIO
 
 import numpy as np
 
 from fingerprint.audio.files import without_password
+from fingerprint.audio.formats import CODEC_WHITELIST, CODECS, FORMAT_WHITELIST
+from fingerprint.audio.report import DecodeReport, clock, id3_size, mpeg_frame_bytes
 from fingerprint.errors import AudioError
 from fingerprint.types import Clip, Floats
 
-# A playlist in disguise must not open connections or other programs.
 PROTOCOLS = "file,fd,pipe"
 TIMEOUT = 20.0  # s without a byte after which a network stream has broken off
-CHUNK = 16_384  # sample frames read from the program at a time
+CHUNK = 16_384  # sample frames that are averaged and resampled at a time
+LIVE_CHUNK = 1_024  # of a broadcast, which is listened to as it comes
 AU_HEADER = struct.Struct(">4s5I")  # magic, offset of the samples, bytes, encoding, Hz, channels
+CANCELLED = 1e-3  # the mean of channels with less of the loudest one's energy is what is left over
+INAUDIBLE = 1e-5  # a track that never exceeds this is silent, where there is another one
+HOLE = 0.05  # s by which the time stamps of two frames must be apart for a gap
+LONGEST_HOLE = 10.0  # s that silence stands for; a longer jump is a new time line
+DEMUX_ERRORS = 50  # in one file, after which the rest is given up
+# Containers whose header or index counts the samples; of others FFmpeg estimates the length.
+COUNTED = frozenset(
+    {"aiff", "ape", "asf", "au", "caf", "dsf", "flac", "iff", "mov", "mpc", "mpc8", "shn", "tak"}
+    | {"tta", "voc", "w64", "wsd", "wv"}
+)
+SCALES = {"u8": 128.0, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
+NO_SOUND = (0.25, 1 << 16)  # share and bytes of a file beside its packets that are more than tags
+RESCUED = 1 << 20  # bytes of junk before a recording that are skipped
+# How a container begins, and how far into it that is.
+BEGINNINGS = re.compile(
+    rb"OggS\0\x02|fLaC\0|(?:RIFF|RIFX|RF64|FORM)....(?:WAVE|AVI |AIFF|AIFC)|....ftyp|caff\0\x01"
+    rb"|\x1aE\xdf\xa3|\x30\x26\xb2\x75\x8e\x66|wvpk|TTA1|MAC |MPCK|\.snd|DSD |riff\x2e",
+    re.DOTALL,
+)
+# What needs no container: MPEG audio, AAC, AC-3, DTS, AMR, a broadcast, a disc; or ID3 before any.
+STREAMS = re.compile(rb"ID3|\xff[\xe0-\xff]|\x0b\x77|\x7f\xfe\x80\x01|#!AMR|\x47|\0\0\x01\xba")
+# What FFmpeg says of an end that is torn, or of tracks and tags, which are not decoded.
+TORN = re.compile(
+    r"ended prematurely|partial file|incomplete frame|[Pp]acket corrupt|size mismatch|exhausted"
+)
+IMMATERIAL = re.compile(
+    r"not on whitelist|Could not find codec parameters|Unsupported codec|Incorrect BOM"
+    r"|Error reading (comment )?frame|invalid sync code|invalid frame header|attached pic|mjpeg|png"
+    r"|Unknown cover|Invalid UTF"
+)
 
 
-class FfmpegError(Exception):
-    """Why FFmpeg gave no audio, to stand after "cannot read song.m4a: "."""
+class DecoderError(Exception):
+    """Why a decoder gives no audio, or no more; to stand after "cannot read song.m4a: "."""
 
 
-class MissingError(FfmpegError):
-    """Neither PyAV nor the program is installed."""
-
-
-def chunks(file: BinaryIO) -> Iterator[Clip]:
-    """Mono chunks at the file's own rate; damage after the first chunk ends the recording.
-
-    Raises:
-        FfmpegError: there is no FFmpeg, or it finds no audio.
-    """
-    try:
-        import av  # noqa: F401
-    except ImportError:
-        if not shutil.which("ffmpeg"):
-            raise MissingError(
-                "its format needs FFmpeg, if it is audio: pip install 'fingerprint[ffmpeg]', "
-                "or install the ffmpeg program"
-            ) from None
-        return _program_chunks(file)
-    return _pyav_chunks(file)
+class MissingTrackError(DecoderError):
+    """A file has no such audio track."""
 
 
 def mono(samples: Floats) -> Floats:
-    """Mean of the channels: (channels, T) -> (T,)."""
-    with np.errstate(over="ignore", invalid="ignore"):  # such samples are refused later, by name
+    """One channel for several: (channels, T) -> (T,).
+
+    That is their mean; or the loudest one where they cancel, as do the two of a balanced line or
+    of a cable that is wired wrongly.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # such samples are dealt with later
         # Five times as fast as np.mean where the channels are interleaved in memory.
         total: Floats = samples[0].astype(np.float32)
         for channel in samples[1:]:
             total += channel
-        total /= np.float32(len(samples))
+        if len(samples) > 1:
+            total /= np.float32(len(samples))
+            energies = [float(np.dot(channel, channel)) for channel in samples]
+            if float(np.dot(total, total)) < CANCELLED * max(energies):
+                # The first of several that are as loud, so that it is the same one next time.
+                loud = next(i for i, one in enumerate(energies) if one >= max(energies) / 2)
+                total = samples[loud].astype(np.float32)
     return total
+
+
+def pyav_installed() -> bool:
+    """Whether PyAV can be imported."""
+    try:
+        import av  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def program_installed() -> bool:
+    """Whether there is an `ffmpeg` program."""
+    return shutil.which("ffmpeg") is not None
+
+
+def pyav_chunks(file: BinaryIO, report: DecodeReport, stream: int | None = None) -> Iterator[Clip]:
+    """Mono chunks at the file's own rate, which may change on the way.
+
+    `stream` is the number of an audio track, from 1 on; without it the default track is taken, or
+    the first that decodes and is not silent.
+
+    Raises:
+        DecoderError: there is no audio, or the rest cannot be read.
+    """
+    import av
+
+    with _opened(av, file, []) as container:
+        tracks = _tracks(container, stream)
+    if not tracks:
+        which = f"no audio track {stream}" if stream else "no sound"
+        raise DecoderError(f"it has {which}")
+    yield from _first_audible(_pyav_track(av, file, i, report) for i in tracks)
+
+
+def program_chunks(
+    file: BinaryIO, report: DecodeReport, stream: int | None = None
+) -> Iterator[Clip]:
+    """As `pyav_chunks`, by the `ffmpeg` program."""
+    numbers = count() if stream is None else [stream - 1]
+    with _on_disk(file) as number:
+        yield from _first_audible(_program_track(number, i, report) for i in numbers)
 
 
 def network_chunks(url: str) -> Iterator[Clip]:
@@ -82,57 +155,343 @@ def network_chunks(url: str) -> Iterator[Clip]:
         ) as container:
             if not container.streams.audio:
                 raise AudioError(f"cannot open {name}: it has no sound")
-            yield from _frames(av, container)
+            packets = container.demux(container.streams.audio[0])
+            yield from _decoded(av, packets, _Losses(), chunk=LIVE_CHUNK)
     except (av.FFmpegError, OSError) as error:
         raise AudioError(
             f"cannot read {name}: {error.strerror or without_password(str(error))}"
         ) from error
 
 
-def _pyav_chunks(file: BinaryIO) -> Iterator[Clip]:
-    import av
+def _first_audible(tracks: Iterable[Iterator[Clip]]) -> Iterator[Clip]:
+    """The first of several tracks that is not silent; the first of all if every one is.
 
-    started = False
-    try:
-        file.seek(0)
-        with av.open(
-            file, metadata_errors="replace", options={"protocol_whitelist": PROTOCOLS}
-        ) as container:
-            if not container.streams.audio:
-                raise FfmpegError("it has no sound")
-            for chunk in _frames(av, container):
-                started = True
-                yield chunk
-    except av.FFmpegError as error:
-        if not started:
-            raise FfmpegError(f"not audio, or damaged ({error.strerror})") from error
-
-
-def _frames(av: Any, container: Any) -> Iterator[Clip]:
-    # Packed frames interleave their channels, and a broadcast may change its layout on the way:
-    # the resampler makes every frame planar (channels, T) float at the first frame's rate.
-    rate: int = 0
-    layout, resampler = None, av.AudioResampler()
-    for packet in container.demux(container.streams.audio[0]):
+    Silence is held back as a number of samples until something is heard.
+    """
+    silence: list[tuple[int, int]] = []  # of the first track: lengths and rates
+    failure: DecoderError | None = None
+    for track in tracks:
+        held: list[tuple[int, int]] = []
         try:
-            frames = packet.decode()
-        except av.error.InvalidDataError:
-            continue  # one damaged packet, or the torn first one of a broadcast
-        for frame in frames:
-            if layout != (layout := (frame.format.name, frame.layout.name, frame.sample_rate)):
-                rate = rate or frame.sample_rate
-                resampler = av.AudioResampler(format="fltp", rate=rate)
-            for planar in resampler.resample(frame):
-                yield Clip(mono(planar.to_ndarray()), rate)
+            for chunk in track:
+                if np.abs(chunk.samples).max(initial=0) > INAUDIBLE:
+                    yield from _zeros(held)
+                    yield chunk
+                    yield from track
+                    return
+                held.append((len(chunk.samples), chunk.sample_rate))
+        except MissingTrackError as error:
+            failure = failure or error
+            break
+        except DecoderError as error:
+            failure = failure or error
+        silence = silence or held
+    yield from _zeros(silence)
+    if failure and not silence:
+        raise failure
 
 
-def _program_chunks(file: BinaryIO) -> Iterator[Clip]:
+def _zeros(lengths: Iterable[tuple[int, int]]) -> Iterator[Clip]:
+    return (Clip(np.zeros(size, np.float32), rate) for size, rate in lengths)
+
+
+@contextmanager
+def _opened(av: Any, file: BinaryIO, words: list[str]) -> Iterator[Any]:
+    """The container, from where it begins, should there be junk before it."""
+    options = {
+        "protocol_whitelist": PROTOCOLS,
+        "format_whitelist": FORMAT_WHITELIST,
+        "codec_whitelist": CODEC_WHITELIST,
+    }
+    failure: DecoderError | None = None
+    for begin in _beginnings(file):
+        words.clear()
+        try:
+            container = av.open(_Source(file, begin), metadata_errors="replace", options=options)
+        except av.error.ArgumentError:  # what FFmpeg says of a container off the list
+            failure = failure or DecoderError("not audio, or of a kind that is not read")
+        except av.FFmpegError as error:
+            failure = failure or DecoderError(f"not audio, or damaged ({error.strerror})")
+        else:
+            with container:
+                yield container
+            return
+    raise failure or DecoderError("not audio")
+
+
+def _beginnings(file: BinaryIO) -> list[int]:
+    """Where a recording may begin: at the first byte, or at the first that look like it."""
+    file.seek(0)
+    head = file.read(RESCUED)
+    found = BEGINNINGS.search(head)
+    if found is None or not found.start():
+        return [0]
+    return [0, found.start()] if STREAMS.match(head) else [found.start(), 0]
+
+
+class _Source:
+    """A file from `begin` on, as PyAV reads it."""
+
+    def __init__(self, file: BinaryIO, begin: int) -> None:
+        self.name = str(getattr(file, "name", ""))
+        self.read = file.read
+        self._file, self._begin = file, begin
+        self.seek(0)
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell() - self._begin
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """A damaged header sends FFmpeg to places that are none: -1."""
+        try:
+            return self._file.seek(offset + (0 if whence else self._begin), whence) - self._begin
+        except (OSError, ValueError, OverflowError):
+            return -1
+
+
+def _tracks(container: Any, stream: int | None) -> list[int]:
+    """Numbers of the audio tracks to try, those that are marked as the default first."""
+    audio = container.streams.audio
+    known = [i for i, one in enumerate(audio) if one.codec_context.codec.name in CODECS]
+    if stream is not None:
+        return [stream - 1] if stream - 1 in known else []
+    return sorted(known, key=lambda i: not int(audio[i].disposition) & 1)
+
+
+class _Losses:
+    """Packets that could not be decoded, holes in the time line, and FFmpeg's own words."""
+
+    def __init__(self) -> None:
+        self.packets = 0
+        self.first = 0.0  # s; where the first is
+        self.missing = 0.0  # s of silence that stand for what is lost
+        self.jumps: list[tuple[float, float]] = []  # s: where and how long
+        self.torn = False  # the last packet is
+        self.bytes = 0  # of all packets
+        self.errors = 0  # of the demuxer
+        self.words: list[str] = []
+        self.confirmed = 0  # words after which sound came
+
+    def at(self, where: float) -> None:
+        if not self.packets and not self.missing:
+            self.first = where
+
+    def tell(self, report: DecodeReport, unused: float) -> None:
+        """Put all of it into a report."""
+        where = f"the first at {clock(self.first)}"
+        if self.packets:
+            many = "1 damaged packet" if self.packets == 1 else f"{self.packets} damaged packets"
+            report.add("packets", f"{many}, {where}", self.missing)
+        elif self.missing:
+            report.add("gap", f"{self.missing:.1f} s are missing, {where}", self.missing)
+        for place, seconds in self.jumps[:2]:
+            report.add("gap", f"its time stamps jump by {seconds:.1f} s at {clock(place)}")
+        if self.torn or any(map(TORN.search, self.words[self.confirmed :])):
+            report.add("cut", "it breaks off within a packet")
+        if unused:
+            report.add("length", f"{unused:.0%} of its bytes are no sound that can be read")
+        if self.confirmed and not report.damage:
+            report.add("decoder", f"damaged ({self.words[0]})")
+
+
+def _is_tag(packet: Any) -> bool:
+    """Whether a packet holds tags behind the sound, as of an MP3, rather than sound."""
+    head = bytes(packet)[:16]
+    return head.startswith((b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3")) or not head.strip(b"\0 ")
+
+
+def _pyav_track(av: Any, file: BinaryIO, index: int, report: DecodeReport) -> Iterator[Clip]:
+    losses = _Losses()
     started = False
-    with _on_disk(file) as path, TemporaryFile() as log:
+    with _words(av, losses.words), _opened(av, file, losses.words) as container:
+        stream = container.streams.audio[index]
+        stream.codec_context.thread_count = 1  # files are decoded side by side
+        if stream.codec_context.name == "flac":
+            stream.codec_context.options = {"err_detect": "crccheck"}
+        report.announced = _announced(container, stream)
+        report.metadata = {**container.metadata, **stream.metadata}
+        for chunk in _decoded(av, _packets(av, container, stream, losses), losses):
+            started = True
+            yield chunk
+        losses.tell(report, _unused(container, file, losses))
+    if losses.errors > DEMUX_ERRORS:
+        raise DecoderError("too much of it is damaged")
+    if not started:
+        raise DecoderError("not audio, or damaged (nothing in it can be decoded)")
+
+
+def _unused(container: Any, file: BinaryIO, losses: _Losses) -> float:
+    """The share of a file's bytes that are in no packet, if it is too much for tags."""
+    size = file.seek(0, 2) - id3_size(file)
+    unused = size - losses.bytes
+    many = len(container.streams) == 1 and unused > max(NO_SOUND[0] * size, NO_SOUND[1])
+    return unused / size if many else 0.0
+
+
+def _announced(container: Any, stream: Any) -> float:
+    """Seconds by the container's header; 0 where FFmpeg has only estimated them."""
+    names = set(container.format.name.split(","))
+    if names & COUNTED and stream.duration:
+        return float(stream.duration * stream.time_base)
+    if names & {"matroska", "flv"} and len(container.streams) == 1 and container.duration:
+        return float(container.duration / 1_000_000)
+    return 0.0
+
+
+def _packets(av: Any, container: Any, stream: Any, losses: _Losses) -> Iterator[Any]:
+    """Every packet of a stream; what the demuxer stumbles over is left out."""
+    while True:
+        try:
+            yield from container.demux(stream)
+        except av.error.EOFError:
+            return
+        except (av.error.MemoryError, av.error.PyAVCallbackError):
+            raise
+        except av.FFmpegError:
+            losses.errors += 1
+            if losses.errors > DEMUX_ERRORS:
+                return
+        else:
+            return
+
+
+def _decoded(
+    av: Any, packets: Iterable[Any], losses: _Losses, *, chunk: int = CHUNK
+) -> Iterator[Clip]:
+    """Packets to mono chunks, with silence for what is missing between two time stamps."""
+    line = _TimeLine(av, losses)
+    try:
+        for packet in packets:
+            for frame in _frames(av, packet, line.position, losses):
+                yield from line.take(frame)
+            yield from line.chunks(chunk)
+    except (av.FFmpegError, OSError):  # a stream that breaks off
+        yield from line.rest()
+        raise
+    yield from line.rest()
+
+
+def _frames(av: Any, packet: Any, position: float, losses: _Losses) -> list[Any]:
+    """What a packet decodes to; none, and a loss at `position` (s), where it cannot be."""
+    frames: list[Any] = []
+    losses.bytes += packet.size
+    try:
+        frames = packet.decode()
+    except av.error.MemoryError:
+        raise
+    except av.FFmpegError as error:
+        if packet.size and not isinstance(error, av.error.EOFError) and not _is_tag(packet):
+            losses.at(position)
+            losses.packets += 1
+    else:
+        if packet.size:
+            losses.torn = mpeg_frame_bytes(packet) > packet.size
+        if frames:
+            losses.confirmed = len(losses.words)
+    return frames
+
+
+class _TimeLine:
+    """Frames on their way to chunks of a fixed size: gathered in C, checked for holes here."""
+
+    def __init__(self, av: Any, losses: _Losses) -> None:
+        self._av, self._losses = av, losses
+        self._fifo = av.AudioFifo()
+        self._layout: tuple[str, str, int] | None = None
+        self._rate = 0
+        self._due: float | None = None  # s; where the next frame belongs
+        self.position = 0.0  # s that were taken
+
+    def take(self, frame: Any) -> Iterator[Clip]:
+        """Queue a frame; what has to go before it, where the layout changes or a hole is."""
+        layout = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if layout != self._layout:
+            yield from self.rest()
+            self._layout, self._rate = layout, frame.sample_rate
+        time = frame.time
+        if time is not None and self._due is not None and time - self._due > HOLE:
+            yield from self._hole(time - self._due)
+        seconds = frame.samples / self._rate
+        self._due = None if time is None else time + seconds
+        self.position += seconds
+        frame.pts = None  # the queue would compare it
+        self._fifo.write(frame)
+
+    def chunks(self, size: int) -> Iterator[Clip]:
+        """What has come in whole chunks."""
+        while self._fifo.samples >= size:
+            yield _clip(self._fifo.read(size), self._rate)
+
+    def rest(self) -> Iterator[Clip]:
+        """What is left; another layout may follow."""
+        if self._fifo.samples:
+            yield _clip(self._fifo.read(), self._rate)
+        self._fifo = self._av.AudioFifo()
+
+    def _hole(self, seconds: float) -> Iterator[Clip]:
+        if seconds > LONGEST_HOLE:
+            self._losses.jumps.append((self.position, seconds))
+            return
+        yield from self.rest()
+        yield Clip(np.zeros(round(seconds * self._rate), np.float32), self._rate)
+        self._losses.at(self.position)
+        self._losses.missing += seconds
+        self.position += seconds
+
+
+def _clip(frame: Any, rate: int) -> Clip:
+    samples = frame.to_ndarray()  # (channels, T), or (1, T * channels) if they are interleaved
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, len(frame.layout.channels)).T
+    if samples.dtype != np.float32:
+        name = frame.format.packed.name
+        samples = samples.astype(np.float32)
+        if name == "u8":
+            samples -= np.float32(128)
+        samples *= np.float32(1 / SCALES.get(name, 1.0))
+    return Clip(mono(samples), rate)
+
+
+@contextmanager
+def _words(av: Any, words: list[str]) -> Iterator[None]:
+    """Collect what FFmpeg's libraries call an error; PyAV would drop it."""
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            text = " ".join(record.getMessage().split())
+            said = record.levelno >= logging.ERROR or TORN.search(text)
+            if text and said and len(words) < 20 and not IMMATERIAL.search(text):
+                words.append(text)
+
+    logger, collector = logging.getLogger("libav"), Collector()
+    level, propagates = av.logging.get_level(), logger.propagate
+    av.logging.set_level(av.logging.WARNING)
+    av.logging.set_skip_repeated(False)  # or the next file's words would begin with these
+    logger.setLevel(logging.WARNING)
+    logger.addHandler(collector)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(collector)
+        logger.propagate = propagates
+        av.logging.set_level(level)
+
+
+def _program_track(number: int, index: int, report: DecodeReport) -> Iterator[Clip]:
+    started = False
+    with TemporaryFile() as log:
         # Sun AU: big-endian floats after a header that can be written to a pipe.
         command = ["ffmpeg", "-nostdin", "-v", "error", "-protocol_whitelist", PROTOCOLS]
-        command += ["-i", f"file:{path}", "-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "-"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as process:
+        command += ["-format_whitelist", FORMAT_WHITELIST, "-codec_whitelist", CODEC_WHITELIST]
+        command += ["-i", f"file:/dev/fd/{number}", "-map", f"0:a:{index}", "-c:a", "pcm_f32be"]
+        command += ["-f", "au", "-"]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, pass_fds=(number,)
+        ) as process:
             try:
                 assert process.stdout is not None  # noqa: S101, it is a pipe
                 for chunk in _au_chunks(process.stdout):
@@ -142,22 +501,25 @@ def _program_chunks(file: BinaryIO) -> Iterator[Clip]:
             finally:
                 process.kill()  # when only the start was asked for
         log.seek(0)
+        said = [re.sub(r"\[[^]]*\] ", "", line.decode(errors="replace").strip()) for line in log]
+        said = [line for line in said if line and not IMMATERIAL.search(line)]
         if not started:
-            first = log.readline().decode(errors="replace").strip()
-            reason = re.sub(r"\[[^]]*\] ", "", first) or "it has no sound"  # [demuxer @ address]
-            raise FfmpegError(f"not audio, or damaged ({reason})")
+            kind = MissingTrackError if index else DecoderError
+            raise kind(f"not audio, or damaged ({(said or ['it has no sound'])[0]})")
+        if said:
+            report.add("decoder", f"damaged ({said[0]})")
 
 
 @contextmanager
-def _on_disk(file: BinaryIO) -> Iterator[str]:
-    """A path to the same bytes, for a program that must be able to seek."""
+def _on_disk(file: BinaryIO) -> Iterator[int]:
+    """The number of an open file with the same bytes, for a program that must be able to seek."""
     if not isinstance(file, BytesIO):
-        yield str(file.name)
+        yield file.fileno()
         return
-    with NamedTemporaryFile() as copy:
+    with TemporaryFile() as copy:
         copy.write(file.getbuffer())
         copy.flush()
-        yield copy.name
+        yield copy.fileno()
 
 
 def _au_chunks(stream: IO[bytes]) -> Iterator[Clip]:

@@ -9,23 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from pathlib import Path
 
+from fingerprint.audio.formats import AUDIO_SUFFIXES
 from fingerprint.errors import AudioError
-
-# What libsndfile decodes by itself, and what needs FFmpeg.
-# fmt: off
-SNDFILE_SUFFIXES = frozenset({
-    ".wav", ".wave", ".rf64", ".w64", ".aif", ".aiff", ".aifc", ".au", ".caf",
-    ".flac", ".ogg", ".oga", ".opus", ".mp3",
-})
-FFMPEG_SUFFIXES = frozenset({
-    ".aac", ".ac3", ".amr", ".ape", ".dsf", ".m4a", ".m4b", ".mka", ".mp2", ".mpc", ".tta",
-    ".weba", ".wma", ".wv",
-    ".3gp", ".asf", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts",
-    ".ogv", ".webm", ".wmv",
-})
-# fmt: on
-AUDIO_SUFFIXES = SNDFILE_SUFFIXES | FFMPEG_SUFFIXES
-
 
 Unreachable = Callable[[Path, OSError | ValueError], None]
 
@@ -142,7 +127,8 @@ class _Walk:
 
 
 def _is_recording(path: Path, mode: int) -> bool:
-    return stat.S_ISREG(mode) and path.suffix.lower() in AUDIO_SUFFIXES
+    known = stat.S_ISREG(mode) and path.suffix.lower() in AUDIO_SUFFIXES
+    return known and not _is_typescript(path)
 
 
 class Presence(Enum):
@@ -171,6 +157,18 @@ def presence(path: Path) -> Presence:
             return Presence.UNREACHABLE
         return _emptiness(above)
     return Presence.UNREACHABLE
+
+
+def _is_typescript(path: Path) -> bool:
+    """Whether a .ts is a program's source: a broadcast's packets begin with G."""
+    if path.suffix.lower() != ".ts":
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(189)
+    except OSError:
+        return False
+    return not (head[:1] == b"G" or head[4:5] == b"G")
 
 
 def _emptiness(folder: Path) -> Presence:

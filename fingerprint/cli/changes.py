@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from fingerprint.audio.files import display_name
-from fingerprint.cli.index import show_duplicates, show_progress, summary
+from fingerprint.cli.index import show_damage, show_duplicates, show_progress, summary
 from fingerprint.cli.opening import open_model, open_or_create, require_library
 from fingerprint.cli.options import (
     device_option,
@@ -189,6 +189,7 @@ def _sync(
     for (folder, why), number in _by_folder(done.kept).items():
         note(f"kept: {counted(number, 'track')} of {display_name(folder)}: {why}")
     show_duplicates(done.report)
+    show_damage(done.report)
     return failed + len(done.kept)
 
 
@@ -311,12 +312,16 @@ def verify_command(
 
     with closing(Catalog(library)) as catalog, ProgressLine() as line:
         faults = check(catalog, lambda n, of: line.show(n, of, f"{n:,}/{of:,} segments"))
+        damaged = {} if faults else catalog.damage()
     for fault in faults:
         note(f"damaged: {display_name(fault.path)} {one_line(fault.reason)}")
         for one in fault.tracks:
             note(f"  with it: {display_name(one.track.path)}")
     if not faults:
         click.echo(f"{display_name(library)} is sound.")
+        if damaged:
+            lost = counted(len(damaged), "recording")
+            click.echo(f"{lost} lost something when decoded: see list --damaged.", err=True)
     elif repair:
         _repair(library, model, jobs, device)
     else:

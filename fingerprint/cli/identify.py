@@ -1,7 +1,7 @@
 """`fingerprint identify`: name the recordings that snippets were taken from."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal
@@ -17,14 +17,27 @@ from fingerprint.cli.options import (
     library_option,
     min_confidence_option,
     model_option,
+    stream_option,
+    strict_option,
 )
 from fingerprint.cli.progress import note
-from fingerprint.cli.text import clock, json_line, match_record, percent, reason, track_name
+from fingerprint.cli.text import (
+    clock,
+    json_line,
+    lost,
+    match_record,
+    percent,
+    reason,
+    track_name,
+    warn,
+)
 from fingerprint.errors import AudioError, FingerprintError
 
 if TYPE_CHECKING:
+    from fingerprint.audio.report import Damage
+    from fingerprint.audio.worker import ConfinedDecoder
     from fingerprint.library.library import Library
-    from fingerprint.types import Match
+    from fingerprint.types import Clip, Match
 
 STATUS = {"match": 0, "no-match": 1, "error": 2}  # the worst of all queries is the exit status
 RATE_SHOWN_FROM = 0.002  # playback speeds closer to 1 than this go without saying
@@ -43,12 +56,24 @@ class Answer:
     matches: tuple["Match", ...] = ()
     best: float = 0.0
     error: str | None = None
+    damage: list["Damage"] = field(default_factory=list)  # what was lost of the query
 
     @property
     def status(self) -> Literal["match", "no-match", "error"]:
         if self.error is not None:
             return "error"
         return "match" if self.matches else "no-match"
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """How queries are decoded and answered."""
+
+    decoder: "ConfinedDecoder"
+    top: int
+    min_confidence: float
+    stream: int | None
+    strict: bool
 
 
 @click.command("identify")
@@ -65,6 +90,8 @@ class Answer:
     help="List at most this many matches a query.",
 )
 @min_confidence_option
+@strict_option
+@stream_option
 @json_option
 @click.pass_context
 def identify_command(
@@ -75,6 +102,8 @@ def identify_command(
     device: str,
     top: int,
     min_confidence: float,
+    strict: bool,
+    stream: int | None,
     as_json: bool,
 ) -> None:
     """Name the recording that a snippet is from.
@@ -83,11 +112,15 @@ def identify_command(
 
     Exit status: 0 every query matched, 1 some had no match, 2 some could not be read.
     """
+    from fingerprint.audio.worker import ConfinedDecoder
+
     worst = 0
     show = _show_json if as_json else _show_table
-    for answer in _answers(files, library, model, device, top, min_confidence, as_json=as_json):
-        show(answer)
-        worst = max(worst, STATUS[answer.status])
+    with ConfinedDecoder() as decoder:  # starts while the library and the model are opened
+        asking = _Asking(decoder, top, min_confidence, stream, strict)
+        for answer in _answers(files, library, model, device, asking, as_json=as_json):
+            show(answer)
+            worst = max(worst, STATUS[answer.status])
     ctx.exit(worst)
 
 
@@ -96,8 +129,7 @@ def _answers(
     folder: Path,
     model: Path | None,
     device: str,
-    top: int,
-    min_confidence: float,
+    asking: _Asking,
     *,
     as_json: bool,
 ) -> Iterator[Answer]:
@@ -111,30 +143,49 @@ def _answers(
         yield from (Answer(query, 0.0, error=reason(error)) for query in files)
         return
     for query in files:
-        yield answer(library, query, top=top, min_confidence=min_confidence)
+        yield answer(library, query, asking)
 
 
-def answer(library: "Library", query: str, *, top: int, min_confidence: float) -> Answer:
+def answer(library: "Library", query: str, asking: _Asking) -> Answer:
     """Identify one file; an unreadable one is an answer too, so that the others get theirs."""
-    from fingerprint.audio.decode import load_clip
     from fingerprint.recognition.recognise import SPOKEN
 
     begin = perf_counter()
+    damage: list[Damage] = []
     try:
-        clip = load_clip(recording(query), library.model.sample_rate, name=spoken(query))
-        result = library.recognise(clip, top=top)
+        clip, damage = _load(query, library.model.sample_rate, asking)
+        result = library.recognise(clip, top=asking.top)
         if result.nothing not in (None, "nothing near enough"):
             raise AudioError(
                 f"there is nothing to recognise in {spoken(query)}: {SPOKEN[result.nothing]}"
             )
     except (FingerprintError, OSError) as error:
-        return Answer(query, perf_counter() - begin, error=reason(error))
+        return Answer(query, perf_counter() - begin, error=reason(error), damage=damage)
     return Answer(
         query,
         perf_counter() - begin,
-        tuple(result.at_least(min_confidence)),
+        tuple(result.at_least(asking.min_confidence)),
         max((match.confidence for match in result.matches), default=0.0),
+        damage=damage,
     )
+
+
+def _load(query: str, sample_rate: int, asking: _Asking) -> tuple["Clip", list["Damage"]]:
+    from fingerprint.audio.decode import LONGEST_CLIP
+    from fingerprint.audio.report import DecodeReport
+
+    report = DecodeReport()
+    clip = asking.decoder.load(
+        recording(query),
+        sample_rate,
+        longest=LONGEST_CLIP,
+        name=spoken(query),
+        stream=asking.stream,
+        report=report,
+    )
+    if report.damage and asking.strict:
+        raise AudioError(lost(spoken(query), report.damage))
+    return clip, report.damage
 
 
 def as_record(answer: Answer) -> dict[str, object]:
@@ -144,6 +195,7 @@ def as_record(answer: Answer) -> dict[str, object]:
         "status": answer.status,
         "seconds": round(answer.seconds, 4),
         "matches": [match_record(match) for match in answer.matches],
+        "warnings": [one.as_record() for one in answer.damage],
         "error": answer.error,
     }
 
@@ -153,6 +205,8 @@ def _show_json(answer: Answer) -> None:
 
 
 def _show_table(answer: Answer) -> None:
+    if answer.error is None:
+        warn(spoken(answer.query), answer.damage)
     if answer.error is not None:
         note(f"Error: {answer.error}")
         return

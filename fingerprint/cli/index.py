@@ -18,9 +18,11 @@ from fingerprint.cli.options import (
     library_option,
     model_option,
     profile_option,
+    stream_option,
+    strict_option,
 )
 from fingerprint.cli.progress import ProgressLine, note
-from fingerprint.cli.text import counted, length, one_line, reason
+from fingerprint.cli.text import counted, json_line, length, one_line, reason, warn
 from fingerprint.errors import AudioError
 
 if TYPE_CHECKING:
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
     help="Also index the paths that FILE lists, one a line, or a playlist (M3U, PLS, XSPF, ASX); - "
     "reads them from standard input.",
 )
+@strict_option
+@stream_option
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as one JSON object.")
 @click.pass_context
 def index_command(
     ctx: click.Context,
@@ -54,6 +59,9 @@ def index_command(
     profile: str | None,
     on_duplicate: "OnDuplicate",
     files_from: Path | None,
+    strict: bool,
+    stream: int | None,
+    as_json: bool,
 ) -> None:
     """Learn the recordings in files and folders.
 
@@ -61,7 +69,8 @@ def index_command(
 
     Files that have not changed since the last run are skipped; recordings whose file was moved or
     got new tags keep their place. A file that cannot be read is reported at the end, the rest is
-    indexed, and the exit status is 1. `add` is another name for this.
+    indexed, and the exit status is 1. A damaged file is indexed as far as it can be heard, with a
+    warning; --strict leaves it out. `add` is another name for this.
     """
     if not paths and files_from is None:
         raise click.UsageError("Name files or folders to index, or --files-from FILE.")
@@ -72,17 +81,27 @@ def index_command(
     if files:
         begin = perf_counter()
         with open_or_create(library, model, device, profile) as opened:
-            report = index(opened, files, jobs, on_duplicate)
+            report = index(opened, files, jobs, on_duplicate, strict=strict, stream=stream)
         reasons += [one_line(why) for _, why in report.failed]
-        click.echo(summary(report, len(reasons), library, perf_counter() - begin))
-        show_duplicates(report)
+        if as_json:
+            click.echo(json_line(as_record(report, reasons)).encode("utf-8"))
+        else:
+            click.echo(summary(report, len(reasons), library, perf_counter() - begin))
+            show_duplicates(report)
+        show_damage(report)
     for why in reasons:
         note(f"failed: {why}")
     ctx.exit(1 if reasons else 0)
 
 
 def index(
-    library: "Library", files: list[Path], jobs: int, on_duplicate: "OnDuplicate"
+    library: "Library",
+    files: list[Path],
+    jobs: int,
+    on_duplicate: "OnDuplicate",
+    *,
+    strict: bool,
+    stream: int | None,
 ) -> "Report":
     """Index files with progress on the terminal."""
     from fingerprint.library.indexing import index_files
@@ -93,6 +112,8 @@ def index(
             files,
             jobs=jobs,
             on_duplicate=on_duplicate,
+            strict=strict,
+            stream=stream,
             on_progress=lambda progress: show_progress(line, progress),
         )
 
@@ -128,8 +149,34 @@ def summary(report: "Report", failed: int, library: Path, elapsed: float) -> str
         audio, speed = length(report.seconds_of_audio), report.seconds_of_audio / elapsed
         done += f" ({audio} of audio in {elapsed:.0f} s, {speed:,.0f} x real time)"
     moved = f"{report.relabelled:,} moved or retagged, " if report.relabelled else ""
-    rest = f"{moved}{report.skipped:,} unchanged, {failed:,} failed"
+    damaged = f", {len(report.damaged):,} damaged" if report.damaged else ""
+    rest = f"{moved}{report.skipped:,} unchanged, {failed:,} failed{damaged}"
     return f"{done}, {rest}. Library: {display_name(library)}"
+
+
+def as_record(report: "Report", reasons: list[str]) -> dict[str, object]:
+    """Return the JSON object of a run: documented, stable, plain types only."""
+    return {
+        "added": report.added,
+        "unchanged": report.skipped,
+        "relabelled": report.relabelled,
+        "seconds": round(report.seconds_of_audio, 3),
+        "duplicates": [
+            {"path": str(one.path), "of": str(one.of), "exact": one.exact}
+            for one in report.duplicates
+        ],
+        "damaged": [
+            {"path": str(path), "warnings": [one.as_record() for one in damage]}
+            for path, damage in report.damaged
+        ],
+        "failed": reasons,
+    }
+
+
+def show_damage(report: "Report") -> None:
+    """Say what was lost of which recording."""
+    for path, damage in report.damaged:
+        warn(display_name(path), damage)
 
 
 def show_duplicates(report: "Report") -> None:

@@ -14,8 +14,9 @@ from fingerprint.cli.text import clock, json_line, printable, track_name
 
 @click.command("list")
 @library_option
+@click.option("--damaged", is_flag=True, help="Only those of which something was lost, and what.")
 @json_option
-def list_command(library: Path, as_json: bool) -> None:
+def list_command(library: Path, damaged: bool, as_json: bool) -> None:
     """List the tracks of the library.
 
     They come in the order of their paths, each with its number and its length.
@@ -24,16 +25,22 @@ def list_command(library: Path, as_json: bool) -> None:
     from fingerprint.library.store import Catalog
 
     with closing(Catalog(library)) as catalog:  # no model needed
-        listed = catalog.listed()
+        listed, damage = catalog.listed(), catalog.damage()
+    if damaged:
+        listed = [one for one in listed if one.id in damage]
     for one in listed:
         track = one.track
         if as_json:
             record = {"id": one.id, "path": str(track.path), "duration": track.duration}
-            click.echo(json_line({**record, **asdict(track.tags)}).encode("utf-8"))
+            warnings = [found.as_record() for found in damage.get(one.id, ())]
+            record = {**record, **asdict(track.tags), "warnings": warnings}
+            click.echo(json_line(record).encode("utf-8"))
         else:
             click.echo(f"{one.id:>6}  {clock(track.duration):>8}  {track_name(track)}")
+            for found in damage[one.id] if damaged else ():
+                click.echo(printable(f"{'':18}{found.message}"))
     if not listed and not as_json:
-        note("The library is empty.")
+        note("No track is damaged." if damaged else "The library is empty.")
 
 
 @click.command("info")
@@ -84,10 +91,12 @@ def stats_command(library: Path, as_json: bool) -> None:
 
 def _library_record(folder: Path) -> dict[str, object]:
     require_library(folder)
+    from fingerprint.audio.worker import confinement
     from fingerprint.library.library import library_info
 
     info = asdict(library_info(folder))
-    return {"path": str(folder), **info, "hours": round(info["hours"], 4)}
+    info["hours"] = round(info["hours"], 4)
+    return {"path": str(folder), **info, "decoders": confinement()}
 
 
 def _model_record(file: Path | None) -> dict[str, object]:

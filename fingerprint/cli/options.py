@@ -111,6 +111,16 @@ corpus_option = click.option(
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object a line instead of a table."
 )
+strict_option = click.option(
+    "--strict", is_flag=True, help="A recording of which something is lost is an error."
+)
+stream_option = click.option(
+    "--stream",
+    type=click.IntRange(min=1),
+    metavar="N",
+    show_default="the default one, or the first that is not silent",
+    help="Take the N-th audio track of files that hold several.",
+)
 min_confidence_option = click.option(
     "--min-confidence",
     type=Finite(0, 1),

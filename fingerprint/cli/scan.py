@@ -1,6 +1,7 @@
 """`fingerprint scan`: everything that plays in long recordings."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,12 +15,25 @@ from fingerprint.cli.options import (
     library_option,
     min_confidence_option,
     model_option,
+    stream_option,
+    strict_option,
 )
 from fingerprint.cli.progress import ProgressLine, note
-from fingerprint.cli.text import clock, json_line, match_record, percent, reason, track_name
-from fingerprint.errors import FingerprintError
+from fingerprint.cli.text import (
+    clock,
+    json_line,
+    lost,
+    match_record,
+    percent,
+    reason,
+    track_name,
+    warn,
+)
+from fingerprint.errors import AudioError, FingerprintError
 
 if TYPE_CHECKING:
+    from fingerprint.audio.report import DecodeReport
+    from fingerprint.audio.worker import ConfinedDecoder
     from fingerprint.library.library import Library
     from fingerprint.scanning import Span
 
@@ -42,6 +56,8 @@ UNKNOWN_NAME = "(unknown)"
     help="JSON Lines, CSV, a cue sheet, or labels for Audacity (of one FILE).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
+@strict_option
+@stream_option
 @click.pass_context
 def scan_command(
     ctx: click.Context,
@@ -52,6 +68,8 @@ def scan_command(
     min_confidence: float,
     form: Format,
     as_json: bool,
+    strict: bool,
+    stream: int | None,
 ) -> None:
     """Name everything that plays in long recordings.
 
@@ -65,52 +83,103 @@ def scan_command(
     if form == "audacity" and len(files) > 1:
         raise click.UsageError("labels do not name their file: scan one FILE at a time")
     form = "json" if as_json else form
-    opened = open_library(library, model, device)
+    from fingerprint.audio.worker import ConfinedDecoder
+
+    with ConfinedDecoder() as decoder:  # starts while the library and the model are opened
+        ctx.exit(
+            _scan_all(
+                files,
+                open_library(library, model, device),
+                _Scanning(decoder, min_confidence, form, stream, strict),
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Scanning:
+    """How recordings are decoded and what is shown."""
+
+    decoder: "ConfinedDecoder"
+    min_confidence: float
+    form: Format
+    stream: int | None
+    strict: bool
+
+
+def _scan_all(files: tuple[str, ...], library: "Library", how: _Scanning) -> int:
     status = 0
-    if form == "csv":
+    if how.form == "csv":
         from fingerprint.scanning.formats import csv_header
 
         click.echo(csv_header())
     for file in files:
-        status = max(status, _scan(opened, file, min_confidence, form))
-    ctx.exit(status)
+        status = max(status, _scan(library, file, how))
+    return status
 
 
-def _scan(library: "Library", file: str, min_confidence: float, form: Format) -> int:
+def _scan(library: "Library", file: str, how: _Scanning) -> int:
     """Scan one file; an unreadable one is reported, and the others get their turn."""
-    from fingerprint.scanning import scan
+    from fingerprint.audio.report import DecodeReport
 
-    known = False
+    report = DecodeReport()
 
-    def watched() -> Iterator["Span"]:
-        nonlocal known
-        for span in scan(
-            source,
-            library,
-            name=spoken(file),
-            min_confidence=min_confidence,
-            on_progress=lambda at: line.show(0, 0, f"{spoken(file)}: {clock(at)}"),
-        ):
-            known |= span.match is not None
-            yield span
+    def told(**about: object) -> None:
+        if how.form == "json":
+            record = {"recording": without_password(file), **about}
+            click.echo(json_line(record).encode("utf-8"))
 
     with ProgressLine() as line:
-        lines: Iterator[str] | None = None
+        spans = _Spans(library, file, how, report, line)
+        lines = _lines(Path(file), iter(spans), how.form)
         while True:
             try:  # What goes wrong here is the file's fault; what goes wrong below is not.
-                if lines is None:
-                    source = recording(file)
-                    lines = _lines(Path(file), watched(), form)
                 text = next(lines, None)
             except (FingerprintError, OSError) as error:
                 note(f"Error: {reason(error)}")
-                if form == "json":
-                    record = {"recording": without_password(file), "error": reason(error)}
-                    click.echo(json_line(record).encode("utf-8"))
+                told(error=reason(error))
                 return 2
             if text is None:
-                return 0 if known else 1
+                break
             click.echo(text.encode("utf-8", "replace"))
+    if report.damage:
+        warn(spoken(file), report.damage)
+        told(warnings=[one.as_record() for one in report.damage])
+    return 0 if spans.known else 1
+
+
+@dataclass(slots=True)
+class _Spans:
+    """What plays in a file, span by span; `known` says whether any of it is known music."""
+
+    library: "Library"
+    file: str
+    how: _Scanning
+    report: "DecodeReport"
+    line: ProgressLine
+    known: bool = False
+
+    def __iter__(self) -> Iterator["Span"]:
+        from fingerprint.scanning import scan
+        from fingerprint.scanning.scanner import BLOCK
+
+        name, how = spoken(self.file), self.how
+        source, rate = recording(self.file), self.library.model.sample_rate
+        decoded = how.decoder.blocks(
+            source, rate, block=BLOCK, name=name, stream=how.stream, report=self.report
+        )
+        spans = scan(
+            source,
+            self.library,
+            name=name,
+            min_confidence=how.min_confidence,
+            blocks=decoded,
+            on_progress=lambda at: self.line.show(0, 0, f"{name}: {clock(at)}"),
+        )
+        for span in spans:
+            self.known |= span.match is not None
+            yield span
+        if self.report.damage and how.strict:
+            raise AudioError(lost(name, self.report.damage))
 
 
 def _lines(file: Path, spans: Iterator["Span"], form: Format) -> Iterator[str]:

@@ -2,13 +2,16 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
+
+import click
 
 from fingerprint.audio.files import display_name, is_control
 from fingerprint.errors import FingerprintError
 
 if TYPE_CHECKING:
+    from fingerprint.audio.report import Damage
     from fingerprint.types import Match, Track
 
 SUREST = 0.9999  # rounding makes no answer certain
@@ -47,6 +50,17 @@ def track_name(track: "Track") -> str:
     if not track.tags.title:
         return display_name(track.path)
     return printable(" - ".join(filter(None, (track.tags.artist, track.tags.title))))
+
+
+def warn(name: str, damage: "Iterable[Damage]") -> None:
+    """Say on stderr what was lost of a recording."""
+    for one in damage:
+        click.echo(f"warning: {one_line(f'{name}: {one.message}')}", err=True)
+
+
+def lost(name: str, damage: "Iterable[Damage]") -> str:
+    """The error that a damaged recording is where `--strict` is given."""
+    return one_line(f"cannot use {name}: {'; '.join(one.message for one in damage)}")
 
 
 def match_record(match: "Match") -> dict[str, object]:

@@ -1,32 +1,21 @@
-"""Decoding many recordings at once, in processes that may die, hang or swell without harm.
+"""Decoding many recordings at once, in confined processes (`audio.worker`)."""
 
-The processes import this module, hence nothing heavier than the decoders. Each has a pipe of its
-own, unlike those of `concurrent.futures`: so the end of a pipe says which file killed its decoder,
-and a process killed in the middle of an answer leaves nobody waiting for the rest of it.
-"""
-
-import signal
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
 from time import monotonic
 
 import numpy as np
 
-from fingerprint.audio.decode import announced_duration, stream_clip
+from fingerprint.audio.decode import opened, stream_clip
 from fingerprint.audio.files import display_name
+from fingerprint.audio.report import Damage, DecodeReport
 from fingerprint.audio.tags import read_tags
+from fingerprint.audio.worker import CRASHED, LONGEST, PATIENCE, Answer, Request, Worker, late
 from fingerprint.errors import AudioError
 from fingerprint.types import Clip, Tags
-
-STARTS = 3  # of a process that dies before it is ready; then something is wrong with all of them
-LONGEST = 20 * 60.0  # s that are decoded at once: 38 MB at 8 kHz
-PATIENCE = 300.0  # s a process may take for so much, or a part; a healthy one takes a few
-MEMORY = 4 << 30  # bytes a process may map, its libraries included
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +24,7 @@ class Decoded:
 
     tags: Tags
     clip: Clip
+    damage: tuple[Damage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +39,7 @@ class Ended:
     """There are no more parts."""
 
     tags: Tags
+    damage: tuple[Damage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +53,7 @@ Outcome = Decoded | Part | Ended | Undecodable
 
 
 def decode_all(
-    paths: Iterable[Path], sample_rate: int, *, jobs: int
+    paths: Iterable[Path], sample_rate: int, *, jobs: int, stream: int | None = None
 ) -> Generator[tuple[Path, Outcome], None, None]:
     """Decode files in `jobs` processes, in the order in which they get done.
 
@@ -74,16 +65,17 @@ def decode_all(
         RuntimeError: the processes cannot start.
     """
     if not jobs:
-        yield from ((path, outcome) for path in paths for outcome in decode(path, sample_rate))
+        for path in paths:
+            yield from ((path, outcome) for outcome in decode(path, sample_rate, stream))
         return
     waiting = deque(paths)
-    workers = [_Worker(sample_rate) for _ in range(min(jobs, len(waiting)))]
+    request = Request(sample_rate, stream=stream)
+    workers = [_Busy(request) for _ in range(min(jobs, len(waiting)))]
     try:
         while waiting or any(worker.path is not None for worker in workers):
-            for worker in _ready(workers, PATIENCE):
-                answer = worker.answer()
-                if waiting and worker.ready and worker.path is None:
-                    worker.ask(waiting.popleft())
+            for worker in _ready(workers):
+                answer = worker.outcome()
+                yield from worker.ask_for(waiting)
                 if answer:
                     yield answer
     finally:
@@ -91,130 +83,93 @@ def decode_all(
             worker.stop()
 
 
-def decode(path: Path, sample_rate: int) -> Iterator[Outcome]:
-    """What a process does for one file."""
+def decode(path: Path, sample_rate: int, stream: int | None = None) -> Iterator[Outcome]:
+    """The outcomes of one file, decoded in this process."""
     held: list[Clip] = []
     duration = 0.0
-    long = announced_duration(path) > LONGEST
+    report = DecodeReport()
+    long = False
+    name = display_name(path)
     try:
-        for block in stream_clip(path, sample_rate):
-            held.append(block)
-            duration += block.duration
-            if long := long or duration > LONGEST:
-                yield from map(Part, held)
-                held = []
-        yield Ended(read_tags(path)) if long else Decoded(read_tags(path), _joined(held))
+        with opened(path, name, pipes=False) as file:
+            for block in stream_clip(file, sample_rate, name=name, stream=stream, report=report):
+                held.append(block)
+                duration += block.duration
+                if long := long or max(duration, report.announced) > LONGEST:
+                    yield from map(Part, held)
+                    held = []
+            tags, damage = read_tags(file, report.metadata), tuple(report.damage)
+            yield Ended(tags, damage) if long else Decoded(tags, _joined(held), damage)
     except AudioError as error:
         yield Undecodable(str(error))
     except MemoryError:
-        yield Undecodable(f"cannot read {display_name(path)}: not enough memory")
+        yield Undecodable(f"cannot read {name}: not enough memory")
 
 
 def _joined(blocks: list[Clip]) -> Clip:
     return Clip(np.concatenate([block.samples for block in blocks]), blocks[0].sample_rate)
 
 
-class _Worker:
-    """A process that decodes one file at a time, and is replaced when it dies.
+class _Busy(Worker):
+    """A worker and the file in its hands."""
 
-    `path` is the file in its hands, of which it last spoke at `since`; it is `ready` for its first
-    one once it has said so.
-    """
-
-    pipe: Connection
-
-    def __init__(self, sample_rate: int) -> None:
-        self._sample_rate = sample_rate
+    def __init__(self, request: Request) -> None:
         self.path: Path | None = None
-        self.since = monotonic()  # or when it was started, or asked
-        self._failed_starts = 0  # in a row
-        self._start()
+        self._request = request
+        self._begun = False  # parts of the file have come
+        super().__init__()
 
-    def ask(self, path: Path) -> None:
-        self.path = path
-        self.since = monotonic()
-        with suppress(OSError):  # it has died; `answer` will find out
-            self.pipe.send(path)
+    def ask_for(self, waiting: deque[Path]) -> Iterator[tuple[Path, Outcome]]:
+        """Take the next file, if it has none; yields those that cannot be opened."""
+        while waiting and self.ready and self.path is None:
+            path = waiting.popleft()
+            try:
+                self.ask(path, display_name(path), self._request, pipes=False)
+            except AudioError as error:
+                yield path, Undecodable(str(error))
+            else:
+                self.path, self._begun = path, False
 
-    def answer(self) -> tuple[Path, Outcome] | None:
+    def outcome(self) -> tuple[Path, Outcome] | None:
         """What came of `path`; None if there was none, and it has only started or died."""
         path, self.path = self.path, None
-        why = "the decoder crashed on it"
+        why = CRASHED
         try:
             if path is not None and not self.pipe.poll():
-                why = _LATE
+                why = late(PATIENCE)
+                self.restart()
                 raise EOFError
-            outcome = self.pipe.recv()
-            self.ready, self._failed_starts = True, 0
-            if isinstance(outcome, Part):
-                self.path, self.since = path, monotonic()
-        except (EOFError, OSError) as error:
-            self._failed_starts += not self.ready
-            if self._failed_starts == STARTS:
-                raise RuntimeError(
-                    "the decoding processes cannot start; a script must begin its work under "
-                    '`if __name__ == "__main__":`, or index with jobs=0'
-                ) from error
-            self.stop()
-            self._start()
-            outcome = None
-        if path is None:
+            answer = self.answer()
+        except EOFError:
+            name = display_name(path) if path else ""
+            return (path, Undecodable(f"cannot read {name}: {why}")) if path else None
+        if path is None or answer is None:
             return None
-        return path, outcome or Undecodable(f"cannot read {display_name(path)}: {why}")
+        if not answer.ended:
+            self.path, self._begun = path, True
+        return path, self._of(answer)
 
-    def stop(self) -> None:
-        self.pipe.close()
-        self._process.kill()  # a decoder that hangs may not hear anything else
-        self._process.join()  # not closed: another thread may have reaped it, which close refuses
-
-    def _start(self) -> None:
-        # Spawned, not forked: this process runs torch's threads.
-        context = get_context("spawn")
-        self.ready = False
-        self.since = monotonic()
-        self.pipe, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_serve, args=(theirs, self._sample_rate), daemon=True
+    def _of(self, answer: Answer) -> Outcome:
+        if answer.error:
+            return Undecodable(answer.error)
+        if answer.ended and (self._begun or answer.clip is None):
+            return Ended(answer.tags, answer.damage)
+        assert answer.clip is not None  # noqa: S101 - `_begun` without a clip is the case above
+        return (
+            Decoded(answer.tags, answer.clip, answer.damage) if answer.ended else Part(answer.clip)
         )
-        self._process.start()
-        theirs.close()  # so that its death ends the pipe
 
 
-_LATE = f"it takes over {PATIENCE:.0f} s to decode"
-
-
-def _ready(workers: list[_Worker], patience: float) -> list[_Worker]:
+def _ready(workers: list[_Busy]) -> list[_Busy]:
     """Those that have something to say, or have had a file for too long, once there are any."""
     while True:
-        busy = [worker.since + patience for worker in workers if worker.path is not None]
+        busy = [worker.since + PATIENCE for worker in workers if worker.path is not None]
         left = max(0.0, min(busy) - monotonic()) if busy else None
         talking = wait([worker.pipe for worker in workers], left)
-        now = monotonic()
         ready = [
             worker
             for worker in workers
-            if worker.pipe in talking or (worker.path is not None and now > worker.since + patience)
+            if worker.pipe in talking or (worker.path is not None and worker.is_late(PATIENCE))
         ]
         if ready:
             return ready
-
-
-def _serve(pipe: Connection, sample_rate: int) -> None:
-    """A worker's life; it ends with its parent's."""
-    _restrain()
-    with suppress(EOFError, OSError):
-        pipe.send(None)
-        while True:
-            for outcome in decode(pipe.recv(), sample_rate):
-                pipe.send(outcome)
-
-
-def _restrain() -> None:
-    """Take less than the machine has, and leave Ctrl-C to the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with suppress(ImportError, ValueError, OSError):  # Windows has no such limits
-        import resource
-
-        _, most = resource.getrlimit(resource.RLIMIT_AS)
-        limit = MEMORY if most == resource.RLIM_INFINITY else min(MEMORY, most)
-        resource.setrlimit(resource.RLIMIT_AS, (limit, most))

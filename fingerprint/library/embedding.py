@@ -10,6 +10,7 @@ import numpy as np
 
 from fingerprint.audio.files import display_name
 from fingerprint.audio.peaks import PeakExtractor, peaks_of
+from fingerprint.audio.report import Damage
 from fingerprint.errors import AudioError
 from fingerprint.library.decoding import Decoded, Ended, Part, Undecodable, decode_all
 from fingerprint.library.library import Embedder
@@ -34,6 +35,7 @@ class Recording:
     content: bytes
     vectors: Floats | None
     peaks: PeakCodes | None = None
+    damage: tuple[Damage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ def embed_files(
     model: Embedder,
     *,
     jobs: int,
+    stream: int | None = None,
     wanted: Callable[[Path, bytes], bool] = lambda _path, _content: True,
     on_block: Callable[[float], None] = lambda _seconds: None,
 ) -> Generator[Recording | Failure, None, None]:
@@ -58,12 +61,13 @@ def embed_files(
         files: their paths, and how they looked when they were chosen.
         model: whose embeddings.
         jobs: processes that decode; 0 decodes in this one.
+        stream: the number of the audio track, from 1 on, of files that hold several.
         wanted: says of a file and its content whether its embeddings are; a long recording, whose
             content is known only at its end, gets them anyhow.
         on_block: is told how many seconds have been read of long recordings that are not done.
     """
     begun: dict[Path, _Long] = {}
-    decoded = decode_all(files, model.sample_rate, jobs=jobs)
+    decoded = decode_all(files, model.sample_rate, jobs=jobs, stream=stream)
     with closing(decoded):
         for path, outcome in decoded:
             try:
@@ -71,19 +75,19 @@ def embed_files(
                     case Part(clip):
                         begun.setdefault(path, _Long(model)).take(clip)
                         on_block(sum(one.sound.seconds for one in begun.values()))
-                    case Ended(tags):
+                    case Ended(tags, damage):
                         long = begun.pop(path)
                         rows = long.embedding.end().vectors, long.peaks.end()
-                        yield _recording(path, files[path], tags, long.sound, *rows)
-                    case Decoded(tags, clip):
+                        yield _recording(path, files[path], tags, long.sound, *rows, damage)
+                    case Decoded(tags, clip, damage):
                         sound = _Sound()
                         sound.take(clip)
                         if not wanted(path, sound.content):
-                            yield _recording(path, files[path], tags, sound, None, None)
+                            yield _recording(path, files[path], tags, sound, None, None, damage)
                             continue
                         peaks = peaks_of(clip, block=hop_block(model.hop))
                         vectors = model.embed(clip).vectors
-                        yield _recording(path, files[path], tags, sound, vectors, peaks)
+                        yield _recording(path, files[path], tags, sound, vectors, peaks, damage)
                     case Undecodable(reason):
                         begun.pop(path, None)
                         yield Failure(path, reason)
@@ -98,6 +102,7 @@ def _recording(
     sound: "_Sound",
     vectors: Floats | None,
     peaks: PeakCodes | None,
+    damage: tuple[Damage, ...],
 ) -> Recording:
     """Raises AudioError if there is nothing to recognise in it."""
     name = display_name(path)
@@ -110,7 +115,7 @@ def _recording(
     if vectors is not None and peaks is not None:
         tail = np.zeros((max(0, len(peaks) - len(vectors)), vectors.shape[1]), np.float32)
         vectors = np.concatenate([vectors, tail])
-    return Recording(path, stamp, tags, sound.seconds, sound.content, vectors, peaks)
+    return Recording(path, stamp, tags, sound.seconds, sound.content, vectors, peaks, damage)
 
 
 class _Long:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from fingerprint.audio.files import display_name
+from fingerprint.audio.report import Damage
 from fingerprint.config import Positive, PositiveInt, Record
 from fingerprint.disk import flush
 from fingerprint.errors import LibraryError
@@ -67,6 +68,14 @@ class Manifest(Record):
     segments: list[SegmentLine]
 
 
+class DamageLine(Record):
+    """What was lost of a recording."""
+
+    kind: Text
+    message: Text
+    seconds: Annotated[float, Field(ge=0, le=1e9)]
+
+
 class TrackLine(Record):
     """A line of `tracks.jsonl`; the path's bytes are percent-encoded."""
 
@@ -80,6 +89,7 @@ class TrackLine(Record):
     duration: Annotated[float, Field(ge=0, le=1e9)]
     added: Annotated[float, Field(ge=-1e12, le=1e12)]
     tags: dict[str, Text]
+    damage: tuple[DamageLine, ...] = ()
 
 
 def export_library(
@@ -106,8 +116,10 @@ def export_library(
         with _written(file) as new, zipfile.ZipFile(new, "w", zipfile.ZIP_STORED) as archive:
             archive.writestr("library.json", manifest.model_dump_json())
             with archive.open("tracks.jsonl", "w", force_zip64=True) as stream:
+                damage = catalog.damage()
                 for one in listed:
-                    stream.write(_line_of(one).model_dump_json().encode() + b"\n")
+                    line = _line_of(one, damage.get(one.id, ()))
+                    stream.write(line.model_dump_json().encode() + b"\n")
             for number, (info, array) in enumerate(zip(infos, stored, strict=True)):
                 on_progress(number, len(infos))
                 for suffix, part in ((CODES, array.codes), (PEAKS, array.peaks)):
@@ -215,7 +227,7 @@ def _member(segment: int, suffix: str) -> str:
     return f"segments/{segment:06d}.{suffix}"
 
 
-def _line_of(one: Listed) -> TrackLine:
+def _line_of(one: Listed, damage: tuple[Damage, ...]) -> TrackLine:
     tags = one.track.tags
     return TrackLine(
         path=quote_from_bytes(os.fsencode(one.track.path)),
@@ -228,6 +240,7 @@ def _line_of(one: Listed) -> TrackLine:
         duration=one.track.duration,
         added=one.added,
         tags={name: getattr(tags, name) for name in sorted(TAGS)},
+        damage=tuple(DamageLine.model_validate(one.as_record()) for one in damage),
     )
 
 
@@ -240,10 +253,10 @@ def _unpack(file: Path, folder: Path, on_progress: OnProgress) -> None:
             profile = profile_of(manifest.profile)
             meta = Meta(manifest.model, manifest.dim, manifest.hop, profile)
             tracks = sorted(
-                _tracks(archive), key=lambda one: (one.place.segment, one.place.first_row)
+                _tracks(archive), key=lambda one: (one[0].place.segment, one[0].place.first_row)
             )
             infos = [SegmentInfo(line.id, line.rows, ()) for line in manifest.segments]
-            place_rows(infos, [one.place for one in tracks])
+            place_rows(infos, [one.place for one, _ in tracks])
             create(folder, meta)
             _fill(archive, folder, meta, infos, tracks, on_progress)
     except (zipfile.BadZipFile, EOFError, KeyError, NotImplementedError, ValueError) as error:
@@ -256,29 +269,29 @@ def _fill(
     folder: Path,
     meta: Meta,
     infos: list[SegmentInfo],
-    tracks: list[Listed],
+    tracks: list[tuple[Listed, tuple[Damage, ...]]],
     on_progress: OnProgress,
 ) -> None:
     with writing(folder) as writer:
         for number, info in enumerate(infos):
             on_progress(number, len(infos))
-            here = [one for one in tracks if one.place.segment == info.id]
+            here = [one for one in tracks if one[0].place.segment == info.id]
             if not here:
                 continue
             stored = _stored(archive, info, meta)
-            cuts = {edge for one in here for edge in (one.place.first_row, one.place.end)}
+            cuts = {edge for one, _ in here for edge in (one.place.first_row, one.place.end)}
             edges = sorted({0, len(stored), *cuts})
             pieces = [stored.part(a, b - a) for a, b in pairwise(edges)]
             segment = write_segment(folder, number + 1, pieces, meta)
             with writer.catalog.transaction():
                 writer.catalog.insert_segment(segment)
-                for one in here:
+                for one, damage in here:
                     place = (segment.id, one.place.first_row, one.place.rows)
                     stamped = (one.track, one.stamp, one.content)
-                    writer.catalog.insert_track(*stamped, place, added=one.added)
+                    writer.catalog.insert_track(*stamped, place, added=one.added, damage=damage)
 
 
-def _tracks(archive: zipfile.ZipFile) -> Iterator[Listed]:
+def _tracks(archive: zipfile.ZipFile) -> Iterator[tuple[Listed, tuple[Damage, ...]]]:
     with archive.open(_plain(archive, "tracks.jsonl")) as stream:
         while line := stream.readline(LONGEST_LINE):
             found = TrackLine.model_validate_json(line)
@@ -286,13 +299,14 @@ def _tracks(archive: zipfile.ZipFile) -> Iterator[Listed]:
             if not path.is_absolute() or "\0" in str(path):
                 raise ValueError(f"{display_name(path)[:200]!r} is no absolute path")
             known = {name: text for name, text in found.tags.items() if name in TAGS}
-            yield Listed(
+            listed = Listed(
                 Track(path, found.duration, Tags(**known)),
                 Stamp(found.size, found.mtime_ns),
                 bytes.fromhex(found.content),
                 found.added,
                 Extent(0, found.segment, found.first_row, found.rows),
             )
+            yield listed, tuple(Damage.of_record(one.model_dump()) for one in found.damage)
 
 
 def _stored(archive: zipfile.ZipFile, info: SegmentInfo, meta: Meta) -> Stored:

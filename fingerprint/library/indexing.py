@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Literal
 
 from fingerprint.audio.files import Presence, display_name, presence
+from fingerprint.audio.report import Damage
 from fingerprint.library.embedding import Failure, Recording, embed_files
 from fingerprint.library.identity import twin_among, twin_in_library
 from fingerprint.library.library import Library
@@ -55,6 +56,7 @@ class Report:
     relabelled: int = 0  # known recordings in files that were moved or have other tags
     duplicates: list[Duplicate] = field(default_factory=list)  # added as well or not, as asked
     failed: list[tuple[Path, str]] = field(default_factory=list)
+    damaged: list[tuple[Path, tuple[Damage, ...]]] = field(default_factory=list)  # but indexed
     seconds_of_audio: float = 0.0  # of the added tracks
 
     def followed_by(self, again: "Report", removed: Collection[Path]) -> "Report":
@@ -65,6 +67,7 @@ class Report:
             self.relabelled + again.relabelled,
             [one for one in self.duplicates if one.of not in removed] + again.duplicates,
             self.failed + again.failed,
+            self.damaged + again.damaged,
             self.seconds_of_audio + again.seconds_of_audio,
         )
 
@@ -75,6 +78,8 @@ def index_files(
     *,
     jobs: int = 0,
     on_duplicate: OnDuplicate = "add",
+    strict: bool = False,
+    stream: int | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Report:
     """Add recordings to a library; those that have not changed since are skipped.
@@ -89,15 +94,22 @@ def index_files(
             the processes and scripts the `if __name__ == "__main__":` that they ask for.
         on_duplicate: what becomes of a file whose recording another file stands for: it is not
             added, added as a track of its own, or stands for the recording from now on.
+        strict: a recording of which something is lost fails, and is not added.
+        stream: the number of the audio track, from 1 on, of files that hold several.
         on_progress: is told after every file, and every block of a long one.
 
     Raises:
         LibraryError: another process is writing, or the disk is full; what was committed stays.
     """
     with library.writing() as writer:
-        run = _Run(writer, library, on_duplicate, on_progress)
+        run = _Run(writer, library, on_duplicate, on_progress, strict=strict)
         recordings = embed_files(
-            run.sift(paths), library.model, jobs=jobs, wanted=run.is_new, on_block=run.tell
+            run.sift(paths),
+            library.model,
+            jobs=jobs,
+            stream=stream,
+            wanted=run.is_new,
+            on_block=run.tell,
         )
         with closing(recordings):
             try:
@@ -119,11 +131,14 @@ class _Run:
         library: Library,
         on_duplicate: OnDuplicate,
         on_progress: Callable[[Progress], None],
+        *,
+        strict: bool,
     ) -> None:
         self._writer = writer
         self._library = library
         self._policy = on_duplicate
         self._on_progress = on_progress
+        self._strict = strict
         self._begin = self._committed = monotonic()
         self._batch = _Batch()
         self._total = self._settled = 0
@@ -158,15 +173,25 @@ class _Run:
         """Prepare what is to become of a file, and commit when there is enough to."""
         if isinstance(result, Failure):
             self.report.failed.append((result.path, result.reason))
-        elif (same := self._same(result.path, result.content)) is not None:
-            self._join(result, same)
-        elif result.vectors is not None:
-            self._add(result, result.vectors)
+        elif result.damage and self._strict:
+            lost = "; ".join(one.message for one in result.damage)
+            reason = f"cannot use {display_name(result.path)}: {lost}"
+            self.report.failed.append((result.path, reason))
+        else:
+            self._settle(result)
         self._settled += 1
         self.tell()
         overdue = monotonic() - self._committed >= BATCH_SECONDS
         if overdue or self._batch.rows >= BATCH_ROWS:
             self.commit()
+
+    def _settle(self, result: Recording) -> None:
+        if result.damage:
+            self.report.damaged.append((result.path, result.damage))
+        if (same := self._same(result.path, result.content)) is not None:
+            self._join(result, same)
+        elif result.vectors is not None:
+            self._add(result, result.vectors)
 
     def keep(self) -> None:
         """Make what is done a part of the library."""
@@ -324,7 +349,7 @@ class _Batch:
 
 def _entry(new: Recording, vectors: Floats) -> Entry:
     track = Track(new.path, new.duration, new.tags)
-    return Entry(track, new.stamp, vectors, new.content, peaks=new.peaks)
+    return Entry(track, new.stamp, vectors, new.content, peaks=new.peaks, damage=new.damage)
 
 
 def has_left(known: Listed | Entry) -> bool:

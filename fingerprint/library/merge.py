@@ -77,6 +77,7 @@ def _merged(
 
 
 def _entries(source: Catalog, now: Snapshot) -> Iterator[Entry]:
+    damage = source.damage()
     for span, owner in enumerate(now.owners.tolist()):
         listed = source.by_id(owner) if owner != REMOVED else None
         if listed is not None:
@@ -89,4 +90,5 @@ def _entries(source: Catalog, now: Snapshot) -> Iterator[Entry]:
                 listed.content,
                 source.meta.profile.step,
                 now.peaks(rows),
+                damage.get(listed.id, ()),
             )

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from fingerprint.audio.files import display_name
+from fingerprint.audio.report import Damage
 from fingerprint.disk import flush
 from fingerprint.errors import LibraryError
 from fingerprint.library.profiles import profile_of
@@ -83,6 +84,13 @@ CREATE TABLE copies (  -- files that hold a recording which another file stands 
     track INTEGER NOT NULL REFERENCES tracks (id) ON DELETE CASCADE
 );
 CREATE INDEX copies_by_track ON copies (track);
+CREATE TABLE damage (  -- what was lost of a recording when it was decoded
+    track INTEGER NOT NULL REFERENCES tracks (id) ON DELETE CASCADE,
+    kind TEXT NOT NULL,
+    message TEXT NOT NULL,
+    seconds REAL NOT NULL
+);
+CREATE INDEX damage_by_track ON damage (track);
 """
 _TRACK = "path, duration, title, artist, album, isrc, musicbrainz_recording, musicbrainz_release"
 _LISTED = f"id, segment, first_row, rows, size, mtime_ns, content, added, {_TRACK}"
@@ -219,6 +227,15 @@ class Catalog:
             found = self._db.execute("SELECT path, track FROM copies ORDER BY path").fetchall()
         return {Path(os.fsdecode(path)): track for path, track in found}
 
+    def damage(self) -> dict[int, tuple[Damage, ...]]:
+        """What was lost of recordings, by the ids of their tracks."""
+        with self._reporting():
+            rows = self._db.execute("SELECT * FROM damage ORDER BY track, rowid").fetchall()
+        found: dict[int, tuple[Damage, ...]] = {}
+        for track, kind, message, seconds in rows:
+            found[track] = (*found.get(track, ()), Damage(kind, str(message), float(seconds)))
+        return found
+
     def info(self) -> LibraryInfo:
         with self.transaction("DEFERRED"):
             tracks, seconds = self._db.execute(
@@ -283,14 +300,19 @@ class Catalog:
         place: tuple[int, int, int],
         *,
         added: float,
+        damage: Iterable[Damage] = (),
     ) -> None:
         """Add a track at `place` (segment, first row, rows), for the one of that path."""
         self.delete_path(track.path)
         file = (os.fsencode(track.path), stamp.size, stamp.mtime_ns, content, track.duration)
         tags = map(_storable, astuple(track.tags))
-        self._db.execute(
+        inserted = self._db.execute(
             "INSERT INTO tracks VALUES (NULL, ?,?,?, ?,?,?,?,?, ?,?,?,?,?,?, ?)",
             (*place, *file, *tags, added),
+        )
+        self._db.executemany(
+            "INSERT INTO damage VALUES (?, ?, ?, ?)",
+            [(inserted.lastrowid, one.kind, _storable(one.message), one.seconds) for one in damage],
         )
 
     def relabel_tracks(self, changes: Iterable[tuple[int, Path, Stamp, Tags]]) -> None:

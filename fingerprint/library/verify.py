@@ -127,7 +127,14 @@ def _embedded(
         elif result.vectors is not None:
             track = Track(result.path, result.duration, result.tags)
             entries.append(
-                Entry(track, result.stamp, result.vectors, result.content, peaks=result.peaks)
+                Entry(
+                    track,
+                    result.stamp,
+                    result.vectors,
+                    result.content,
+                    peaks=result.peaks,
+                    damage=result.damage,
+                )
             )
     gone = {path for path, _ in lost}
     removed = [one.id for one in tracks if one.track.path in gone]

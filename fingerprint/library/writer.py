@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fingerprint.audio.peaks import EMPTY, joined
+from fingerprint.audio.report import Damage
 from fingerprint.errors import LibraryError
 from fingerprint.index.quantisation import encode
 from fingerprint.library.records import Extent, Meta, SegmentInfo, Stamp, hop_block
@@ -38,6 +39,7 @@ class Entry:
     content: bytes = b""
     step: int = 1
     peaks: PeakCodes | None = None
+    damage: tuple[Damage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,9 @@ class Writer:
         first, now = 0, time.time()
         for entry, rows in zip(entries, stored, strict=True):
             place = (segment.id, first, rows)
-            self.catalog.insert_track(entry.track, entry.stamp, entry.content, place, added=now)
+            self.catalog.insert_track(
+                entry.track, entry.stamp, entry.content, place, added=now, damage=entry.damage
+            )
             first += rows
 
     def _write(self, tracks: Sequence[Stored]) -> SegmentInfo:

@@ -23,7 +23,7 @@ from fingerprint.types import Clip, Fingerprint, Floats
 WEIGHTS = Path(__file__).parent / "weights"
 DEFAULT_WEIGHTS = WEIGHTS / "default.pt"  # with default.onnx, its twin, beside it
 QUERY_SHIFTS = 4  # query rows to a library row
-SILENCE_RMS = 10 ** (-75 / 20)  # of full scale; windows below it hold nothing to recognise
+SILENCE_RMS = 10 ** (-85 / 20)  # of full scale; windows below it hold nothing to recognise
 
 
 class Fingerprinter:

@@ -12,7 +12,7 @@ from fingerprint.types import Clip
 
 Nothing = Literal["silence", "a steady tone", "steady noise"]
 
-SILENT_RMS = 10 ** (-75 / 20)  # of full scale, without its mean
+SILENT_RMS = 10 ** (-85 / 20)  # of full scale, without its mean
 FRAME = 0.128  # s, without overlap and without a window: so bins of white noise are independent
 BAND = 25  # bins
 LOWEST = 100.0  # Hz; mains hum and rumble below it say nothing

@@ -5,7 +5,7 @@ along a line (`runs`); and where a run begins and ends is read off the cosines a
 (`extent`). The fingerprints of the last minutes are all that is kept.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -166,10 +166,12 @@ def scan(
     name: str | None = None,
     min_confidence: float | None = None,
     on_progress: Callable[[float], None] = lambda _: None,
+    blocks: Iterable[Clip] | None = None,
 ) -> Iterator[Span]:
     """Name everything that plays in a recording of any length, and the gaps between.
 
     `on_progress` is told the second that has been reached; `name` stands for the source in errors.
+    `blocks` are the recording's, where somebody else decodes it.
 
     >>> for span in scan(path, library):
     ...     print(round(span.start), round(span.end), span.match.track.path.name)
@@ -183,7 +185,8 @@ def scan(
     rate = library.model.sample_rate
 
     def events() -> Iterator[Heard | Span]:
-        for block in stream_clip(source, rate, block=BLOCK, name=name):
+        decoded = stream_clip(source, rate, block=BLOCK, name=name) if blocks is None else blocks
+        for block in decoded:
             yield from scanner.feed(block)
             on_progress(scanner.position)
         yield from scanner.close()

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
 
@@ -22,9 +22,10 @@ import soundfile
 from click.testing import CliRunner
 from hypothesis import strategies as st
 
-from fingerprint.audio.decode import load_clip
+from fingerprint.audio.decode import LONGEST_CLIP, load_clip
 from fingerprint.audio.files import is_control
 from fingerprint.audio.tags import read_tags
+from fingerprint.audio.worker import CRASHED, ConfinedDecoder
 from fingerprint.cli import main
 from fingerprint.errors import AudioError, LibraryError
 from fingerprint.lab.robustness.scenario import answer, begin, entry, path_of
@@ -99,13 +100,18 @@ commands = st.tuples(
 
 
 def check_audio(damage: Damage, which: int) -> None:
-    """A spoilt recording is decoded to finite samples or refused in one line."""
+    """A spoilt recording is decoded to finite samples or refused in one line.
+
+    By a confined process from a file, which it must not crash; and in this one from memory.
+    """
     content = damage.done_to(_recording(sorted(FORMATS)[which % len(FORMATS)]))
-    for source in (_file(content), BytesIO(content)):
+    confined = partial(_decoder().load, longest=LONGEST_CLIP)
+    for load, source in ((confined, _file(content)), (load_clip, BytesIO(content))):
         try:
-            clip = load_clip(source, RATE)
+            clip = load(source, RATE)
         except AudioError as error:
             _one_line(str(error))
+            _must(CRASHED not in str(error), "the decoder crashed")
         else:
             _must(bool(np.isfinite(clip.samples).all()), "samples that are no numbers")
             _must(0 < clip.duration < 4 * 3600, f"a duration of {clip.duration} s")
@@ -226,6 +232,12 @@ def _file(content: bytes) -> Path:
     path = _scratch() / "stranger"
     path.write_bytes(content)
     return path
+
+
+@cache
+def _decoder() -> ConfinedDecoder:
+    """One a process; it ends with it."""
+    return ConfinedDecoder()
 
 
 @cache

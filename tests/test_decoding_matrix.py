@@ -1,0 +1,255 @@
+"""Formats x damages: nothing is lost without a word, and ffmpeg plays no more than we do.
+
+The suite takes a few formats; all of them, cut, spoilt and torn at every tenth, with
+
+    FINGERPRINT_MATRIX=whole python -m pytest tests/test_decoding_matrix.py
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from fingerprint.audio.decode import load_clip
+from fingerprint.audio.report import DecodeReport
+from fingerprint.errors import AudioError
+
+pytest.importorskip("av")
+if not shutil.which("ffmpeg"):
+    pytest.skip("the ffmpeg program is not installed", allow_module_level=True)
+
+RATE = 8_000
+SECONDS = 8.0
+# What FFmpeg is told to write, by what the file is called.
+FORMATS = {
+    "s16.wav": "-c:a pcm_s16le",
+    "s24.wav": "-c:a pcm_s24le",
+    "float.wav": "-c:a pcm_f32le",
+    "x.aiff": "",
+    "x.au": "",
+    "x.w64": "",
+    "x.caf": "",
+    "x.flac": "",
+    "x.ogg": "-c:a libvorbis",
+    "x.opus": "-c:a libopus",
+    "flac.oga": "-c:a flac",
+    "x.spx": "-c:a libspeex -ar 32000",
+    "x.mp3": "-c:a libmp3lame -b:a 128k",
+    "vbr.mp3": "-c:a libmp3lame -q:a 4",
+    "nothing.mp3": "-c:a libmp3lame -q:a 4 -write_xing 0 -id3v2_version 0",
+    "x.mp2": "",
+    "x.aac": "-c:a aac",
+    "x.m4a": "-c:a aac",
+    "fast.m4a": "-c:a aac -movflags +faststart",
+    "alac.m4a": "-c:a alac",
+    "flac.mka": "-c:a flac",
+    "ac3.mkv": "-c:a ac3",
+    "x.webm": "-c:a libopus",
+    "x.wma": "-c:a wmav2",
+    "x.wv": "",
+    "x.tta": "",
+    "x.ac3": "",
+    "x.eac3": "",
+    "x.dts": "-c:a dca -strict -2 -ar 48000",
+    "x.ts": "-c:a mp2",
+    "x.m2ts": "-c:a ac3",
+    "x.vob": "-c:a mp2 -f vob",
+    "x.avi": "-c:a libmp3lame",
+    "x.flv": "-c:a aac",
+    "x.mov": "-c:a aac",
+}
+WHOLE = bool(os.environ.get("FINGERPRINT_MATRIX"))
+NAMES = (
+    list(FORMATS)
+    if WHOLE
+    else ["s16.wav", "x.flac", "x.ogg", "x.opus", "nothing.mp3", "vbr.mp3", "x.aac", "fast.m4a"]
+)
+TENTHS = range(1, 10) if WHOLE else [5]
+# Of these nothing says how long they are, and a cut between two packets leaves no trace.
+UNCOUNTED = {"nothing.mp3", "x.mp2", "x.aac", "x.ac3", "x.eac3", "x.dts", "x.ts", "x.m2ts", "x.vob"}
+# Their table of contents says where each packet is: it comes last, or is wrong if bytes are gone.
+INDEXED = {"x.m4a", "alac.m4a", "x.mov", "fast.m4a"}
+
+Damage = Callable[[bytes, int], bytes]
+
+
+def cut(data: bytes, tenth: int) -> bytes:
+    return data[: len(data) * tenth // 10]
+
+
+def spoilt(data: bytes, tenth: int) -> bytes:
+    at = len(data) * tenth // 10
+    noise = np.random.default_rng(tenth).bytes(2_000)
+    return data[:at] + noise + data[at + len(noise) :]
+
+
+def torn(data: bytes, tenth: int) -> bytes:
+    at = len(data) * tenth // 10
+    return data[:at] + data[at + 2_000 :]
+
+
+def zeroed(data: bytes, tenth: int) -> bytes:
+    at = len(data) * tenth // 10
+    return data[:at] + bytes(200) + data[at + 200 :]
+
+
+def with_junk(data: bytes, tenth: int) -> bytes:
+    return np.random.default_rng(tenth).bytes(700) + data
+
+
+def with_a_large_tag(data: bytes, tenth: int) -> bytes:
+    return b"ID3\x03\0\0" + bytes([0, 10, 0, 0]) + bytes(10 << 14) + data
+
+
+def with_a_tag_behind(data: bytes, tenth: int) -> bytes:
+    return data + b"TAG" + b"x" * 125
+
+
+@pytest.fixture(scope="module")
+def encode(song, tmp_path_factory):
+    """`encode(name)`: one song of 8 s in stereo at 44.1 kHz."""
+    folder = tmp_path_factory.mktemp("matrix")
+    samples = np.stack([song(1, SECONDS, 44_100), song(2, SECONDS, 44_100)], axis=1)
+    soundfile.write(folder / "truth.wav", samples, 44_100)
+
+    def encoded(name: str) -> bytes:
+        path = folder / name
+        if not path.exists():
+            command = ["ffmpeg", "-nostdin", "-v", "error", "-i", folder / "truth.wav"]
+            subprocess.run([*command, *FORMATS[name].split(), path], check=True)
+        return path.read_bytes()
+
+    return encoded
+
+
+def oracle(path: Path) -> np.ndarray:
+    """What the ffmpeg program makes of a file."""
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-i", path, "-map", "0:a:0"]
+    command += ["-ac", "1", "-ar", str(RATE), "-f", "f32le", "-"]
+    found = subprocess.run(command, capture_output=True, check=False).stdout
+    return np.frombuffer(found[: len(found) // 4 * 4], "<f4")
+
+
+def decoded(path: Path) -> tuple[np.ndarray, list[str]]:
+    """Samples, and what is said of the damage or the refusal."""
+    report = DecodeReport()
+    try:
+        samples = load_clip(path, RATE, report=report).samples
+    except AudioError as error:
+        return np.zeros(0, np.float32), [str(error)]
+    return samples, [one.message for one in report.damage]
+
+
+def check_whole(name: str, encode, folder: Path) -> None:
+    path = folder / name
+    path.write_bytes(encode(name))
+    samples, said = decoded(path)
+    truth = oracle(path)
+    assert said == []
+    assert len(samples) == pytest.approx(SECONDS * RATE, abs=0.1 * RATE)
+    assert len(samples) == pytest.approx(len(truth), abs=0.02 * RATE)
+    size = min(len(samples), len(truth))
+    assert np.corrcoef(samples[:size], truth[:size])[0, 1] > 0.99
+
+
+def check_damage(name: str, damage: Damage, tenth: int, encode, folder: Path) -> None:
+    path = folder / name
+    data = damage(encode(name), tenth)
+    path.write_bytes(data)
+    samples, said = decoded(path)
+    assert len(samples) > len(oracle(path)) - 0.15 * RATE
+    lost = SECONDS - len(samples) / RATE
+    if lost > 0.6 and not (name in UNCOUNTED and damage is cut):
+        assert said, f"{lost:.2f} s are missing"
+    if damage in (with_junk, with_a_large_tag) and name not in {"x.flv", "x.ts", "x.m2ts"}:
+        assert lost < 0.1
+    if name not in INDEXED:
+        assert len(samples) / RATE > (tenth / 10 * SECONDS - 1.3 if damage is cut else 5)
+
+
+DAMAGES = [cut, spoilt, torn, zeroed]
+ADDITIONS = [with_junk, with_a_large_tag, with_a_tag_behind]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sound_file_is_whole_and_nothing_is_said(name, encode, tmp_path):
+    check_whole(name, encode, tmp_path)
+
+
+@pytest.mark.parametrize("tenth", TENTHS)
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_lost_without_a_word(name, damage, tenth, encode, tmp_path):
+    check_damage(name, damage, tenth, encode, tmp_path)
+
+
+@pytest.mark.parametrize("addition", ADDITIONS)
+@pytest.mark.parametrize("name", NAMES)
+def test_junk_and_tags_are_no_sound(name, addition, encode, tmp_path):
+    check_damage(name, addition, 5, encode, tmp_path)
+
+
+# Constructed truth
+
+
+@pytest.mark.parametrize("name", ["x.ogg", "x.opus", "x.flac", "nothing.mp3", "x.aac", "x.ac3"])
+def test_joined_recordings_are_all_heard(name, encode, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(encode(name) * 3)
+    samples, _ = decoded(path)
+    whole = SECONDS * RATE
+    assert len(samples) == pytest.approx(3 * whole, abs=0.2 * RATE)
+    third = len(samples) // 3
+    first, last = samples[RATE : 5 * RATE], samples[2 * third + RATE :]
+    found = np.correlate(last[: 5 * RATE], first[:RATE], "valid")
+    assert abs(int(np.argmax(found))) < 0.1 * RATE
+
+
+def test_a_change_of_rate_and_channels_on_the_way_keeps_the_time_line(encode, tmp_path):
+    parts = []
+    for rate, channels in ((44_100, 2), (22_050, 1), (44_100, 1)):
+        part = tmp_path / f"{rate}{channels}.mp3"
+        (tmp_path / "x.flac").write_bytes(encode("x.flac"))
+        command = ["ffmpeg", "-nostdin", "-v", "error", "-i", tmp_path / "x.flac"]
+        command += ["-ar", str(rate), "-ac", str(channels), "-write_xing", "0"]
+        subprocess.run([*command, "-id3v2_version", "0", part], check=True)
+        parts.append(part.read_bytes())
+    path = tmp_path / "joined.mp3"
+    path.write_bytes(b"".join(parts))
+    samples, _ = decoded(path)
+    assert len(samples) == pytest.approx(3 * SECONDS * RATE, abs=0.2 * RATE)
+    for begin in (0, SECONDS, 2 * SECONDS):
+        piece = samples[round(begin * RATE) : round((begin + SECONDS - 0.2) * RATE)]
+        assert np.sqrt(np.mean(piece**2)) > 0.01
+
+
+def test_silence_stands_for_a_lost_frame_of_flac(encode, song, tmp_path):
+    data = bytearray(encode("x.flac"))
+    data[len(data) // 2] ^= 0xFF
+    path = tmp_path / "x.flac"
+    path.write_bytes(data)
+    report = DecodeReport()
+    samples = load_clip(path, 44_100, report=report).samples
+    truth = (song(1, SECONDS, 44_100) + song(2, SECONDS, 44_100)) / 2
+    assert len(samples) == len(truth)
+    wrong = np.flatnonzero(np.abs(samples - truth) > 1e-3)
+    assert wrong[-1] - wrong[0] < 10_000
+    assert len(report.damage) == 1
+
+
+@pytest.mark.parametrize("name", ["s16.wav", "x.flac", "x.ogg", "x.opus", "x.mp3", "vbr.mp3"])
+def test_both_decoders_give_the_same_sound(name, encode, tmp_path, monkeypatch):
+    path = tmp_path / name
+    path.write_bytes(encode(name))
+    ours = load_clip(path, RATE).samples
+    monkeypatch.setattr("fingerprint.audio.ffmpeg.pyav_installed", lambda: False)
+    theirs = load_clip(path, RATE).samples
+    size = min(len(ours), len(theirs))
+    assert abs(len(ours) - len(theirs)) < 0.06 * RATE
+    ours, theirs = ours[:size], theirs[:size]
+    assert np.dot(ours, theirs) / np.linalg.norm(ours) / np.linalg.norm(theirs) > 0.999
