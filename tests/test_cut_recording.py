@@ -126,7 +126,7 @@ def test_what_was_not_played_and_what_is_no_audio_is_reported(
 ) -> None:
     why = {one.track.name: one.why for one in made[0] if not one.passages}
     assert set(why) == {"absent.flac", "broken.mp3"}
-    assert why["absent.flac"] == "it was not heard"
+    assert why["absent.flac"].startswith("it was not heard")
     assert "broken.mp3" in why["broken.mp3"]
 
 

@@ -111,7 +111,8 @@ def _find(heard: Recording, path: Path, seconds: float, gap: float) -> Found:
     if placed is None:
         return Found(path, why="it is too short to be found")
     if not placed.is_sure:
-        return Found(path, placed, why="it was not heard")
+        likely = f" for sure: by chance with up to {placed.chance:.1%}" if placed.chance < 1 else ""
+        return Found(path, placed, why=f"it was not heard{likely}")
     begin = max(0.0, placed.second_of_recording(placed.first))
     end = min(heard.clip.duration, placed.second_of_recording(placed.last))
     passages = []
