@@ -37,7 +37,10 @@ _LAB = "fingerprint.lab.commands"
 LAB = {
     "train": (f"{_LAB}.train:train_command", "Train a model as a configuration file says."),
     "calibrate": (f"{_LAB}.calibrate:calibrate_command", "Fit a model's confidence."),
-    "evaluate": (f"{_LAB}.evaluate:evaluate_command", "Measure recognition on degraded snippets."),
+    "evaluate": (
+        f"{_LAB}.evaluate:evaluate_command",
+        "Measure recognition on degraded or real snippets.",
+    ),
 }  # the laboratory's commands are named, not imported: the product works without them
 
 

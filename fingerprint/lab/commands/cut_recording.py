@@ -70,15 +70,12 @@ def main(
 
 def _told(found: Found) -> str:
     name, placed = display_name(found.track), found.placed
-    proof = ""
-    if placed is not None:
-        agree = f"{placed.on_line} of {placed.blocks} blocks agree"
-        proof = f"{agree}, by chance with at most {placed.chance:.0e}"
     if placed is None or not found.passages:
-        return f"{name}: left out, for {one_line(found.why)}{f' ({proof})' if proof else ''}"
+        return f"{name}: left out, for {one_line(found.why)}"
     first, last = (clock(second) for second in (placed.first, placed.last))
     begin = clock(placed.second_of_recording(placed.first))
     return (
-        f"{name}: heard from {first} to {last} at {begin} ({proof}; "
-        f"drift {1e6 * placed.drift:+.0f} ppm): {len(found.passages)} cut, role {found.role}"
+        f"{name}: heard from {first} to {last} at {begin} ({placed.on_line} of {placed.blocks} "
+        f"blocks agree, by chance with up to {placed.chance:.0e}; drift {1e6 * placed.drift:+.0f} "
+        f"ppm): {len(found.passages)} cut, role {found.role}"
     )

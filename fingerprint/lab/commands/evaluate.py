@@ -101,7 +101,7 @@ def evaluate_command(
     device: str,
     as_json: bool,
 ) -> None:
-    """Measure recognition on degraded snippets, or on real recordings.
+    """Measure recognition on degraded or real snippets.
 
     Queries are cut from tracks that were not trained on, degraded in named ways and looked up in
     a library of every track of the corpus. With --real they are recordings from loudspeakers, and

@@ -1,5 +1,6 @@
 """From one long recording of tracks that were played, and the tracks: a set of real recordings."""
 
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -86,8 +87,8 @@ def cut_recording(
         CorpusError: the folder holds queries of a recording of this name, or no set.
     """
     lines = read_manifest(folder) if (folder / MANIFEST).exists() else ()
-    prefix = f"{QUERIES}/{recording.stem}-"
-    if any(line.query.startswith(prefix) for line in lines):
+    prefix = f"{QUERIES}/{display_name(recording.stem)}-"  # a manifest is text, whatever names are
+    if any(re.fullmatch(rf"{re.escape(prefix)}\d+\.flac", line.query) for line in lines):
         raise CorpusError(
             f"{display_name(folder)} holds queries of a recording called "
             f"{display_name(recording.stem)}: rename this one, or name another folder"
@@ -110,7 +111,8 @@ def _find(heard: Recording, path: Path, seconds: float, gap: float) -> Found:
     if placed is None:
         return Found(path, why="it is too short to be found")
     if not placed.is_sure:
-        return Found(path, placed, why="it was not heard")
+        likely = f" for sure: by chance with up to {placed.chance:.1%}" if placed.chance < 1 else ""
+        return Found(path, placed, why=f"it was not heard{likely}")
     begin = max(0.0, placed.second_of_recording(placed.first))
     end = min(heard.clip.duration, placed.second_of_recording(placed.last))
     passages = []
@@ -159,7 +161,7 @@ def _write(
             done.append(one)
             continue
         reference = _reference(one.track, folder)
-        song = Path(reference).relative_to(REFERENCES).with_suffix("").as_posix()
+        song = Path(reference).name
         role = _role(song, lines)
         for passage in one.passages:
             query = f"{prefix}{len(lines) - len(before) + 1:03d}.flac"
@@ -189,7 +191,8 @@ def _reference(track: Path, folder: Path) -> str:
     """Copy the track into the set, unless it is there; returns its name in it."""
     references = folder / REFERENCES
     references.mkdir(parents=True, exist_ok=True)
-    for name in chain([track.name], (f"{track.stem}-{n}{track.suffix}" for n in count(2))):
+    stem, suffix = display_name(track.stem), display_name(track.suffix)
+    for name in chain([f"{stem}{suffix}"], (f"{stem}-{n}{suffix}" for n in count(2))):
         copy = references / name
         if not copy.exists():
             with atomic_write(copy) as draft:

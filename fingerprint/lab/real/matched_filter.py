@@ -139,6 +139,7 @@ class Recording:
             start, drift, on_line = self._line(fine, starts, block, place, heard)
             own = _along(evidence, start + (1 + drift) * starts, 1)
             begin, end, most = _likeliest_stretch(own)
+            begin, end = _trimmed(on_line, begin, end)
             found.append(
                 Placed(
                     start=start,
@@ -323,3 +324,12 @@ def _likeliest_stretch(evidence: Floats) -> tuple[int, int, float]:
         if total > best[2]:
             best = (begin, number + 1, total)
     return best
+
+
+def _trimmed(on_line: NDArray[np.bool_], begin: int, end: int) -> tuple[int, int]:
+    """The stretch without ends that hang by one block: it may lie on the line by chance."""
+    while end - begin > 3 and (not on_line[end - 1] or on_line[end - 3 : end].sum() < 2):
+        end -= 1
+    while end - begin > 3 and (not on_line[begin] or on_line[begin : begin + 3].sum() < 2):
+        begin += 1
+    return begin, end
