@@ -3,14 +3,14 @@
 import os
 import stat
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 
 from fingerprint.audio.formats import AUDIO_SUFFIXES
 from fingerprint.errors import AudioError
 
 
-def find_audio(paths: Iterable[Path], seen: set[Path] | None = None) -> Iterator[Path]:
+def find_audio(paths: Iterable[Path], seen: set[Hashable] | None = None) -> Iterator[Path]:
     """Every recording in files and folders, each once, in a fixed order.
 
     A file that is named is taken whatever its suffix. A folder is walked in sorted order, its files
@@ -35,7 +35,7 @@ def find_audio(paths: Iterable[Path], seen: set[Path] | None = None) -> Iterator
             yield path
 
 
-def _walk(folder: Path, seen: set[Path]) -> Iterator[Path]:
+def _walk(folder: Path, seen: set[Hashable]) -> Iterator[Path]:
     """Without recursion: folders may lie deeper than Python's stack."""
     waiting = [folder]
     while waiting:
@@ -74,12 +74,18 @@ def _mode(path: Path) -> int:
         return 0
 
 
-def _is_new(path: Path, seen: set[Path]) -> bool:
-    """Whether the file behind `path` has not been seen yet; it has from now on."""
-    resolved = Path(os.path.realpath(path))
-    if resolved in seen:
+def _is_new(path: Path, seen: set[Hashable]) -> bool:
+    """Whether the file or folder behind `path` has not been seen yet; it has from now on.
+
+    A folder is known by its number: to resolve the links of every path of a deep tree takes long.
+    """
+    status = path.stat()
+    found: Hashable = (status.st_dev, status.st_ino)
+    if not stat.S_ISDIR(status.st_mode) or not status.st_ino:
+        found = os.path.realpath(path)
+    if found in seen:
         return False
-    seen.add(resolved)
+    seen.add(found)
     return True
 
 

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -129,7 +129,7 @@ def _listed(file: Path | None) -> list[Path]:
 def _found(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
     """Every recording in the paths, each once, and why some paths lead nowhere."""
     files: dict[Path, None] = {}
-    seen: set[Path] = set()
+    seen: set[Hashable] = set()
     reasons: list[str] = []
     for path in paths:
         try:
