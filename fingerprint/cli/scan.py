@@ -147,6 +147,8 @@ def _scan(library: "Library", file: Path, how: _Scanning) -> int:
                 click.echo(text.encode("utf-8"))
         if report.damage and how.strict:
             raise AudioError(lost(name, report.damage))
+    except BrokenPipeError:
+        raise  # the reader of our output has left
     except (FingerprintError, OSError) as error:
         click.echo(f"Error: {reason(error)}", err=True)
         if how.form == "json":
