@@ -328,13 +328,13 @@ def test_a_program_in_typescript_is_no_broadcast(tmp_path):
     assert [path.name for path in find_audio([tmp_path])] == ["disc.ts", "film.ts"]
 
 
-def test_folders_may_lie_deeper_than_the_stack(tmp_path):
-    here = Path.cwd()
-    try:
-        os.chdir(tmp_path)
-        for _ in range(1_100):
-            Path("d").mkdir()
-            os.chdir("d")
-    finally:
-        os.chdir(here)
+def test_folders_may_lie_deeper_than_the_stack(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    depth = 1_100
+    for _ in range(depth):
+        Path("d").mkdir()
+        os.chdir("d")
     assert list(find_audio([tmp_path])) == []
+    for _ in range(depth):  # pytest could not remove them
+        os.chdir("..")
+        Path("d").rmdir()

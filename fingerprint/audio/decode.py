@@ -23,7 +23,7 @@ from fingerprint.audio import ffmpeg
 from fingerprint.audio.ffmpeg import DecoderError
 from fingerprint.audio.files import display_name, reason
 from fingerprint.audio.formats import SNDFILE_SUFFIXES
-from fingerprint.audio.report import DecodeReport, announced_by_header, ogg_ends
+from fingerprint.audio.report import DecodeReport, announced_by_header, ogg_is_torn
 from fingerprint.audio.sndfile import sndfile_chunks
 from fingerprint.errors import AudioError
 from fingerprint.types import Clip, Floats
@@ -292,8 +292,8 @@ def _settle(file: BinaryIO, report: DecodeReport, got: float, failures: list[Dec
         return
     if failures:
         report.add("cut", f"the rest cannot be decoded ({failures[0]})")
-    elif not ogg_ends(file):
-        report.add("cut", "it breaks off, without the page that ends an Ogg stream")
+    elif ogg_is_torn(file):
+        report.add("cut", "it breaks off within an Ogg page")
 
 
 def _why(name: str, failure: Exception) -> str:

@@ -116,12 +116,17 @@ def pyav_chunks(file: BinaryIO, report: DecodeReport, stream: int | None = None)
     """
     import av
 
-    with _opened(av, file, []) as container:
-        tracks = _tracks(container, stream)
-    if not tracks:
-        which = f"no audio track {stream}" if stream else "no sound"
-        raise DecoderError(f"it has {which}")
-    yield from _first_audible(_pyav_track(av, file, i, report) for i in tracks)
+    try:
+        with _opened(av, file, []) as container:
+            tracks = _tracks(container, stream)
+        if not tracks:
+            which = f"no audio track {stream}" if stream else "no sound"
+            raise DecoderError(f"it has {which}")
+        yield from _first_audible(_pyav_track(av, file, i, report) for i in tracks)
+    except av.error.MemoryError:
+        raise
+    except (av.FFmpegError, ValueError, OverflowError) as error:  # a frame that makes no sense
+        raise DecoderError(f"damaged ({error})") from error
 
 
 def program_chunks(
@@ -255,7 +260,8 @@ class _Source:
 def _tracks(container: Any, stream: int | None) -> list[int]:
     """Numbers of the audio tracks to try, those that are marked as the default first."""
     audio = container.streams.audio
-    known = [i for i, one in enumerate(audio) if one.codec_context.codec.name in CODECS]
+    contexts = enumerate(one.codec_context for one in audio)  # None for a codec of no name
+    known = [i for i, context in contexts if context and context.codec.name in CODECS]
     if stream is not None:
         return [stream - 1] if stream - 1 in known else []
     return sorted(known, key=lambda i: not int(audio[i].disposition) & 1)

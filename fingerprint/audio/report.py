@@ -177,20 +177,21 @@ def _mp3_headers(head: bytes) -> Iterator[int]:
             yield at
 
 
-def ogg_ends(file: BinaryIO) -> bool:
-    """Whether the last page of an Ogg file is whole and marked as the end of its stream.
+def ogg_is_torn(file: BinaryIO) -> bool:
+    """Whether the last page of an Ogg file is not all there.
 
-    True for whatever is not Ogg.
+    That it is marked as the end of its stream cannot be expected: recorders of radio stop at any
+    page, and some encoders do not mark it.
     """
     file.seek(0)
     if file.read(4) != b"OggS":
-        return True
+        return False
     size = file.seek(0, 2)
-    file.seek(max(0, size - 65_536 - 307))  # a page is no longer
-    tail = file.read(65_536 + 307)
+    longest = 27 + 255 + 255 * 255  # bytes of a page
+    file.seek(max(0, size - longest))
+    tail = file.read(longest)
     at = tail.rfind(b"OggS")
     if at < 0 or len(tail) < at + 27:
-        return False
+        return True
     lacing = tail[at + 27 : at + 27 + tail[at + 26]]
-    whole = len(tail) >= at + 27 + tail[at + 26] + sum(lacing)
-    return whole and bool(tail[at + 5] & 4)
+    return len(tail) < at + 27 + tail[at + 26] + sum(lacing)

@@ -1,4 +1,4 @@
-"""Indexing against decoding alone and against `fpcalc`, on the same files and cores.
+"""Indexing against decoding alone, FFmpeg and `fpcalc`, on the same files and cores.
 
     python -m fingerprint.lab bench-indexing --files 40 --jobs 2
 
@@ -56,6 +56,8 @@ def main(corpus: Path, count: int, jobs: int, rounds: int) -> None:
         DECODING: lambda: decoded(files, jobs),
         "index": lambda: indexed(files, jobs),
     }
+    if shutil.which("ffmpeg"):
+        works["FFmpeg decodes and resamples"] = lambda: ffmpeg(files, jobs)
     if shutil.which("fpcalc"):
         works["fpcalc -length 0"] = lambda: fpcalc(files, jobs)
     seconds = decoded(files, jobs)  # warms the disk cache
@@ -111,6 +113,18 @@ def fpcalc(files: list[Path], jobs: int) -> None:
 
     def run(path: Path) -> None:
         subprocess.run(["fpcalc", "-length", "0", path], capture_output=True, check=False)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(run, files))
+
+
+def ffmpeg(files: list[Path], jobs: int) -> None:
+    """FFmpeg's program to mono at the model's rate, `jobs` at a time, one thread each."""
+
+    def run(path: Path) -> None:
+        command = ["ffmpeg", "-nostdin", "-v", "error", "-threads", "1", "-i", str(path)]
+        command += ["-ac", "1", "-ar", str(RATE), "-f", "f32le", "-y", os.devnull]
+        subprocess.run(command, capture_output=True, check=False)
 
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(run, files))
