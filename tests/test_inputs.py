@@ -1,4 +1,4 @@
-"""What commands are given: standard input, addresses, lists and playlists, odd numbers and files."""
+"""What commands are given: standard input, addresses, lists, playlists, odd numbers and files."""
 
 import io
 import os
