@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from fingerprint.audio.files import display_name
@@ -89,7 +90,10 @@ _LISTED = f"id, segment, first_row, rows, size, mtime_ns, content, added, {_TRAC
 
 
 class Catalog:
-    """An open catalog. Every method is one transaction and turns SQLite's errors into ours."""
+    """An open catalog. Every method is one transaction and turns SQLite's errors into ours.
+
+    Threads may share it: one waits until another's transaction has ended.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Open the catalog in `folder`.
@@ -98,6 +102,7 @@ class Catalog:
             LibraryError: there is none, it is damaged, or it is of another format version.
         """
         self.folder = folder
+        self._lock = RLock()
         path = folder / CATALOG
         if not path.is_file():
             raise LibraryError(
@@ -256,7 +261,7 @@ class Catalog:
     @contextmanager
     def transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
         """Everything within happens, or nothing does."""
-        with self._reporting():
+        with self._lock, self._reporting():
             self._db.execute(f"BEGIN {kind}")
             try:
                 yield
@@ -352,7 +357,8 @@ class Catalog:
     @contextmanager
     def _reporting(self) -> Iterator[None]:
         try:
-            yield
+            with self._lock:
+                yield
         except (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError) as error:
             raise self._error(error) from error
 
