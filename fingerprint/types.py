@@ -92,24 +92,60 @@ class Candidate:
 
     `track` is the track's number in `Rows`; `offset` (s into the track at which the query's start
     falls); `rate` (playback speed against the track); `score` mean aligned cosine, at most 1, less
-    a handicap where it was found by undoing a change of speed.
+    a handicap where it was found by undoing a change of speed; `speed` is the one that was undone.
     """
 
     track: int
     offset: float  # s
     rate: float
     score: float
+    speed: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Mean and standard deviation of a query's aligned score at places that it is not from."""
+
+    mean: float
+    spread: float
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What makes a score more or less telling, the same for every candidate of a query.
+
+    `seconds` of the query that are not silent; `level` of its cohort, see `recognition.cohort`;
+    `rows` of the library: the best impostor of many is better than that of few.
+    """
+
+    seconds: float
+    level: Level
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What speaks for one candidate.
+
+    `score` is its mean aligned cosine; `margin` that score less the best score of any track that is
+    another recording.
+    """
+
+    score: float
+    margin: float
+    given: Circumstances
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The answer: a track, the place in it, and how sure we are.
+    """A track that may be the one that plays, the place in it, and how sure we are.
 
     `offset` is in seconds into the track at which the query's start falls; `rate` is the playback
     speed against the track (1.02: played 2 % faster); `confidence` is the estimated probability
-    in 0..1 that this is the right track; `score` is the mean aligned cosine similarity, less a
-    handicap if a change of speed had to be undone to find the track. `repeats` are later offsets at
-    which the track sounds the same, so that the query may be from there as well.
+    in 0..1 that this is the right track, and rests on `evidence`; `score` is the mean aligned
+    cosine similarity, less a handicap if a change of speed had to be undone to find the track.
+    `repeats` are later offsets at which the track sounds the same, so that the query may be from
+    there as well.
     """
 
     track: Track
@@ -118,3 +154,4 @@ class Match:
     confidence: float
     score: float
     repeats: tuple[float, ...] = ()  # s
+    evidence: Evidence | None = field(default=None, repr=False)

@@ -19,7 +19,7 @@ from fingerprint.library.library import Library
 from fingerprint.library.records import Stamp
 from fingerprint.library.writer import Entry
 from fingerprint.recognition.confidence import Calibration
-from fingerprint.types import Clip, Fingerprint, Floats, Track
+from fingerprint.types import Clip, Fingerprint, Floats, Match, Track
 
 RATE = 8_000
 HOP = 512  # samples between frames
@@ -144,10 +144,15 @@ def names_in(library: Library) -> list[str]:
     return [track.path.name for track in library.tracks()]
 
 
+def best(library: Library, clip: Clip, *, top: int = 5) -> list[Match]:
+    """The best candidates, whatever their confidence."""
+    return library.identify(clip, top=top, min_confidence=0)
+
+
 def place_of(library: Library, seed: int, start: float = 7.3) -> tuple[str, float]:
     """Name and offset of the best match for an excerpt of a song."""
-    best = library.identify(excerpt(song(seed), start, 4.0, snr_db=10), top=1)[0]
-    return best.track.path.name, best.offset
+    match = best(library, excerpt(song(seed), start, 4.0, snr_db=10), top=1)[0]
+    return match.track.path.name, match.offset
 
 
 def slow_run(folder: str, music: str, jobs: str) -> None:

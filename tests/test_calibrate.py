@@ -7,8 +7,8 @@ import numpy as np
 from fingerprint.lab.calibration import cases
 from fingerprint.lab.calibration.cases import Case
 from fingerprint.lab.calibration.fit import fit
-from fingerprint.recognition.cohort import Level
-from fingerprint.recognition.confidence import Calibration, Circumstances, Evidence, probability
+from fingerprint.recognition.confidence import Calibration, probability
+from fingerprint.types import Circumstances, Evidence, Level
 
 
 def draw(rng: np.random.Generator, score: float, margin: float) -> Evidence:

@@ -335,7 +335,7 @@ def test_the_module_runs_as_the_program_does():
 def test_nothing_outside_the_command_line_prints_or_exits():
     package = Path(main.callback.__code__.co_filename).parents[1]
     for source in package.rglob("*.py"):
-        if source.parent.name != "cli":
+        if source.parent.name != "cli" and "lab" not in source.parts:
             text = source.read_text(encoding="utf-8")
             assert "sys.exit" not in text, source
             assert "\nimport click" not in text, source

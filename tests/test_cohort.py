@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from fingerprint.recognition.alignment import POWER
-from fingerprint.recognition.cohort import PASSAGE, PASSAGES, Level, level, sample
-from fingerprint.types import Fingerprint, Floats, Rows
+from fingerprint.recognition.cohort import PASSAGE, PASSAGES, level, sample
+from fingerprint.types import Fingerprint, Floats, Ints, Level, Rows
 
 
 def unit(count: int, seed: int, dim: int = 16) -> Floats:
@@ -56,15 +56,23 @@ def test_a_query_longer_than_the_library_still_has_a_level() -> None:
     assert found.spread > 0
 
 
+class Numbers:
+    """One track, whose rows hold their own numbers."""
+
+    hop = 0.256
+
+    def __init__(self, total: int) -> None:
+        self.rows = Rows(np.array([0, total])) if total else Rows(np.zeros(0, np.int64))
+
+    def vectors(self, rows: Ints) -> Floats:
+        return rows[:, None].astype(np.float32)
+
+
 @pytest.mark.parametrize("total", [0, 10, PASSAGE * PASSAGES, PASSAGE * PASSAGES + 7, 1_000_000])
 def test_a_sample_is_of_passages_from_all_over_and_always_the_same(total: int) -> None:
-    rows = Rows(np.array([0, total])) if total else Rows(np.zeros(0, np.int64))
-
-    def numbers(wanted: np.ndarray) -> Floats:
-        return wanted[:, None].astype(np.float32)
-
-    found = sample(rows, numbers)[:, 0].astype(int)
-    np.testing.assert_array_equal(found, sample(rows, numbers)[:, 0])
+    numbers = Numbers(total)
+    found = sample(numbers)[:, 0].astype(int)
+    np.testing.assert_array_equal(found, sample(numbers)[:, 0])
     assert len(found) == min(total, PASSAGE * PASSAGES)
     assert len(set(found)) == len(found)
     assert not len(found) or (found.min() >= 0 and found.max() < total)

@@ -8,19 +8,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from fingerprint.recognition import confidence
-from fingerprint.recognition.cohort import Level
 from fingerprint.recognition.confidence import (
     FEATURES,
     STRANGER,
     Calibration,
-    Circumstances,
-    Evidence,
     evidence_of,
     features,
     probability,
     with_prior,
 )
-from fingerprint.types import Candidate
+from fingerprint.types import Candidate, Circumstances, Evidence, Level
 
 FEW = settings(deadline=None, derandomize=True, max_examples=50)
 scores = st.floats(-1, 1)

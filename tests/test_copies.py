@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from fingerprint.recognition.cohort import Level
-from fingerprint.recognition.confidence import STRANGER, Circumstances, evidence_of
+from fingerprint.recognition.confidence import STRANGER, evidence_of
 from fingerprint.recognition.copies import same_recordings
-from fingerprint.types import Candidate, Floats, Ints, Rows
+from fingerprint.types import Candidate, Circumstances, Floats, Ints, Level, Rows
 
 HOP = 0.25
 
@@ -25,14 +24,19 @@ def library() -> Floats:
     return np.concatenate([path[0:500:10], path[36:536:10], other[0:500:10], path[0:500:10]])
 
 
-ROWS = Rows(np.arange(0, 201, 50))
+class Stored:
+    hop = HOP
+    rows = Rows(np.arange(0, 201, 50))
+
+    def __init__(self, stored: Floats) -> None:
+        self._stored = stored
+
+    def vectors(self, rows: Ints) -> Floats:
+        return self._stored[rows]
 
 
 def compare(library: Floats, *places: Candidate) -> list[list[bool]]:
-    def vectors(rows: Ints) -> Floats:
-        return library[rows]
-
-    same = same_recordings(places, ROWS, vectors, hop=HOP, seconds=3.0)
+    same = same_recordings(places, Stored(library), seconds=3.0)
     return same.tolist()  # type: ignore[no-any-return]
 
 

@@ -1,13 +1,13 @@
 """Libraries of other sizes: some tracks searched exactly, many tracks by their best strangers."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from fingerprint.lab.calibration.cases import grown
 from fingerprint.lab.calibration.large_libraries import STRANGERS, SomeTracks, best_strangers
-from fingerprint.recognition.cohort import Level
-from fingerprint.recognition.confidence import Circumstances, Evidence
-from fingerprint.types import Floats, Hits, Ints, Rows
+from fingerprint.types import Circumstances, Evidence, Floats, Hits, Ints, Level, Rows, Track
 
 
 def unit(count: int, seed: int) -> Floats:
@@ -21,6 +21,10 @@ class Whole:
     def __init__(self) -> None:
         self.stored, self.hop = unit(90, 0), 0.25
         self.rows = Rows(np.array([0, 20, 50, 90]))
+        self.cohort = self.stored
+
+    def track(self, number: int) -> Track:
+        return Track(Path(f"{number}.wav"), 1.0)
 
     def vectors(self, rows: Ints) -> Floats:
         return self.stored[rows]

@@ -51,7 +51,7 @@ def bytes_of(folder: Path) -> dict[str, str]:
 
 def refusal(folder: Path, model: Toy | None = None) -> str:
     with pytest.raises(LibraryError) as caught:
-        Library.open(folder, model or Toy()).identify(excerpt(song(1), 3, 4))
+        Library.open(folder, model or Toy()).identify(excerpt(song(1), 3, 4), min_confidence=0)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -65,7 +65,7 @@ def test_a_noisy_excerpt_is_found_at_its_place(library: Library, seed: int, star
 
 
 def test_matches_are_ranked_and_say_all_they_know(library: Library) -> None:
-    matches = library.identify(excerpt(song(2), 5, 5), top=3)
+    matches = library.identify(excerpt(song(2), 5, 5), top=3, min_confidence=0)
     assert matches[0].track == Track(Path("/music/0002.wav"), 20.0)
     assert [m.score for m in matches] == sorted((m.score for m in matches), reverse=True)
     assert matches[0].confidence > 0.9 > max(m.confidence for m in matches[1:])
@@ -74,16 +74,19 @@ def test_matches_are_ranked_and_say_all_they_know(library: Library) -> None:
 
 def test_the_best_match_does_not_depend_on_how_many_are_asked_for(library: Library) -> None:
     clip = excerpt(song(3), 5, 3, snr_db=5)
-    assert library.identify(clip, top=1) == library.identify(clip, top=5)[:1]
+    assert (
+        library.identify(clip, top=1, min_confidence=0)
+        == library.identify(clip, top=5, min_confidence=0)[:1]
+    )
 
 
 def test_silence_matches_nothing(library: Library) -> None:
-    assert library.identify(Clip(np.zeros(5 * RATE, np.float32), RATE)) == []
+    assert library.identify(Clip(np.zeros(5 * RATE, np.float32), RATE), min_confidence=0) == []
 
 
 def test_an_empty_library_matches_nothing(tmp_path: Path) -> None:
     library = Library.create_or_open(tmp_path / "new" / "library", Toy())
-    assert library.identify(excerpt(song(1), 5, 5)) == []
+    assert library.identify(excerpt(song(1), 5, 5), min_confidence=0) == []
     assert library.tracks() == []
     assert library.info().tracks == 0
 
@@ -92,14 +95,16 @@ def test_the_offset_of_a_long_query_is_that_of_its_start(tmp_path: Path) -> None
     library = Library.create_or_open(tmp_path, Toy())
     with library.writing() as writer:
         writer.add([entry(1, seconds=120), entry(2)])
-    best = library.identify(excerpt(song(1, 120), 11.0, 100.0))[0]
+    best = library.identify(excerpt(song(1, 120), 11.0, 100.0), min_confidence=0)[0]
     assert best.track.path.name == "0001.wav"
     assert best.offset == pytest.approx(11.0, abs=0.1)
 
 
 def test_a_reopened_library_gives_the_same_answers(library: Library, tmp_path: Path) -> None:
     clip = excerpt(song(1), 5, 4, snr_db=5)
-    assert Library.open(folder_of(tmp_path), Toy()).identify(clip) == library.identify(clip)
+    assert Library.open(folder_of(tmp_path), Toy()).identify(
+        clip, min_confidence=0
+    ) == library.identify(clip, min_confidence=0)
 
 
 def test_opening_and_identifying_change_nothing_on_disk(library: Library, tmp_path: Path) -> None:
@@ -119,7 +124,7 @@ def test_a_track_comes_back_as_it_was_stored(tmp_path: Path) -> None:
         writer.add([Entry(track, Stamp(2**40, 2**60), entry(5).vectors)])
         assert writer.stamps() == {name: Stamp(2**40, 2**60)}
     assert library.tracks() == [track]
-    assert library.identify(excerpt(song(5), 5, 5))[0].track == track
+    assert library.identify(excerpt(song(5), 5, 5), min_confidence=0)[0].track == track
 
 
 def test_a_tag_that_is_not_text_is_stored_all_the_same(tmp_path: Path) -> None:
@@ -145,7 +150,9 @@ def test_libraries_know_nothing_of_each_other(tmp_path: Path) -> None:
     add(first, 1)
     add(second, 2)
     assert [t.path.name for t in first.tracks()] == ["0001.wav"]
-    assert {m.track.path.name for m in second.identify(excerpt(song(1), 5, 5))} <= {"0002.wav"}
+    assert {
+        m.track.path.name for m in second.identify(excerpt(song(1), 5, 5), min_confidence=0)
+    } <= {"0002.wav"}
 
 
 # Adding and removing.
@@ -158,7 +165,9 @@ def test_a_removed_track_is_not_found_and_nothing_is_rewritten(
     before = bytes_of(segments)
     assert library.remove([Path("/music/0001.wav"), Path("/music/none.wav")]) == 1
     assert bytes_of(segments) == before
-    assert "0001.wav" not in {m.track.path.name for m in library.identify(excerpt(song(1), 5, 5))}
+    assert "0001.wav" not in {
+        m.track.path.name for m in library.identify(excerpt(song(1), 5, 5), min_confidence=0)
+    }
     assert place_of(library, 2)[0] == "0002.wav"
     assert [t.path.name for t in library.tracks()] == ["0002.wav", "0003.wav"]
 
@@ -175,7 +184,7 @@ def test_a_segment_goes_with_its_last_track(library: Library, tmp_path: Path) ->
 
 def test_all_tracks_can_be_removed_and_others_added(library: Library) -> None:
     assert library.remove([track.path for track in library.tracks()]) == 3
-    assert library.identify(excerpt(song(1), 5, 5)) == []
+    assert library.identify(excerpt(song(1), 5, 5), min_confidence=0) == []
     add(library, 4)
     assert place_of(library, 4)[0] == "0004.wav"
 
@@ -186,7 +195,7 @@ def test_a_track_of_the_same_path_is_replaced(library: Library) -> None:
         writer.add([Entry(Track(Path("/music/0001.wav"), 20.0), new.stamp, new.vectors)])
     assert len(library.tracks()) == 3
     assert place_of(library, 9)[0] == "0001.wav"
-    assert library.identify(excerpt(song(1), 5, 5))[0].confidence < 0.5
+    assert library.identify(excerpt(song(1), 5, 5), min_confidence=0)[0].confidence < 0.5
 
 
 def test_an_open_library_follows_what_another_writes(library: Library, tmp_path: Path) -> None:
@@ -194,7 +203,9 @@ def test_an_open_library_follows_what_another_writes(library: Library, tmp_path:
     add(library, 4)
     assert place_of(other, 4)[0] == "0004.wav"
     library.remove([Path("/music/0004.wav")])
-    assert "0004.wav" not in {m.track.path.name for m in other.identify(excerpt(song(4), 5, 5))}
+    assert "0004.wav" not in {
+        m.track.path.name for m in other.identify(excerpt(song(4), 5, 5), min_confidence=0)
+    }
 
 
 def test_embeddings_of_the_wrong_size_are_a_bug(library: Library) -> None:

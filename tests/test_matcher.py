@@ -54,6 +54,8 @@ def sampled(points: Walk, times: NDArray[np.float64]) -> NDArray[np.float64]:
 class World:
     """A library of walks, searched exactly."""
 
+    hop = HOP
+
     def __init__(self, tracks: Sequence[Walk]) -> None:
         self.tracks = tracks
         step = round(HOP / GRAIN)
@@ -77,7 +79,7 @@ class World:
 
     def ask(self, query: Fingerprint, *, rates: Range = RATES) -> list[Candidate]:
         found = self.hits(query)
-        return rank(query, found, self.rows, self.vectors, hop=HOP, rates=rates, most=MOST, top=5)
+        return rank(query, found, self, rates=rates, most=MOST, top=5)
 
 
 def cut(
@@ -279,10 +281,7 @@ def test_the_order_of_hits_does_not_matter(world: World, seed: int) -> None:
     hits = world.hits(query)
     order = rng.permutation(len(hits.row))
     shuffled = Hits(hits.query[order], hits.row[order], hits.similarity[order])
-    one, two = (
-        rank(query, h, world.rows, world.vectors, hop=HOP, rates=RATES, most=MOST, top=5)
-        for h in (hits, shuffled)
-    )
+    one, two = (rank(query, h, world, rates=RATES, most=MOST, top=5) for h in (hits, shuffled))
     assert [c.track for c in one] == [c.track for c in two]
     np.testing.assert_allclose([c.offset for c in one], [c.offset for c in two])
     np.testing.assert_allclose([c.score for c in one], [c.score for c in two])
@@ -298,10 +297,7 @@ def test_each_track_is_listed_once_and_best_first(world: World) -> None:
 def test_at_most_top_tracks_are_returned(world: World) -> None:
     query = cut(world.tracks[0], 9.0, 3.0)
     hits = world.hits(query)
-    assert (
-        len(rank(query, hits, world.rows, world.vectors, hop=HOP, rates=RATES, most=MOST, top=1))
-        == 1
-    )
+    assert len(rank(query, hits, world, rates=RATES, most=MOST, top=1)) == 1
 
 
 def test_a_library_of_one_track_answers() -> None:
@@ -313,9 +309,7 @@ def test_a_library_of_one_track_answers() -> None:
 def test_without_hits_there_are_no_candidates(world: World) -> None:
     none = Hits(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
     query = cut(world.tracks[0], 9.0, 3.0)
-    assert (
-        rank(query, none, world.rows, world.vectors, hop=HOP, rates=RATES, most=MOST, top=5) == []
-    )
+    assert rank(query, none, world, rates=RATES, most=MOST, top=5) == []
     silence = Fingerprint(np.zeros((9, DIM), np.float32), QUERY_HOP)
     assert world.ask(silence) == []
 
@@ -343,7 +337,7 @@ def test_votes_for_one_place_that_fall_into_several_bins_are_one_place(world: Wo
     true = [(i, 40 + i // 4, 0.5) for i in range(32)]
     false = [(i, world.rows.starts[2] + 80 + i // 4, 0.8) for i in range(0, 32, 4)]
     hits = hits_of(*true, *false)
-    (best,) = rank(query, hits, world.rows, world.vectors, hop=HOP, rates=RATES, most=1, top=5)
+    (best,) = rank(query, hits, world, rates=RATES, most=1, top=5)
     assert best.track == 0
 
 
@@ -352,7 +346,7 @@ def test_votes_do_not_spill_into_the_next_track(world: World) -> None:
     query = cut(world.tracks[0], 0.0, 0.0)
     seam = int(world.rows.starts[1])
     hits = hits_of((0, seam - 1, 0.9), (0, seam, 0.8))
-    found = rank(query, hits, world.rows, world.vectors, hop=HOP, rates=RATES, most=MOST, top=5)
+    found = rank(query, hits, world, rates=RATES, most=MOST, top=5)
     assert {candidate.track for candidate in found} == {0, 1}
 
 
@@ -360,16 +354,14 @@ def test_a_chorus_that_comes_back_does_not_crowd_out_another_track(world: World)
     query = cut(world.tracks[1], 40 * HOP, 0.0)
     chorus = [(0, 10 * i, 0.9) for i in range(10)]
     hits = hits_of(*chorus, (0, world.rows.starts[1] + 40, 0.8))
-    best = rank(query, hits, world.rows, world.vectors, hop=HOP, rates=RATES, most=6, top=5)[0]
+    best = rank(query, hits, world, rates=RATES, most=6, top=5)[0]
     assert best.track == 1
 
 
 def test_hits_that_point_away_do_not_vote(world: World) -> None:
     query = cut(world.tracks[1], 40 * HOP, 0.0)
     hits = hits_of((0, 40, -0.9))
-    assert (
-        rank(query, hits, world.rows, world.vectors, hop=HOP, rates=RATES, most=MOST, top=5) == []
-    )
+    assert rank(query, hits, world, rates=RATES, most=MOST, top=5) == []
 
 
 def test_stored_vectors_are_read_once_without_repeats(world: World) -> None:
@@ -425,6 +417,6 @@ def test_ten_seconds_are_matched_in_milliseconds() -> None:
     times = []
     for _ in range(7):
         begin = time.process_time()
-        rank(query, hits, world.rows, world.vectors, hop=HOP, rates=RATES, most=MOST, top=5)
+        rank(query, hits, world, rates=RATES, most=MOST, top=5)
         times.append(time.process_time() - begin)
     assert min(times) < 0.05  # About 0.005 on a quiet core; the rest is for crowded machines.

@@ -24,7 +24,7 @@ from fingerprint.errors import AudioError, FingerprintError
 
 if TYPE_CHECKING:
     from fingerprint.library.library import Library
-    from fingerprint.types import Clip, Match
+    from fingerprint.types import Match
 
 STATUS = {"match": 0, "no-match": 1, "error": 2}  # the worst of all queries is the exit status
 RATE_SHOWN_FROM = 0.002  # playback speeds closer to 1 than this go without saying
@@ -117,31 +117,24 @@ def _answers(
 def answer(library: "Library", query: str, *, top: int, min_confidence: float) -> Answer:
     """Identify one file; an unreadable one is an answer too, so that the others get theirs."""
     from fingerprint.audio.decode import load_clip
+    from fingerprint.recognition.recognise import SPOKEN
 
     begin = perf_counter()
     try:
         clip = load_clip(recording(query), library.model.sample_rate, name=spoken(query))
-        candidates = library.identify(clip, top=top)
-        if not candidates:
-            raise AudioError(f"there is nothing to recognise in {spoken(query)}: {_why(clip)}")
+        result = library.recognise(clip, top=top)
+        if result.nothing not in (None, "nothing near enough"):
+            raise AudioError(
+                f"there is nothing to recognise in {spoken(query)}: {SPOKEN[result.nothing]}"
+            )
     except (FingerprintError, OSError) as error:
         return Answer(query, perf_counter() - begin, error=reason(error))
     return Answer(
         query,
         perf_counter() - begin,
-        tuple(match for match in candidates if match.confidence >= min_confidence),
-        max(match.confidence for match in candidates),
+        tuple(result.at_least(min_confidence)),
+        max((match.confidence for match in result.matches), default=0.0),
     )
-
-
-def _why(clip: "Clip") -> str:
-    """Why there is not a single candidate for a clip."""
-    from fingerprint.recognition.signal_check import nothing_in
-
-    nothing = nothing_in(clip)
-    if nothing is None or nothing == "silence":
-        return "it is silent, or too short"
-    return f"it is {nothing}"
 
 
 def as_record(answer: Answer) -> dict[str, object]:

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from fingerprint.audio.decode import load_clip
 from fingerprint.errors import AudioError
-from fingerprint.recognition.query import shortened
-from fingerprint.recognition.signal_check import nothing_in
+from fingerprint.recognition.recognise import SPOKEN, query_part
 from fingerprint.types import Clip, Fingerprint, Floats, Match
 
 if TYPE_CHECKING:
@@ -53,13 +52,11 @@ def explain(clip: Clip, library: "Library") -> Explanation:
         AudioError: there is nothing to recognise in the clip.
     """
     model = library.model
-    if nothing := nothing_in(clip):
-        raise AudioError(f"there is nothing to explain: the query is {nothing}")
-    part, _ = shortened(clip)
-    query = model.embed_query(part)
-    matches = library.identify(part, top=CANDIDATES, query=query, speeds="in doubt")
-    if not matches:
-        raise AudioError("there is nothing to explain: no candidate was found")
+    part, _ = query_part(clip)
+    result = library.recognise(part, top=CANDIDATES)
+    matches, query = result.matches, result.query
+    if query is None or not matches:
+        raise AudioError(f"there is nothing to explain: {SPOKEN[result.nothing]}")
     moments = query.start + np.arange(len(query.vectors)) * query.hop + model.window / 2
     tracks = [library.fingerprint(match.track) for match in matches]
     best = tracks[0]

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -17,24 +16,14 @@ from fingerprint.library.records import LibraryInfo, Meta
 from fingerprint.library.snapshot import Snapshot, take_snapshot
 from fingerprint.library.store import CATALOG, Catalog, create_catalog
 from fingerprint.library.writer import LOCK, Writer, locked, writing
-from fingerprint.recognition.cohort import sample
-from fingerprint.recognition.confidence import Evidence, probability
-from fingerprint.recognition.query import (
-    Listener,
-    Question,
-    Speeds,
-    ask,
-    at_its_earliest,
-    shortened,
-)
-from fingerprint.recognition.speed import at_its_speed
-from fingerprint.types import Candidate, Clip, Fingerprint, Floats, Match, Track
+from fingerprint.recognition.query import Model
+from fingerprint.recognition.recognise import Result, Speeds, recognise
+from fingerprint.types import Clip, Fingerprint, Match, Track
 
 DEFAULTS = SearchConfig()
-COMPARED = 5  # candidates, at least: the evidence for one is how far it is ahead of the others
 
 
-class Embedder(Listener, Protocol):
+class Embedder(Model, Protocol):
     """What a library needs of a model; `fingerprint.model` has the real one."""
 
     @property
@@ -51,16 +40,6 @@ class Embedding(Protocol):
     def end(self) -> Fingerprint: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A track that may be the answer, and what speaks for it."""
-
-    track: Track
-    candidate: Candidate
-    evidence: Evidence
-    repeats: tuple[float, ...] = ()  # s, later offsets at which the track sounds the same
-
-
 class Library:
     """An open library. It follows what a writer, here or in another process, commits meanwhile."""
 
@@ -70,7 +49,6 @@ class Library:
         self._config = config
         self._version = catalog.version()
         self._snapshot = take_snapshot(catalog)
-        self._sampled: tuple[Snapshot, Floats] | None = None
 
     @classmethod
     def open(cls, path: Path, model: Embedder, *, config: SearchConfig = DEFAULTS) -> Self:
@@ -156,66 +134,46 @@ class Library:
     def info(self) -> LibraryInfo:
         return self._catalog.info()
 
-    def identify(
+    def recognise(
         self,
         clip: Clip,
         *,
         top: int = 5,
-        query: Fingerprint | None = None,
         speeds: Speeds = "in doubt",
-    ) -> list[Match]:
-        """The tracks that the clip may be from, the likeliest first, whatever their confidence.
-
-        Where there is nothing to recognise, as in silence, a tone or white noise, there are none.
+    ) -> Result:
+        """The tracks that the clip may be from, whatever their confidence; or why there are none.
 
         Args:
             clip: at the model's sample rate.
             top: how many tracks at most.
-            query: the clip's rows by `embed_query`, if they are at hand.
-            speeds: when the clip is heard at other speeds, too.
+            speeds: when the clip is tried at other speeds, too.
+        """
+        return recognise(
+            self.snapshot(),
+            clip,
+            self.model,
+            top=top,
+            config=self._config,
+            speeds=speeds,
+        )
+
+    def identify(
+        self, clip: Clip, *, top: int = 5, min_confidence: float | None = None
+    ) -> list[Match]:
+        """The tracks that the clip is from, the likeliest first; none if it is of none.
+
+        Args:
+            clip: at the model's sample rate.
+            top: how many tracks at most.
+            min_confidence: the least of a match; None: the default, as of `fingerprint identify`.
+                0 gives the best candidates, whatever their confidence.
 
         >>> best = library.identify(snippet, top=1)[0]
         >>> best.track.path.name, round(best.offset), best.confidence > 0.98
         ('song2.ogg', 6, True)
         """
-        return [
-            Match(
-                track=found.track,
-                offset=found.candidate.offset,
-                rate=found.candidate.rate,
-                confidence=probability(found.evidence, self.model.calibration),
-                score=found.candidate.score,
-                repeats=found.repeats,
-            )
-            for found in self.search(clip, top=top, query=query, speeds=speeds)
-        ]
-
-    def search(
-        self,
-        clip: Clip,
-        *,
-        top: int,
-        query: Fingerprint | None = None,
-        speeds: Speeds = "in doubt",
-    ) -> list[Finding]:
-        """What `identify` decides on, for those who weigh the evidence themselves."""
-        now = self.snapshot()
-        part, begin = shortened(clip)
-        own = query if part is clip else None
-        question = Question(part, self.model, now, self._background(now), self._config, own)
-        answers = ask(question, top=max(top, COMPARED), speeds=speeds)
-        candidates = [answer.heard.candidate for answer in answers]
-        repeated: list[tuple[float, ...]] = [() for _ in candidates]
-        if answers:
-            place = at_its_speed(question, answers[0].heard)
-            candidates[0], later = at_its_earliest(question, place)
-            repeated[0] = tuple(offset - place.rate * begin for offset in later)
-        found = [
-            Finding(track, _began(candidate, begin), answer.evidence, repeats)
-            for answer, candidate, repeats in zip(answers, candidates, repeated, strict=True)
-            if (track := self._catalog.track(int(now.owners[candidate.track]))) is not None
-        ]
-        return found[:top]
+        least = self._config.min_confidence if min_confidence is None else min_confidence
+        return self.recognise(clip, top=top).at_least(least)
 
     def fingerprint(self, track: Track) -> Fingerprint | None:
         """The stored rows of a track; None if it is not in the library."""
@@ -226,12 +184,6 @@ class Library:
             return None
         rows = np.arange(now.rows.starts[spans[0]], now.rows.starts[spans[0] + 1])
         return Fingerprint(now.vectors(rows), now.hop)
-
-    def _background(self, now: Snapshot) -> Floats:
-        """Random passages of the library; read once as long as it does not change."""
-        if self._sampled is None or self._sampled[0] is not now:
-            self._sampled = (now, sample(now.rows, now.vectors))
-        return self._sampled[1]
 
     def writing(self) -> AbstractContextManager[Writer]:
         """Be the library's one writer for a while; see `fingerprint.library.writer.writing`."""
@@ -296,8 +248,3 @@ def create(path: Path, meta: Meta) -> None:
         raise LibraryError(
             f"cannot make a library in {path}: {error.strerror}; name another folder"
         ) from error
-
-
-def _began(candidate: Candidate, seconds: float) -> Candidate:
-    """The candidate for a query that began so much earlier."""
-    return replace(candidate, offset=candidate.offset - candidate.rate * seconds)

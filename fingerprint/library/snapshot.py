@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -10,24 +11,36 @@ from fingerprint.index.neighbours import best_per_query, where
 from fingerprint.library.records import Extent, SegmentInfo
 from fingerprint.library.segments import Segment, open_segment
 from fingerprint.library.store import Catalog
-from fingerprint.types import Floats, Hits, Ints, Rows
+from fingerprint.recognition.cohort import sample
+from fingerprint.types import Floats, Hits, Ints, Rows, Track
 
 LEAST_NODES = 250  # inspected a vector, however small a segment is
 REMOVED = -1  # owner of rows whose track has been removed
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)  # no slots, for the cohort is kept
 class Snapshot:
     """The segments in order; span i of `rows` belongs to the track with the id `owners[i]`.
 
     `hop` is the time (s) between a track's rows. Spans of removed tracks, whose embeddings still
-    lie there, have the owner `REMOVED`.
+    lie there, have the owner `REMOVED`. It is a `Reference` of `recognition`.
     """
 
     segments: tuple[Segment, ...]
     rows: Rows
     owners: Ints
     hop: float
+    catalog: Catalog
+
+    @cached_property
+    def cohort(self) -> Floats:
+        """Random passages of the library, for cohort normalisation; read once a snapshot."""
+        return sample(self)
+
+    def track(self, number: int) -> Track | None:
+        """The track of span `number` of `rows`; None if it is removed."""
+        owner = int(self.owners[number])
+        return None if owner == REMOVED else self.catalog.track(owner)
 
     def search(self, vectors: Floats, *, neighbours: int, search_k: int) -> Hits:
         """The nearest rows of living tracks, at most `neighbours` for each row of `vectors`.
@@ -83,7 +96,7 @@ def take_snapshot(catalog: Catalog, previous: Snapshot | None = None) -> Snapsho
                 opened.get(info.id) or open_segment(catalog.folder, info, catalog.meta)
                 for info in infos
             )
-            return Snapshot(segments, *place_rows(infos, extents), catalog.meta.row_hop)
+            return Snapshot(segments, *place_rows(infos, extents), catalog.meta.row_hop, catalog)
         except LibraryError:
             # Perhaps merged away since the catalog was read; if so, it now says something else.
             known, (infos, extents) = infos, catalog.layout()

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from fingerprint.config import SearchConfig
-from fingerprint.recognition.signal_check import nothing_in
 from fingerprint.scanning import Heard, Scanner, Span
 from fingerprint.types import Clip, Match
 
@@ -55,7 +53,6 @@ def first_answer(
     >>> match.track.path.name
     'song2.ogg'
     """
-    least = SearchConfig().min_confidence if min_confidence is None else min_confidence
     rate = library.model.sample_rate
     sound, total, looked, looks = np.zeros(0, np.float32), 0.0, 0.0, list(LOOKS)
     for clip in chain(clips, [None]):  # at the end, what has come since the last look
@@ -69,8 +66,7 @@ def first_answer(
         if total > looked:
             looked = total
             part = Clip(sound, rate)
-            found = [] if nothing_in(part) else library.identify(part, top=1)
-            if found and found[0].confidence >= least:
+            if found := library.identify(part, top=1, min_confidence=min_confidence):
                 return found[0], total
         if total >= patience:
             break

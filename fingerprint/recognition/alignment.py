@@ -8,7 +8,7 @@ noise has covered says little. Query windows are denser than library rows (`quer
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,18 @@ Doubles = NDArray[np.float64]
 POWER = 4.0  # of its clearness, what a window counts for (`bench-clearness` measures it)
 TINY = 1e-12
 BLOCK = 100_000  # cosines that are looked at at a time: more do not fit a processor's cache
+
+
+class StoredTracks(Protocol):
+    """Tracks as rows of embeddings, `hop` seconds apart; `rows` says which are whose."""
+
+    @property
+    def rows(self) -> Rows: ...
+    @property
+    def hop(self) -> float: ...
+    def vectors(self, rows: Ints, /) -> Floats:
+        """The embeddings (K, D) of rows (K,)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,32 +62,30 @@ class Places:
 def places_of(
     guesses: Sequence[Candidate],
     query: Fingerprint,
-    rows: Rows,
-    vectors: Callable[[Ints], Floats],
+    stored: StoredTracks,
     *,
-    hop: float,
     reach: float,
 ) -> Places:
-    """Compare the query with the library around each guess; there must be one.
+    """Compare the query with the tracks around each guess; there must be one.
 
     A stretch holds every line through a point of the guessed one whose rate is within `reach`
     of 1, and a spare hop or two at both ends.
     """
-    count = len(query.vectors)
+    count, hop, starts = len(query.vectors), stored.hop, stored.rows.starts
     span = (count - 1) * query.hop
     first = np.array([guess.offset for guess in guesses]) + query.start - reach * span - 2 * hop
     width = int(np.ceil((span * (1 + 2 * reach)) / hop)) + 5
     position = np.floor(first / hop).astype(np.int64)[:, None] + np.arange(width)  # (C, R)
-    start, end = (rows.starts[[guess.track + i for guess in guesses], None] for i in (0, 1))
+    start, end = (starts[[guess.track + i for guess in guesses], None] for i in (0, 1))
     number = np.where((position >= 0) & (start + position < end), start + position, -1)
     needed, which = np.unique(number, return_inverse=True)
     missing = int(needed[0] < 0)
-    stored = np.zeros((len(needed), query.vectors.shape[1]), np.float32)
-    stored[missing:] = vectors(needed[missing:])  # One read for all places.
-    windows = np.zeros((stored.shape[1], count + 1), np.float32)
+    vectors = np.zeros((len(needed), query.vectors.shape[1]), np.float32)
+    vectors[missing:] = stored.vectors(needed[missing:])  # One read for all places.
+    windows = np.zeros((vectors.shape[1], count + 1), np.float32)
     windows[:, :count] = query.vectors.T
     weight = np.append(weights_of(query), np.float32(0))
-    similarity = (stored @ windows)[which.reshape(number.shape)]
+    similarity = (vectors @ windows)[which.reshape(number.shape)]
     times = (position * hop).astype(np.float64)
     return Places(tuple(guesses), times, similarity, weight)
 

@@ -6,43 +6,33 @@ cohort of impostors, as in speaker verification (Auckenthaler et al., "Score nor
 text-independent speaker verification systems", Digital Signal Processing 2000).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
 
-from fingerprint.recognition.alignment import weights_of
-from fingerprint.types import Fingerprint, Floats, Ints, Rows
+from fingerprint.recognition.alignment import StoredTracks, weights_of
+from fingerprint.types import Fingerprint, Floats, Level
 
 PASSAGE = 64  # rows that stay together, about 16 s
 PASSAGES = 128  # at most: more do not make the level any more exact
 SEED = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
-    """Mean and standard deviation of a query's aligned score at places that it is not from."""
-
-    mean: float
-    spread: float
-
-
-def sample(rows: Rows, vectors: Callable[[Ints], Floats]) -> Floats:
+def sample(stored: StoredTracks) -> Floats:
     """Passages from all over a library, one after the other: (R, D).
 
     The same library gives the same rows. A small one gives all that it has.
     """
-    total = int(rows.starts[-1]) if len(rows.starts) else 0
+    starts = stored.rows.starts
+    total = int(starts[-1]) if len(starts) else 0
     if not total:
         return np.zeros((0, 1), np.float32)
     if total <= PASSAGES * PASSAGE:
-        return vectors(np.arange(total))
+        return stored.vectors(np.arange(total))
     # One from each of as many equal parts, so that they never overlap.
     parts = np.linspace(0, total, PASSAGES + 1)
     room = np.diff(parts) - PASSAGE
     begins = parts[:-1] + np.random.default_rng(SEED).random(PASSAGES) * np.maximum(room, 0)
     numbers = begins.astype(np.int64)[:, None] + np.arange(PASSAGE)
-    return vectors(numbers.ravel())
+    return stored.vectors(numbers.ravel())
 
 
 def level(background: Floats, query: Fingerprint, *, hop: float) -> Level:

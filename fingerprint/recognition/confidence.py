@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,38 +9,11 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from fingerprint.config import Probability, Record
-from fingerprint.recognition.cohort import Level
-from fingerprint.types import Candidate
+from fingerprint.types import Candidate, Circumstances, Evidence
 
 STRANGER = 3.0  # spreads above the background: the runner-up of a lone candidate
 SHORTEST = 0.1  # s; keeps the logarithm finite
 LEAST_SPREAD = 0.02  # of a background; keeps a margin in spreads finite
-
-
-@dataclass(frozen=True, slots=True)
-class Circumstances:
-    """What makes a score more or less telling, the same for every candidate of a query.
-
-    `seconds` of the query that are not silent; `level` of the background, see `background`; `rows`
-    of the library: the best impostor of many is better than that of few.
-    """
-
-    seconds: float
-    level: Level
-    rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What speaks for one candidate.
-
-    `score` is its mean aligned cosine; `margin` that score less the best score of any track that is
-    another recording.
-    """
-
-    score: float
-    margin: float
-    given: Circumstances
 
 
 class Calibration(Record):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fingerprint.recognition.alignment import StoredTracks
 from fingerprint.types import Candidate, Floats, Hits, Ints, Rows
 
 SAME = 0.95  # mean cosine; copies measure 0.99, other tracks of one game up to 0.86
@@ -20,12 +21,7 @@ COMPARED = 128  # rows, at most, over the whole of what two recordings share
 
 
 def same_recordings(
-    candidates: Sequence[Candidate],
-    rows: Rows,
-    vectors: Callable[[Ints], Floats],
-    *,
-    hop: float,
-    seconds: float,
+    candidates: Sequence[Candidate], stored: StoredTracks, *, seconds: float
 ) -> NDArray[np.bool_]:
     """Which of n candidates are the same recording under the query, (n, n).
 
@@ -35,12 +31,10 @@ def same_recordings(
 
     Args:
         candidates: the places.
-        rows: which library rows are whose.
-        vectors: row numbers (K,) to stored vectors (K, D).
-        hop: s between a track's rows.
+        stored: the tracks.
         seconds: length of the stretches.
     """
-    stretches = [_stretch(place, rows, vectors, hop, seconds) for place in candidates]
+    stretches = [_stretch(place, stored, seconds) for place in candidates]
     same = np.eye(len(stretches), dtype=bool)
     for i, one in enumerate(stretches):
         for j, other in enumerate(stretches[:i]):
@@ -50,18 +44,17 @@ def same_recordings(
     return same
 
 
-def _stretch(
-    place: Candidate, rows: Rows, vectors: Callable[[Ints], Floats], hop: float, seconds: float
-) -> Floats:
+def _stretch(place: Candidate, stored: StoredTracks, seconds: float) -> Floats:
     """Unit embeddings a hop apart from the place on, zeros beyond the track: (R, D)."""
-    first, last = int(rows.starts[place.track]), int(rows.starts[place.track + 1])
+    hop = stored.hop
+    first, last = (int(start) for start in stored.rows.starts[place.track : place.track + 2])
     position = place.offset / hop + place.rate * np.arange(max(1, int(seconds / hop)))  # (R,)
     below = np.floor(position).astype(np.int64)
     inside = (below >= 0) & (below + 1 < last - first)
     number = first + np.where(inside, below, 0)
     after = np.minimum(number + 1, last - 1)
     needed, which = np.unique(np.stack([number, after]), return_inverse=True)
-    near, far = vectors(needed)[which.reshape(2, -1)]
+    near, far = stored.vectors(needed)[which.reshape(2, -1)]
     share = (position - below)[:, None]
     mixed = ((1 - share) * near + share * far) * inside[:, None]
     length = np.linalg.norm(mixed, axis=1, keepdims=True)

@@ -5,7 +5,7 @@ most votes are scored against every stored vector under the query, at rate 1 and
 the best of those are scored at other rates, coarsely; the best of each track is polished.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import log
 
@@ -15,13 +15,14 @@ from fingerprint.config import Range
 from fingerprint.recognition.alignment import (
     Doubles,
     Places,
+    StoredTracks,
     coarse_scores,
     fine_scores,
     places_of,
     rows_covered,
 )
 from fingerprint.recognition.voting import vote
-from fingerprint.types import Candidate, Fingerprint, Floats, Hits, Ints, Rows
+from fingerprint.types import Candidate, Fingerprint, Hits
 
 REFINED = 10  # places that are scored at other rates
 STEP = 0.5  # hops by which neighbouring lines that are tried part over the query
@@ -34,10 +35,8 @@ TIE = 5  # decimals; scores that agree to so many are equal, and the earlier pla
 def rank(
     query: Fingerprint,
     hits: Hits,
-    rows: Rows,
-    vectors: Callable[[Ints], Floats],
+    stored: StoredTracks,
     *,
-    hop: float,
     rates: Range,
     most: int,
     top: int,
@@ -48,22 +47,21 @@ def rank(
     Ties go to the lower track number and the earlier place.
 
     Args:
-        query: (N, D) at a hop that divides `hop`. The time taken grows with the cube of N when
-            rates are tried: cut queries of more than a minute.
-        hits: neighbours of the query's rows among the library's, in any order.
-        rows: which library rows are whose.
-        vectors: row numbers (K,) to stored vectors (K, D), of any float type.
-        hop: s between a track's rows; its row i is at i * hop.
+        query: (N, D) at a hop that divides that of the tracks. The time taken grows with the cube
+            of N when rates are tried: cut queries of more than a minute.
+        hits: neighbours of the query's rows among those of the tracks, in any order.
+        stored: the tracks; row i of one is at i * hop.
         rates: playback speeds to try.
         most: places that are scored.
         top: how many tracks to return.
         plain: rates that are given, exactly, unless the query speaks against them.
     """
-    guesses = vote(query, hits, rows, hop=hop, most=most)
+    hop = stored.hop
+    guesses = vote(query, hits, stored.rows, hop=hop, most=most)
     if not guesses:
         return []
     reach = max(1 - rates[0], rates[1] - 1, 0.0)
-    places = places_of(guesses, query, rows, vectors, hop=hop, reach=reach)
+    places = places_of(guesses, query, stored, reach=reach)
     places = _best_first(_settled(places, query, hop))
     best = _tried(places.some(range(min(REFINED, len(guesses)))), query, hop, rates)
     lines = (*best.guesses, *places.guesses[REFINED:])
@@ -81,19 +79,17 @@ def rank(
 def fit(
     query: Fingerprint,
     line: Candidate,
-    rows: Rows,
-    vectors: Callable[[Ints], Floats],
+    stored: StoredTracks,
     *,
-    hop: float,
     rates: Range,
     plain: Sequence[float] = (1.0,),
 ) -> Candidate:
     """The best line near one that is known; the arguments are those of `rank`."""
-    if not _tells_rates(query, hop, rates):
+    if not _tells_rates(query, stored.hop, rates):
         return line
     reach = max(1 - rates[0], rates[1] - 1)
-    place = places_of([_turned(line, query, 1.0)], query, rows, vectors, hop=hop, reach=reach)
-    return _polished(replace(place, guesses=(line,)), query, rates, plain, STEP * hop)[0]
+    place = places_of([_turned(line, query, 1.0)], query, stored, reach=reach)
+    return _polished(replace(place, guesses=(line,)), query, rates, plain, STEP * stored.hop)[0]
 
 
 def _order(candidate: Candidate) -> tuple[float, int, float]:

@@ -7,15 +7,17 @@ that best speed is sharp.
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from math import log2
 
 import numpy as np
 
 from fingerprint.audio.speed import at_speed
 from fingerprint.recognition.alignment import weights_of
 from fingerprint.recognition.matcher import evidence_for, fit, vertex
-from fingerprint.recognition.query import Heard, Question, candidate_of, line_of, plain_rates
+from fingerprint.recognition.query import Query
 from fingerprint.types import Candidate, Clip
 
+LEAST_SHIFT = 0.75  # semitones that can be a shift of pitch alone
 LONGEST_PROBE = 10.0  # s of the query by which its speed is measured
 STEP = 0.015  # share of the speed between two that are compared
 STEPS = 8  # at most from the first guess to the best speed
@@ -23,35 +25,33 @@ PERFECT = 0.99  # score; what is played 1 % faster or slower never scores as muc
 HOPELESS = 0.1  # of the score; where playing at the guessed speed costs more, speed is not it
 
 
-def at_its_speed(question: Question, heard: Heard) -> Candidate:
+def at_its_speed(asked: Query, candidate: Candidate) -> Candidate:
     """The candidate with the rate and offset that come out when the query's pitch is undone.
 
     The candidate as it is, if pitch has not changed.
     """
-    clip, model, candidate = question.clip, question.model, heard.candidate
-    if heard.speed == candidate.rate == 1 and candidate.score >= PERFECT:
+    clip, model, reference = asked.clip, asked.model, asked.reference
+    if candidate.speed == candidate.rate == 1 and candidate.score >= PERFECT:
         return candidate
     part = _central(clip)
     place = candidate.offset + candidate.rate * clip.duration / 2
 
     def score(speed: float) -> float:
-        return _score(question, part, speed, place, candidate.track)
+        return _score(asked, part, speed, place, candidate.track)
 
-    measured = heard.speed == candidate.rate == 1 and clip.duration <= LONGEST_PROBE
+    measured = candidate.speed == candidate.rate == 1 and clip.duration <= LONGEST_PROBE
     known = {1.0: candidate.score} if measured else {}
-    guesses = dict.fromkeys((heard.speed, candidate.rate))
+    guesses = dict.fromkeys((candidate.speed, candidate.rate))
     speed, scores = _peak(score, guesses, known, least=candidate.score - HOPELESS)
-    rows = (part.duration - model.window) / question.library.hop
-    if heard.speed == 1 and not evidence_for(max(scores.values()), scores[1.0], rows):
+    rows = (part.duration - model.window) / reference.hop
+    if candidate.speed == 1 and not evidence_for(max(scores.values()), scores[1.0], rows):
         return candidate
     query = model.embed_query(at_speed(clip, 1 / speed))
     line = fit(
         query,
         line_of(candidate, speed, model.window),
-        question.library.rows,
-        question.library.vectors,
-        hop=question.library.hop,
-        rates=question.config.rates,
+        reference,
+        rates=asked.config.rates,
         plain=plain_rates(speed),
     )
     return replace(candidate_of(line, speed, model.window), score=candidate.score)
@@ -95,13 +95,13 @@ def _peak(
     return speed, scores
 
 
-def _score(question: Question, part: Clip, speed: float, place: float, track: int) -> float:
+def _score(asked: Query, part: Clip, speed: float, place: float, track: int) -> float:
     """Mean cosine of the query at 1 / `speed` with the track's rows under it.
 
     Windows weigh by how clear they are. The middle of the query's `part` lies on `place` (s into
     the track). It is cut so that its windows begin where the track's do. 0 where nothing is left.
     """
-    model, library = question.model, question.library
+    model, library = asked.model, asked.reference
     slowed = at_speed(part, 1 / speed)
     begin = place - slowed.duration / 2  # s into the track
     number = int(np.ceil(begin / library.hop))  # the first whole row
@@ -118,3 +118,29 @@ def _score(question: Question, part: Clip, speed: float, place: float, track: in
     stored[inside] = library.vectors(wanted[inside])
     cosines = np.sum(vectors * stored, axis=1)
     return float(cosines @ weights / weights.sum()) if weights.any() else 0.0
+
+
+def line_of(candidate: Candidate, speed: float, window: float) -> Candidate:
+    """A candidate as the matcher sees it in a query that is played at 1 / `speed`.
+
+    Windows match where their middles play the same. At a rate other than 1 their beginnings do
+    not: a query window of `window` seconds holds rate * window seconds of the track.
+    """
+    rate = candidate.rate / speed
+    return replace(candidate, offset=candidate.offset + (rate - 1) * window / 2, rate=rate)
+
+
+def candidate_of(line: Candidate, speed: float, window: float) -> Candidate:
+    """The inverse of `line_of`: rate and offset are those of the query's own start."""
+    offset = line.offset - (line.rate - 1) * window / 2
+    rate = round(line.rate * speed, 9)  # 1 stays exactly 1
+    return replace(line, offset=offset, rate=rate, speed=speed)
+
+
+def plain_rates(speed: float) -> list[float]:
+    """What is left in a query at 1 / `speed` if speed has changed by just that, or pitch alone.
+
+    Who shifts pitch alone does it by whole semitones; less is a matter of speed.
+    """
+    alone = abs(12 * log2(speed)) >= LEAST_SHIFT
+    return [1.0, 1 / speed] if alone else [1.0]

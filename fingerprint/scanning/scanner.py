@@ -14,7 +14,6 @@ import numpy as np
 
 from fingerprint.audio.decode import stream_clip
 from fingerprint.config import SearchConfig
-from fingerprint.recognition.signal_check import nothing_in
 from fingerprint.scanning.extent import Extent, extent
 from fingerprint.scanning.recent import Recent
 from fingerprint.scanning.runs import Run, Runs, Sighting
@@ -91,22 +90,18 @@ class Scanner:
 
     def _sightings(self, clip: Clip) -> list[Sighting]:
         """What is found in a stretch. At other speeds, only every stretch that is all new."""
-        if nothing_in(clip) is not None:
-            return []
         begin = self._stretch * self._step / self._rate
-        query = self.library.model.embed_query(clip)
-        self._recent.add(query, begin)
-        matches = self.library.identify(
+        result = self.library.recognise(
             clip,
             top=CANDIDATES,
-            query=query,
             speeds="in doubt" if self._stretch % ASKED == 0 else "as it is",
         )
+        if result.query is not None:
+            self._recent.add(result.query, begin)
         middle = begin + clip.duration / 2
         return [
             self._sighting(match, middle, match.rate * clip.duration / 2)
-            for match in matches
-            if match.confidence >= FAINTEST
+            for match in result.at_least(FAINTEST)
         ]
 
     def _sighting(self, match: Match, at: float, half: float) -> Sighting:

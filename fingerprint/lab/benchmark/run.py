@@ -159,7 +159,7 @@ def answer(material: Material, library: "Library", task: Task) -> list[Outcome]:
             material, task.condition, seed=task.seed, number=number, sample_rate=rate
         )
         begin = time.perf_counter()
-        matches = library.identify(query.clip, top=1)
+        matches = library.recognise(query.clip, top=1).matches
         seconds = time.perf_counter() - begin
         match = matches[0] if matches else None
         outcomes.append(judge(material, task.condition, number, query, match, seconds))

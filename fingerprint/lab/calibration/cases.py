@@ -3,33 +3,20 @@ is fitted on and judged by.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fingerprint.config import SearchConfig
-from fingerprint.lab.calibration.large_libraries import SomeTracks
 from fingerprint.lab.calibration.varied import Part
-from fingerprint.recognition.cohort import Level, sample
-from fingerprint.recognition.confidence import Circumstances, Evidence
-from fingerprint.recognition.query import (
-    Heard,
-    Question,
-    at_other_speeds,
-    circumstances,
-    heard_at,
-    weighed,
-)
-from fingerprint.recognition.signal_check import nothing_in
-from fingerprint.types import Fingerprint
+from fingerprint.recognition.query import Reference
+from fingerprint.recognition.recognise import Result, recognise
+from fingerprint.types import Circumstances, Evidence, Level
 
 if TYPE_CHECKING:
     from fingerprint.library.library import Library
 
-CANDIDATES = 20  # of a query: enough to leave some when a package is taken out
-
-Played = Sequence[tuple[float, Fingerprint]]  # the query at 1 / speed, and the speed
+CANDIDATES = 20  # of a query: enough strangers to tell how all of them score
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,58 +37,23 @@ class Case:
 
 
 class Everywhere:
-    """A library and the smaller and larger ones that are made of it."""
+    """A library, and the smaller ones and the ones without some tracks that are made of it."""
 
     def __init__(self, library: "Library", package: Mapping[Path, str]) -> None:
-        self.library, self.model = library, library.model
+        self.model = library.model
         self.whole = library.snapshot()
-        self.background = sample(self.whole.rows, self.whole.vectors)
-        found = [library.catalog.track(int(owner)) for owner in self.whole.owners]
+        found = [self.whole.track(number) for number in range(len(self.whole.rows))]
         self.paths = [track.path if track else Path() for track in found]
-        self.package = package
-        self.config = SearchConfig()
+        self._package = package
 
-    def play(self, part: Part) -> Played:
-        """Fingerprints of the query at every speed; none if it is refused."""
-        if nothing_in(part.clip) is not None:
-            return []
-        query = self.model.embed_query(part.clip)
-        if not query.vectors.any():
-            return []
-        return [(1.0, query), *at_other_speeds(part.clip, self.model, self.config)]
+    def of_package(self, path: Path) -> frozenset[int]:
+        """The numbers of the tracks of the package that the recording `path` is from."""
+        own = self._package[path]
+        return frozenset(n for n, one in enumerate(self.paths) if self._package.get(one) == own)
 
-    def ask_whole(self, part: Part, played: Played) -> tuple[Question, list[Heard]]:
-        """Candidates in the library itself."""
-        question = Question(part.clip, self.model, self.whole, self.background, self.config)
-        return question, heard_at(question, played, CANDIDATES)
-
-    def ask_some(
-        self, part: Part, played: Played, tracks: Sequence[int]
-    ) -> tuple[Question, list[Heard]]:
-        """Candidates in a library of some of the tracks, under their numbers in the whole."""
-        some = SomeTracks.of(self.whole, tracks)
-        background = sample(some.rows, some.vectors)
-        question = Question(part.clip, self.model, some, background, self.config)
-        return question, heard_at(question, played, CANDIDATES)
-
-    def others(self, heard: Iterable[Heard], path: Path, tracks: Sequence[int] = ()) -> list[Heard]:
-        """Without those of the package of `path`; `tracks`: what the numbers of some stand for."""
-        own = self.package[path]
-        return [one for one in heard if self.package.get(self.path_of(one, tracks)) != own]
-
-    def path_of(self, heard: Heard, tracks: Sequence[int] = ()) -> Path:
-        """The file of a candidate."""
-        number = heard.candidate.track
-        return self.paths[tracks[number] if tracks else number]
-
-    def best(
-        self, question: Question, played: Played, heard: list[Heard]
-    ) -> tuple[Heard, Evidence] | None:
-        """The best candidate and the evidence for it."""
-        if not heard:
-            return None
-        answer = weighed(question, heard, circumstances(question, played[0][1]))[0]
-        return answer.heard, answer.evidence
+    def ask(self, part: Part, reference: Reference) -> Result:
+        """What the product would answer, with enough candidates to tell strangers' scores."""
+        return recognise(reference, part.clip, self.model, top=CANDIDATES)
 
 
 def grown(evidence: Evidence, strangers: tuple[float, float], times: float) -> Evidence:

@@ -15,12 +15,12 @@ import numpy as np
 from fingerprint.lab.benchmark.conditions import Condition
 from fingerprint.lab.benchmark.material import Material, Split
 from fingerprint.lab.benchmark.run import OnProgress, Progress
-from fingerprint.lab.calibration.cases import Case, Everywhere, Played, grown
-from fingerprint.lab.calibration.large_libraries import best_strangers
+from fingerprint.lab.calibration.cases import Case, Everywhere, grown
+from fingerprint.lab.calibration.large_libraries import SomeTracks, Without, best_strangers
 from fingerprint.lab.calibration.varied import Part, parts
 from fingerprint.lab.corpus import Corpus
-from fingerprint.recognition.confidence import Evidence
-from fingerprint.recognition.query import Heard, Question
+from fingerprint.recognition.query import Reference
+from fingerprint.types import Evidence
 
 if TYPE_CHECKING:
     from fingerprint.model.fingerprinter import Fingerprinter
@@ -123,21 +123,27 @@ class _Asked:
         self, everywhere: Everywhere, passage: Passage, part: Part, rng: np.random.Generator
     ) -> None:
         self._all, self._passage, self._part, self._rng = everywhere, passage, part, rng
-        self._played: Played = everywhere.play(part)
 
     def cases(self) -> list[Case]:
-        whole = len(self._all.paths)
-        if not self._played:
-            kinds = [self._passage.known, *([False] if self._passage.masked else [])]
-            return [self._case(known, whole, None, right=False) for known in kinds]
+        """Those of the library itself, then those of the smaller and larger ones."""
         some, times = self._libraries()
-        question, heard = self._all.ask_whole(self._part, self._played)
-        cases = self._judged(question, heard, whole, (), times)
+        whole, own = self._all.whole, self._all.of_package(self._part.truth.path)
+        cases: list[Case] = []
+        for known in self._kinds():
+            reference = whole if known or not self._passage.masked else Without(whole, own)
+            cases += self._judged(reference, len(self._all.paths), times, known=known)
         for size in some:
             tracks = self._some_tracks(size)
-            few, found = self._all.ask_some(self._part, self._played, tracks)
-            cases += self._judged(few, found, len(tracks), tracks, ())
+            for known in self._kinds():
+                masked = self._passage.masked and not known
+                left = [one for one in tracks if one not in own] if masked else tracks
+                cases += self._judged(SomeTracks.of(whole, left), len(left), (), known=known)
         return cases
+
+    def _kinds(self) -> list[bool]:
+        """Whether the query counts as known: as it is, and as if it were unknown if masked."""
+        known, masked = self._passage.known, self._passage.masked
+        return [*([known] if known or not masked else []), *([False] if masked else [])]
 
     def _libraries(self) -> tuple[tuple[int, ...], tuple[float, ...]]:
         some, times = self._passage.some, self._passage.times
@@ -155,40 +161,23 @@ class _Asked:
         return tracks
 
     def _judged(
-        self,
-        question: Question,
-        heard: list[Heard],
-        tracks: int,
-        numbers: Sequence[int],
-        times: tuple[float, ...],
+        self, reference: Reference, tracks: int, times: tuple[float, ...], *, known: bool
     ) -> list[Case]:
-        """The cases of a library of so many tracks, `numbers` if it is some of the whole, and of
-        libraries so many `times` as large.
-        """
+        """The case of a library of so many tracks, and those of ones so many `times` as large."""
         truth = self._part.truth.path
-        kinds: list[tuple[bool, list[Heard]]] = []
-        if self._passage.known or not self._passage.masked:
-            kinds.append((self._passage.known, heard))
-        if self._passage.masked:
-            kinds.append((False, self._all.others(heard, truth, numbers)))
-        cases = []
-        for known, left in kinds:
-            best = self._all.best(question, self._played, left)
-            if best is None:
-                cases.append(self._case(known, tracks, None, right=False))
-                continue
-            right = known and self._all.path_of(best[0], numbers) == truth
-            cases.append(self._case(known, tracks, best[1], right=right))
-            scores = [
-                one.candidate.score for one in left if self._all.path_of(one, numbers) != truth
-            ]
-            for factor in times:
-                more = round(tracks * (factor - 1))
-                evidence = grown(best[1], best_strangers(scores, tracks, more, self._rng), factor)
-                still = right and evidence.score == best[1].score
-                cases.append(self._case(known, round(tracks * factor), evidence, right=still))
+        matches = self._all.ask(self._part, reference).matches
+        if not matches or (best := matches[0].evidence) is None:
+            return [self._case(tracks, None, known=known, right=False)]
+        right = known and matches[0].track.path == truth
+        cases = [self._case(tracks, best, known=known, right=right)]
+        scores = [match.score for match in matches if match.track.path != truth]
+        for factor in times:
+            more = round(tracks * (factor - 1))
+            evidence = grown(best, best_strangers(scores, tracks, more, self._rng), factor)
+            still = right and evidence.score == best.score
+            cases.append(self._case(round(tracks * factor), evidence, known=known, right=still))
         return cases
 
-    def _case(self, known: bool, tracks: int, evidence: Evidence | None, *, right: bool) -> Case:
+    def _case(self, tracks: int, evidence: Evidence | None, *, known: bool, right: bool) -> Case:
         part = self._part
         return Case(part.family, part.number, part.clip.duration, known, tracks, evidence, right)

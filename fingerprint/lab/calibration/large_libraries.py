@@ -9,33 +9,48 @@ spread, by their normal scores (Blom, "Statistical estimates and transformed bet
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import NormalDist
 from typing import Self
 
 import numpy as np
 
-from fingerprint.recognition.query import Searchable
-from fingerprint.types import Floats, Hits, Ints, Rows
+from fingerprint.index.neighbours import best_per_query, where
+from fingerprint.recognition.cohort import sample
+from fingerprint.recognition.query import Reference
+from fingerprint.types import Floats, Hits, Ints, Rows, Track
 
 NORMAL = NormalDist()
 STRANGERS = 10  # of a query, that tell how all others score
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)  # no slots, for the cohort is kept
 class SomeTracks:
-    """Some tracks of a library, searched exactly; it stands for a `Snapshot`."""
+    """Some tracks of a reference, searched exactly."""
 
     stored: Floats  # (N, D)
     rows: Rows
     hop: float  # s
+    tracks: tuple[Track | None, ...]
 
     @classmethod
-    def of(cls, library: Searchable, tracks: Sequence[int]) -> Self:
-        """The tracks of these numbers out of a library."""
-        rows = library.rows
-        numbers = [np.arange(rows.starts[track], rows.starts[track + 1]) for track in tracks]
-        starts = np.cumsum([0, *map(len, numbers)]).astype(np.int64)
-        return cls(library.vectors(np.concatenate(numbers)), Rows(starts), library.hop)
+    def of(cls, reference: Reference, numbers: Sequence[int]) -> Self:
+        """The tracks of these numbers out of a reference."""
+        starts = reference.rows.starts
+        rows = [np.arange(starts[number], starts[number + 1]) for number in numbers]
+        return cls(
+            reference.vectors(np.concatenate(rows)),
+            Rows(np.cumsum([0, *map(len, rows)]).astype(np.int64)),
+            reference.hop,
+            tuple(reference.track(number) for number in numbers),
+        )
+
+    @cached_property
+    def cohort(self) -> Floats:
+        return sample(self)
+
+    def track(self, number: int) -> Track | None:
+        return self.tracks[number]
 
     def vectors(self, rows: Ints) -> Floats:
         return self.stored[rows]
@@ -51,6 +66,38 @@ class SomeTracks:
             nearest.ravel().astype(np.int64),
             np.take_along_axis(cosines, nearest, axis=1).ravel().astype(np.float32),
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Without:
+    """A reference in which some tracks, by number, are never found, as if they were not in it."""
+
+    whole: Reference
+    hidden: frozenset[int]
+
+    @property
+    def rows(self) -> Rows:
+        return self.whole.rows
+
+    @property
+    def hop(self) -> float:
+        return self.whole.hop
+
+    @property
+    def cohort(self) -> Floats:
+        return self.whole.cohort
+
+    def track(self, number: int) -> Track | None:
+        return self.whole.track(number)
+
+    def vectors(self, rows: Ints) -> Floats:
+        return self.whole.vectors(rows)
+
+    def search(self, vectors: Floats, *, neighbours: int, search_k: int) -> Hits:
+        """The nearest rows of the other tracks; twice as many are looked up, to leave enough."""
+        hits = self.whole.search(vectors, neighbours=2 * neighbours, search_k=search_k)
+        owner = np.searchsorted(self.rows.starts, hits.row, side="right") - 1
+        return best_per_query(where(hits, ~np.isin(owner, [*self.hidden])), neighbours)
 
 
 def best_strangers(

@@ -17,7 +17,7 @@ from fingerprint.library.store import Catalog
 from fingerprint.library.verify import check
 from fingerprint.library.writer import Changes, Copy, Entry, Relabel, Writer, writing
 from fingerprint.recognition.matcher import rank
-from fingerprint.types import Candidate, Fingerprint, Floats, Ints, Tags, Track
+from fingerprint.types import Candidate, Fingerprint, Floats, Tags, Track
 
 DIM = 32
 HOP = 0.25  # s
@@ -183,12 +183,9 @@ def ask(now: Snapshot, excerpt: Floats) -> Candidate | None:
     if not now.segments:
         return None
 
-    def vectors(rows: Ints) -> Floats:
-        return now.vectors(rows)
-
     hits = now.search(excerpt, neighbours=10, search_k=INSPECTED)
     query = Fingerprint(excerpt, HOP)
-    found = rank(query, hits, now.rows, vectors, hop=now.hop, rates=RATES, most=50, top=1)
+    found = rank(query, hits, now, rates=RATES, most=50, top=1)
     return found[0] if found else None
 
 

@@ -76,7 +76,7 @@ def ask(folder: Path, corpus: Path, count: int) -> Asked:
             Corpus.open(corpus), (CONDITION,), count, model.sample_rate
         ):
             begin, ticks = time.perf_counter(), time.process_time()
-            matches = library.identify(clip)
+            matches = library.recognise(clip).matches
             wall.append(time.perf_counter() - begin)
             spent.append(time.process_time() - ticks)
             right.append(bool(matches) and matches[0].track.path == path)

@@ -45,7 +45,7 @@ def main(library: Path, corpus: Path, count: int) -> None:
         click.echo(f"{info.tracks:,} tracks, {info.segments} segments, {info.bytes / 1e6:,.0f} MB")
         cold(library, asked[0][1])
         for _, clip, _, _ in asked[:WARM_UP]:
-            opened.identify(clip)
+            opened.recognise(clip)
         embedding = median(embedding_time(model, clip) for _, clip, *_ in asked[:COLD])
         click.echo("\n| warm | top-1 % | median ms | 95 % ms | processor ms | x embedding |")
         click.echo("|---|---:|---:|---:|---:|---:|")
@@ -55,7 +55,7 @@ def main(library: Path, corpus: Path, count: int) -> None:
                 if condition != name:
                     continue
                 begin, ticks = time.perf_counter(), time.process_time()
-                matches = opened.identify(clip)
+                matches = opened.recognise(clip).matches
                 wall.append(time.perf_counter() - begin)
                 spent.append(time.process_time() - ticks)
                 right.append(bool(matches) and matches[0].track.path == path)

@@ -22,6 +22,7 @@ from fingerprint.lab.benchmark.conditions import select
 from fingerprint.lab.benchmark.material import Material
 from fingerprint.lab.benchmark.metrics import RATE_TOLERANCE
 from fingerprint.lab.benchmark.queries import Query, make_query
+from fingerprint.lab.calibration.large_libraries import SomeTracks
 from fingerprint.lab.corpus import Corpus
 from fingerprint.library.indexing import index_files
 from fingerprint.library.library import Library
@@ -62,7 +63,7 @@ def main(corpus: Path, count: int) -> None:
                 query = make_query(
                     material, condition, seed=SEED, number=number, sample_rate=model.sample_rate
                 )
-                matches = library.identify(query.clip, top=1)
+                matches = library.recognise(query.clip, top=1).matches
                 match = matches[0] if matches else None
                 if match is None or match.track.path != query.truth.path:
                     continue
@@ -85,8 +86,8 @@ def by_rows(stored: Fingerprint, query: Query, model: Fingerprinter) -> float:
     undone = model.embed_query(Clip(samples.astype(np.float32), model.sample_rate))
     line = Candidate(0, query.truth.offset, 1.0, 1.0)
     rows = Rows(np.array([0, len(stored.vectors)]))
-    read = stored.vectors.__getitem__
-    return fit(undone, line, rows, read, hop=stored.hop, rates=FREE, plain=()).rate
+    track = SomeTracks(stored.vectors, rows, stored.hop, (None,))
+    return fit(undone, line, track, rates=FREE, plain=()).rate
 
 
 def by_sound(query: Query, track: Floats) -> float:

@@ -99,7 +99,7 @@ def top_1(
     found: dict[str, list[tuple[bool, float]]] = {}
     for name, clip, path, _ in asked:
         begin = time.process_time()
-        matches = library.identify(clip, top=1)
+        matches = library.recognise(clip, top=1).matches
         spent = time.process_time() - begin
         found.setdefault(name, []).append((bool(matches) and matches[0].track.path == path, spent))
     return {name: tuple(np.mean(one, axis=0).tolist()) for name, one in found.items()}
