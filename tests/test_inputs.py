@@ -148,6 +148,19 @@ def test_an_address_is_no_file(command: str, library: Library) -> None:
     assert "hidden" not in done.output
 
 
+@pytest.mark.parametrize("command", ["identify", "scan", "explain", "index", "sync", "remove"])
+def test_an_empty_name_is_not_the_current_folder(
+    command: str, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a variable that is not set: `remove "$WHAT"` forgot all that lay in the current folder."""
+    monkeypatch.chdir("/")
+    before = library.tracks()
+    done = run(command, "--library", library.folder, "")
+    assert done.exit_code == (2 if command in ("identify", "scan") else 1)
+    assert "empty" in done.stderr
+    assert library.tracks() == before
+
+
 def test_a_file_whose_name_looks_like_an_address_is_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ import click
 
 from fingerprint.audio.files import display_name
 from fingerprint.cli.index import show_duplicates, show_progress, summary
+from fingerprint.cli.inputs import local
 from fingerprint.cli.opening import open_model, open_or_create, require_library
 from fingerprint.cli.options import (
     device_option,
@@ -96,10 +97,14 @@ def _tell_unreachable(listed: "Iterable[Listed]") -> None:
         note(f"kept: {counted(number, 'track')} of {display_name(folder)}: {why}")
 
 
+def _paths(
+    _context: click.Context, _parameter: click.Parameter, names: tuple[str, ...]
+) -> tuple[Path, ...]:
+    return tuple(map(local, names))
+
+
 @click.command("sync")
-@click.argument(
-    "folders", nargs=-1, required=True, metavar="DIR...", type=click.Path(path_type=Path)
-)
+@click.argument("folders", nargs=-1, required=True, metavar="DIR...", callback=_paths)
 @click.option("--watch", is_flag=True, help="Go on for as long as the folders change.")
 @click.option(
     "--yes", is_flag=True, help="Remove tracks even if most of them, or whole folders, are gone."

@@ -429,7 +429,8 @@ def _storable(text: str) -> str:
 def is_damage(error: Exception) -> bool:
     """Whether an error speaks of what a catalog holds, and not of how it can be reached."""
     code = getattr(error, "sqlite_errorcode", None)  # none: it is an error of our own
-    return code is None or code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    damage = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)  # a table lacks
+    return code is None or code & 0xFF in damage
 
 
 def advice(error: sqlite3.DatabaseError) -> str:
