@@ -109,6 +109,29 @@ def test_raw_samples_of_another_encoding_are_refused_in_one_line(
     assert all(np.isfinite(clip.samples).all() for clip in clips)
 
 
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_32", "FLOAT", "PCM_24"])
+@pytest.mark.parametrize("form", ["WAV", "WAVEX"])
+def test_a_wav_header_says_how_raw_samples_are_laid_out(subtype: str, form: str) -> None:
+    file = io.BytesIO()
+    wave = np.repeat(song(1, 3.0)[:, None], 2, axis=1)
+    soundfile.write(file, wave, RATE, subtype=subtype, format=form)
+    stream = io.BytesIO(file.getvalue())
+    if subtype == "PCM_24":
+        with pytest.raises(AudioError, match="16, 32 or floating 32 bits"):
+            raw_samples(stream, PcmFormat(), RATE)
+        return
+    heard = np.concatenate([clip.samples for clip in raw_samples(stream, PcmFormat(), RATE)])
+    np.testing.assert_allclose(heard[: 2 * RATE], song(1, 3.0)[: 2 * RATE], atol=1e-3)
+
+
+def test_listening_to_another_recording_says_what_takes_it(library: Library) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, song(1, 3.0), RATE, format="OGG", subtype="VORBIS")
+    done = run("listen", "-", "--library", library.folder, input=file.getvalue())
+    assert done.exit_code == 2
+    assert "`fingerprint identify -` takes it" in done.stderr
+
+
 # Addresses.
 
 
@@ -123,6 +146,19 @@ def test_an_address_is_no_file(command: str, library: Library) -> None:
     assert "fingerprint listen --url" in done.output
     assert "topsecret" not in done.output
     assert "hidden" not in done.output
+
+
+@pytest.mark.parametrize("command", ["identify", "scan", "explain", "index", "sync", "remove"])
+def test_an_empty_name_is_not_the_current_folder(
+    command: str, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a variable that is not set: `remove "$WHAT"` forgot all that lay in the current folder."""
+    monkeypatch.chdir("/")
+    before = library.tracks()
+    done = run(command, "--library", library.folder, "")
+    assert done.exit_code == (2 if command in ("identify", "scan") else 1)
+    assert "empty" in done.stderr
+    assert library.tracks() == before
 
 
 def test_a_file_whose_name_looks_like_an_address_is_a_file(

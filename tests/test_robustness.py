@@ -12,16 +12,16 @@ from fingerprint.lab.robustness.tracer import Call, Fate, supported, traced
 traceable = pytest.mark.skipif(not supported(), reason="needs Linux on x86-64")
 
 
-@pytest.fixture(autouse=True)
-def _may_trace(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    if "traces" in request.node.name or "fault" in request.node.name:
-        try:
-            traced(lambda: 0, tmp_path, lambda _call: Fate.PASS)
-        except OSError:
-            pytest.skip("processes may not be traced here")
+@pytest.fixture
+def _may_trace(tmp_path: Path) -> None:
+    try:
+        traced(lambda: 0, tmp_path, lambda _call: Fate.PASS)
+    except OSError:
+        pytest.skip("processes may not be traced here")
 
 
 @traceable
+@pytest.mark.usefixtures("_may_trace")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_at_any_call_leaves_the_library_before_or_after_it(
     tmp_path: Path, fault: str
@@ -42,6 +42,7 @@ def test_readers_are_right_while_writers_are_killed(tmp_path: Path, life: float)
 
 
 @traceable
+@pytest.mark.usefixtures("_may_trace")
 def test_what_traces_a_writer_sees_every_change_and_can_prevent_it(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()

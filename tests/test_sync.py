@@ -183,6 +183,29 @@ def test_what_may_not_be_read_is_not_damaged(library: Library, folder: Path) -> 
     assert check(again.catalog) == []
 
 
+def test_segments_behind_a_link_to_nowhere_are_not_damaged(library: Library, folder: Path) -> None:
+    sync(library, [folder])
+    library.close()
+    kept = (library.folder / "segments").rename(folder.parent / "segments")
+    (library.folder / "segments").symlink_to(folder.parent / "nowhere")
+    for act in (
+        lambda: check(Library.open(library.folder, Toy()).catalog),
+        lambda: repair(library.folder, Toy()),
+    ):
+        with pytest.raises(LibraryError, match="may be whole"):
+            act()
+    (library.folder / "segments").unlink()
+    kept.rename(library.folder / "segments")
+    assert stems(Library.open(library.folder, Toy())) == {"1", "2"}
+
+
+def test_a_catalog_without_tables_is_damaged(library: Library) -> None:
+    library.close()
+    (library.folder / "catalog.db").write_bytes(b"")
+    with pytest.raises(LibraryError, match="the catalog is damaged: restore it"):
+        Library.open(library.folder, Toy())
+
+
 def test_tracks_whose_music_is_out_of_reach_are_not_given_up(
     library: Library, folder: Path
 ) -> None:

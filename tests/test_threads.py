@@ -21,6 +21,7 @@ def test_many_threads_open_refresh_and_ask(tmp_path: Path) -> None:  # noqa: C90
     with Library.create_or_open(folder, Toy()) as library:
         for seed in range(1, 9):
             add(library, seed)
+    shared = Library.open(folder, Toy())
     wrong: list[object] = []
     begin = threading.Barrier(THREADS + 1)
 
@@ -31,7 +32,7 @@ def test_many_threads_open_refresh_and_ask(tmp_path: Path) -> None:  # noqa: C90
             for turn in range(ROUNDS):
                 seed = 1 + (number + turn) % 4
                 with Library.open(folder, Toy()) as fresh:
-                    for library in (fresh, kept):
+                    for library in (fresh, kept, shared):
                         best = library.identify(excerpt(song(seed), 5, 3), top=1)[0]
                         if best.track.path.stem != f"{seed:04d}":
                             wrong.append((seed, best.track.path))
@@ -49,6 +50,7 @@ def test_many_threads_open_refresh_and_ask(tmp_path: Path) -> None:  # noqa: C90
             library.remove([Path(f"/music/{5 + turn % 4:04d}.wav")])
     for thread in threads:
         thread.join()
+    shared.close()
     assert wrong == []
 
 

@@ -4,6 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import closing, nullcontext
+from functools import partial
 from math import inf
 from pathlib import Path
 from time import perf_counter
@@ -13,6 +14,7 @@ import click
 
 from fingerprint.audio.files import display_name
 from fingerprint.cli.index import show_damage, show_duplicates, show_progress, summary
+from fingerprint.cli.inputs import local
 from fingerprint.cli.opening import open_model, open_or_create, require_library
 from fingerprint.cli.options import (
     device_option,
@@ -95,10 +97,14 @@ def _tell_unreachable(listed: "Iterable[Listed]") -> None:
         note(f"kept: {counted(number, 'track')} of {display_name(folder)}: {why}")
 
 
+def _paths(
+    _context: click.Context, _parameter: click.Parameter, names: tuple[str, ...]
+) -> tuple[Path, ...]:
+    return tuple(map(local, names))
+
+
 @click.command("sync")
-@click.argument(
-    "folders", nargs=-1, required=True, metavar="DIR...", type=click.Path(path_type=Path)
-)
+@click.argument("folders", nargs=-1, required=True, metavar="DIR...", callback=_paths)
 @click.option("--watch", is_flag=True, help="Go on for as long as the folders change.")
 @click.option(
     "--yes", is_flag=True, help="Remove tracks even if most of them, or whole folders, are gone."
@@ -138,7 +144,8 @@ def sync_command(
         failed = _sync(opened, folders, jobs, on_duplicate, yes=yes)
         if waiting is not None:
             note("Watching; end with Ctrl-C.")
-            _go_on(waiting, lambda: _sync(opened, folders, jobs, on_duplicate, yes=yes))
+            again = partial(_sync, opened, folders, jobs, on_duplicate, yes=yes, ask=False)
+            _go_on(waiting, again)
     ctx.exit(1 if failed else 0)
 
 
@@ -165,13 +172,14 @@ def _sync(
     on_duplicate: "OnDuplicate",
     *,
     yes: bool,
+    ask: bool = True,
 ) -> int:
     """Sync and say what was done; returns how many files failed, or were not found but kept."""
     from fingerprint.library.sync import sync
 
     begin = perf_counter()
     with ProgressLine() as line:
-        sure = Asking(line, yes=yes)
+        sure = Asking(line, yes=yes, ask=ask)
         done = sync(
             library,
             folders,
@@ -207,12 +215,13 @@ def _by_folder(kept: "list[Kept]") -> Counter[tuple[Path, str]]:
 class Asking:
     """Whether many tracks are to be removed: --yes says so, or whoever sits at the terminal."""
 
-    def __init__(self, line: ProgressLine, *, yes: bool) -> None:
+    def __init__(self, line: ProgressLine, *, yes: bool, ask: bool) -> None:
         self._line = line
         self._yes = yes
+        self._ask = ask and sys.stdin.isatty() and sys.stderr.isatty()
 
     def __call__(self, removed: int, of: int) -> bool:
-        if not self._yes and sys.stdin.isatty() and sys.stderr.isatty():
+        if not self._yes and self._ask:
             self._line.close()
             self._yes = click.confirm(f"Remove {removed:,} of {counted(of, 'track')}?", err=True)
         return self._yes

@@ -34,8 +34,11 @@ def local(name: str) -> Path:
     """A path; an address is refused before `Path` makes one slash of two.
 
     Raises:
-        AudioError: it is an address.
+        AudioError: it is an address, or empty, as a variable of a shell that is not set: `Path`
+            would take that for the current folder.
     """
+    if not name:
+        raise AudioError("one of the names is empty; the current folder is called .")
     path = Path(name)
     if _ADDRESS.match(name) and not path.exists():
         raise AudioError(

@@ -7,7 +7,7 @@ entry and is not embedded again.
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 from typing import Literal
@@ -61,14 +61,15 @@ class Report:
 
     def followed_by(self, again: "Report", removed: Collection[Path]) -> "Report":
         """What both runs did: the second on files that the first took for copies of `removed`."""
-        return Report(
-            self.added + again.added,
-            self.skipped,
-            self.relabelled + again.relabelled,
-            [one for one in self.duplicates if one.of not in removed] + again.duplicates,
-            self.failed + again.failed,
-            self.damaged + again.damaged,
-            self.seconds_of_audio + again.seconds_of_audio,
+        duplicates = [one for one in self.duplicates if one.of not in removed]
+        return replace(
+            self,
+            added=self.added + again.added,
+            relabelled=self.relabelled + again.relabelled,
+            duplicates=duplicates + again.duplicates,
+            failed=self.failed + again.failed,
+            damaged=self.damaged + again.damaged,
+            seconds_of_audio=self.seconds_of_audio + again.seconds_of_audio,
         )
 
 

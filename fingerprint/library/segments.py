@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
+from fingerprint.audio.files import Presence, presence
 from fingerprint.disk import flush
 from fingerprint.errors import LibraryError
 from fingerprint.index import annoy_index, ivf_pq, landmarks
@@ -264,9 +265,9 @@ def _sha256(path: Path) -> str | None:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return None
     except OSError as error:
+        if presence(path) in (Presence.GONE, Presence.EMPTIED):
+            return None
         raise _unreadable(path, error) from error
 
 
@@ -276,9 +277,9 @@ def _check(folder: Path, info: SegmentInfo, suffix: str) -> None:
     try:
         if [digest(path)] == expected:
             return
-    except FileNotFoundError as error:
-        raise _damaged(path) from error
     except OSError as error:
+        if presence(path) in (Presence.GONE, Presence.EMPTIED):
+            raise _damaged(path) from error
         raise _unreadable(path, error) from error
     raise _damaged(path)
 

@@ -58,6 +58,9 @@ def select_all(
     paths: set[Path] = set()
     patterns: dict[str, int] = {}
     for name in what:
+        if not name:  # not the current folder, which a `Path` would make of it
+            unknown.append("an empty name")
+            continue
         there = absolute(Path(name))
         found = {path for path in known if path.is_relative_to(there)}
         if not found and _is_pattern(name) and not os.path.lexists(there):

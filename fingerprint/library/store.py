@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from fingerprint.audio.files import display_name
@@ -97,7 +98,10 @@ _LISTED = f"id, segment, first_row, rows, size, mtime_ns, content, added, {_TRAC
 
 
 class Catalog:
-    """An open catalog. Every method is one transaction and turns SQLite's errors into ours."""
+    """An open catalog. Every method is one transaction and turns SQLite's errors into ours.
+
+    Threads may share it: one waits until another's transaction has ended.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Open the catalog in `folder`.
@@ -106,6 +110,7 @@ class Catalog:
             LibraryError: there is none, it is damaged, or it is of another format version.
         """
         self.folder = folder
+        self._lock = RLock()
         path = folder / CATALOG
         if not path.is_file():
             raise LibraryError(
@@ -273,7 +278,7 @@ class Catalog:
     @contextmanager
     def transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
         """Everything within happens, or nothing does."""
-        with self._reporting():
+        with self._lock, self._reporting():
             self._db.execute(f"BEGIN {kind}")
             try:
                 yield
@@ -374,7 +379,8 @@ class Catalog:
     @contextmanager
     def _reporting(self) -> Iterator[None]:
         try:
-            yield
+            with self._lock:
+                yield
         except (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError) as error:
             raise self._error(error) from error
 
@@ -445,7 +451,8 @@ def _storable(text: str) -> str:
 def is_damage(error: Exception) -> bool:
     """Whether an error speaks of what a catalog holds, and not of how it can be reached."""
     code = getattr(error, "sqlite_errorcode", None)  # none: it is an error of our own
-    return code is None or code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    damage = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)  # a table lacks
+    return code is None or code & 0xFF in damage
 
 
 def advice(error: sqlite3.DatabaseError) -> str:

@@ -238,7 +238,7 @@ class Watch:
         return True
 
     def _state(self) -> tuple[object, ...]:
-        """It changes with the folders' identities, and with what is mounted (on Linux)."""
+        """It changes with the folders' identities, and with what is mounted in them (on Linux)."""
         found: list[object] = []
         for folder in self._folders:
             try:
@@ -247,7 +247,9 @@ class Watch:
             except OSError:
                 found.append(None)
         mounts = Path("/proc/self/mountinfo")
-        found.append(mounts.read_bytes() if mounts.exists() else b"")
+        names = [os.fsencode(folder).replace(b" ", b"\\040") + b"/" for folder in self._folders]
+        lines = mounts.read_bytes().splitlines() if mounts.exists() else []
+        found += [line for line in lines if any(name in line for name in names)]
         return tuple(found)
 
     def _start(self) -> Any:

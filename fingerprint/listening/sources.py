@@ -1,9 +1,11 @@
 """Endless sound, block by block: the microphone, a network stream, raw samples on a pipe."""
 
+import struct
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
+from io import BufferedReader, RawIOBase
 from pathlib import Path
 from queue import Queue
 from typing import Any, BinaryIO, Literal
@@ -21,6 +23,11 @@ from fingerprint.types import Clip, Floats
 
 BLOCK = 0.5  # s at a time
 WAITING = 60  # blocks that a busy recogniser may leave in the microphone's queue
+WAV_ENCODINGS: dict[tuple[int, int], Literal["s16le", "s32le", "f32le"]] = {
+    (1, 16): "s16le",
+    (1, 32): "s32le",
+    (3, 32): "f32le",
+}  # by the kind and the bits that a WAV header tells
 LINKS = 3  # playlists that lead from one to the next
 MOST_ADDRESSES = 8  # of a playlist that are tried
 LONGEST_PLAYLIST = 1 << 16  # bytes
@@ -144,8 +151,58 @@ def _beginning(url: str) -> bytes:
 
 
 def raw_samples(stream: BinaryIO, form: PcmFormat, sample_rate: int) -> Iterator[Clip]:
-    """Raw PCM from a pipe, until it closes, as mono blocks at `sample_rate`."""
-    return resampled(_pcm_chunks(stream, form), sample_rate, "standard input")
+    """Raw PCM from a pipe, until it closes, as mono blocks at `sample_rate`.
+
+    A WAV header before the samples says their form; `form` is that of samples without one.
+
+    Raises:
+        AudioError: it is another kind of recording, or WAV that holds another kind of samples.
+    """
+    source = BufferedReader(_Raw(stream))
+    head = source.peek(12)[:12]
+    if head[:4] == b"RIFF" and head[8:] == b"WAVE":
+        form = _wav_form(source)
+    elif head.startswith((b"OggS", b"fLaC", b"ID3", b"FORM", b"RF64")) or head[4:8] == b"ftyp":
+        raise AudioError(
+            "standard input is a recording, not raw samples: `fingerprint identify -` takes it"
+        )
+    return resampled(_pcm_chunks(source, form), sample_rate, "standard input")
+
+
+class _Raw(RawIOBase):
+    """A stream as `BufferedReader` wants it."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        read = getattr(self._stream, "read1", self._stream.read)  # what has come, without waiting
+        data: bytes = read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _wav_form(source: BinaryIO) -> PcmFormat:
+    """Read a WAV header up to the samples."""
+    source.read(12)
+    form: PcmFormat | None = None
+    while len(head := source.read(8)) == 8:
+        name, size = head[:4], int.from_bytes(head[4:], "little")
+        if name == b"data" and form is not None:
+            return form
+        content = source.read(size + size % 2)
+        if name == b"fmt " and len(content) >= 16:
+            kind, channels, rate, _, _, bits = struct.unpack("<HHIIHH", content[:16])
+            if kind == 0xFFFE and len(content) >= 26:  # extensible: the kind comes later
+                kind = int.from_bytes(content[24:26], "little")
+            encoding = WAV_ENCODINGS.get((kind, bits))
+            if encoding is None or not channels or not rate:
+                break
+            form = PcmFormat(rate, channels, encoding)
+    raise AudioError("cannot read standard input: WAV of 16, 32 or floating 32 bits is needed here")
 
 
 def _pcm_chunks(stream: BinaryIO, form: PcmFormat) -> Iterator[Clip]:
