@@ -196,7 +196,9 @@ class Asked:
             return [self._case(tracks, None, known=known, right=False)]
         right = known and matches[0].track.path in self._correct
         cases = [self._case(tracks, best, known=known, right=right)]
-        others = [match for match in matches if match.track.path not in self._correct]
+        # Tracks of the same package share themes with the query; new tracks would not.
+        related = {self._all.paths[number] for number in self._own} | self._correct
+        others = [match for match in matches if match.track.path not in related]
         scores = [match.score for match in others]
         fits = [match.evidence.fit.score for match in others if match.evidence is not None]
         for factor in times:
