@@ -116,7 +116,7 @@ def _scan_all(files: tuple[Path, ...], library: "Library", how: _Scanning) -> in
     return status
 
 
-def _scan(library: "Library", file: Path, how: _Scanning) -> int:
+def _scan(library: "Library", file: Path, how: _Scanning) -> int:  # noqa: C901 - one branch an outcome
     """Scan one file; an unreadable one is reported, and the others get their turn."""
     from fingerprint.audio.report import DecodeReport
     from fingerprint.scanning import scan
