@@ -116,13 +116,14 @@ def pyav_chunks(file: BinaryIO, report: DecodeReport, stream: int | None = None)
     """
     import av
 
+    losses = _Losses()
     try:
-        with _opened(av, file, []) as container:
+        with _words(av, losses.words), _opened(av, file, losses.words) as container:
             tracks = _tracks(container, stream)
-        if not tracks:
-            which = f"no audio track {stream}" if stream else "no sound"
-            raise DecoderError(f"it has {which}")
-        yield from _first_audible(_pyav_track(av, file, i, report) for i in tracks)
+            if not tracks:
+                which = f"no audio track {stream}" if stream else "no sound"
+                raise DecoderError(f"it has {which}")
+            yield from _first_audible(_pyav_tracks(av, file, container, tracks, report, losses))
     except av.error.MemoryError:
         raise
     except (av.FFmpegError, ValueError, OverflowError) as error:  # a frame that makes no sense
@@ -275,7 +276,7 @@ class _Losses:
         self.first = 0.0  # s; where the first is
         self.missing = 0.0  # s of silence that stand for what is lost
         self.jumps: list[tuple[float, float]] = []  # s: where and how long
-        self.torn = False  # the last packet is
+        self.last: Any = None  # packet that was decoded
         self.bytes = 0  # of all packets
         self.errors = 0  # of the demuxer
         self.words: list[str] = []
@@ -295,7 +296,8 @@ class _Losses:
             report.add("gap", f"{self.missing:.1f} s are missing, {where}", self.missing)
         for place, seconds in self.jumps[:2]:
             report.add("gap", f"its time stamps jump by {seconds:.1f} s at {clock(place)}")
-        if self.torn or any(map(TORN.search, self.words[self.confirmed :])):
+        torn = self.last is not None and mpeg_frame_bytes(self.last) > self.last.size
+        if torn or any(map(TORN.search, self.words[self.confirmed :])):
             report.add("cut", "it breaks off within a packet")
         if unused:
             report.add("length", f"{unused:.0%} of its bytes are no sound that can be read")
@@ -309,20 +311,35 @@ def _is_tag(packet: Any) -> bool:
     return head.startswith((b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3")) or not head.strip(b"\0 ")
 
 
-def _pyav_track(av: Any, file: BinaryIO, index: int, report: DecodeReport) -> Iterator[Clip]:
-    losses = _Losses()
-    started = False
-    with _words(av, losses.words), _opened(av, file, losses.words) as container:
-        stream = container.streams.audio[index]
-        stream.codec_context.thread_count = 1  # files are decoded side by side
-        if stream.codec_context.name == "flac":
-            stream.codec_context.options = {"err_detect": "crccheck"}
-        report.announced = _announced(container, stream)
-        report.metadata = {**container.metadata, **stream.metadata}
-        for chunk in _decoded(av, _packets(av, container, stream, losses), losses):
-            started = True
-            yield chunk
-        losses.tell(report, _unused(container, file, losses))
+def _pyav_tracks(
+    av: Any,
+    file: BinaryIO,
+    container: Any,
+    tracks: list[int],
+    report: DecodeReport,
+    losses: _Losses,
+) -> Iterator[Iterator[Clip]]:
+    """Each of several tracks; the first from the open container."""
+    yield _pyav_track(av, file, container.streams.audio[tracks[0]], report, losses)
+    for index in tracks[1:]:
+        losses = _Losses()
+        with _words(av, losses.words), _opened(av, file, losses.words) as again:
+            yield _pyav_track(av, file, again.streams.audio[index], report, losses)
+
+
+def _pyav_track(
+    av: Any, file: BinaryIO, stream: Any, report: DecodeReport, losses: _Losses
+) -> Iterator[Clip]:
+    container, started = stream.container, False
+    stream.codec_context.thread_count = 1  # files are decoded side by side
+    if stream.codec_context.name == "flac":
+        stream.codec_context.options = {"err_detect": "crccheck"}
+    report.announced = _announced(container, stream)
+    report.metadata = {**container.metadata, **stream.metadata}
+    for chunk in _decoded(av, _packets(av, container, stream, losses), losses):
+        started = True
+        yield chunk
+    losses.tell(report, _unused(container, file, losses))
     if losses.errors > DEMUX_ERRORS:
         raise DecoderError("too much of it is damaged")
     if not started:
@@ -393,9 +410,8 @@ def _frames(av: Any, packet: Any, position: float, losses: _Losses) -> list[Any]
             losses.at(position)
             losses.packets += 1
     else:
-        if packet.size:
-            losses.torn = mpeg_frame_bytes(packet) > packet.size
         if frames:
+            losses.last = packet
             losses.confirmed = len(losses.words)
     return frames
 
@@ -411,20 +427,25 @@ class _TimeLine:
         self._due: float | None = None  # s; where the next frame belongs
         self.position = 0.0  # s that were taken
 
-    def take(self, frame: Any) -> Iterator[Clip]:
-        """Queue a frame; what has to go before it, where the layout changes or a hole is."""
+    def take(self, frame: Any) -> list[Clip]:
+        """Queue a frame; what has to go before it, where the layout changes or a hole is.
+
+        This runs once a packet, every 20 ms of sound: no generator, few attributes.
+        """
+        before: list[Clip] = []
         layout = (frame.format.name, frame.layout.name, frame.sample_rate)
         if layout != self._layout:
-            yield from self.rest()
+            before += self.rest()
             self._layout, self._rate = layout, frame.sample_rate
         time = frame.time
         if time is not None and self._due is not None and time - self._due > HOLE:
-            yield from self._hole(time - self._due)
+            before += self._hole(time - self._due)
         seconds = frame.samples / self._rate
         self._due = None if time is None else time + seconds
         self.position += seconds
         frame.pts = None  # the queue would compare it
         self._fifo.write(frame)
+        return before
 
     def chunks(self, size: int) -> Iterator[Clip]:
         """What has come in whole chunks."""

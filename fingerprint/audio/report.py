@@ -137,7 +137,7 @@ _MPEG_BIT_RATES = {  # kbit/s by version 1 or not, and layer
 
 def mpeg_frame_bytes(packet: Any) -> int:
     """How long a frame of MPEG audio is by its header; 0 for anything else."""
-    head = bytes(memoryview(packet)[:4])
+    head = bytes(packet)[:4]
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return 0
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)

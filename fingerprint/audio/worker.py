@@ -155,6 +155,10 @@ class ConfinedDecoder:
         return self
 
     def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process."""
         self._worker.stop()
 
     def load(

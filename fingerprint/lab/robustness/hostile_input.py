@@ -237,7 +237,9 @@ def _file(content: bytes) -> Path:
 @cache
 def _decoder() -> ConfinedDecoder:
     """One a process; it ends with it."""
-    return ConfinedDecoder()
+    decoder = ConfinedDecoder()
+    atexit.register(decoder.close)
+    return decoder
 
 
 @cache
