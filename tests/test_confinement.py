@@ -338,3 +338,34 @@ def test_folders_may_lie_deeper_than_the_stack(tmp_path, monkeypatch):
     for _ in range(depth):  # pytest could not remove them
         os.chdir("..")
         Path("d").rmdir()
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("by", ["name", "standard input"])
+def test_without_pyav_the_ffmpeg_program_decodes_in_the_confined_process(by, song, tmp_path):
+    """The program opens its input by name and writes no file; both must be possible there."""
+    path = tmp_path / "song.m4a"
+    soundfile.write(tmp_path / "song.wav", song(1, 5, RATE), RATE)
+    run_ffmpeg("-i", tmp_path / "song.wav", path)
+    (tmp_path / "absent" / "av").mkdir(parents=True)
+    (tmp_path / "absent" / "av" / "__init__.py").write_text("raise ImportError\n")
+    code = (
+        "import sys\nfrom pathlib import Path\n"
+        "from fingerprint.audio.worker import ConfinedDecoder\n"
+        "source = Path(sys.argv[1]) if len(sys.argv) > 1 else sys.stdin.buffer\n"
+        "with ConfinedDecoder() as decoder:\n"
+        "    print(decoder.load(source, 8_000, longest=60.0).duration)\n"
+    )
+    paths = os.pathsep.join([str(tmp_path / "absent"), *filter(None, sys.path)])
+    arguments = [path] if by == "name" else []
+    with path.open("rb") as stream:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            stdin=stream,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"PYTHONPATH": paths},
+        )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) == pytest.approx(5, abs=0.2)

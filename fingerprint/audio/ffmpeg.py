@@ -6,6 +6,7 @@ stands; the recording goes on behind it.
 """
 
 import logging
+import os
 import re
 import shutil
 import struct
@@ -510,7 +511,7 @@ def _words(av: Any, words: list[str]) -> Iterator[None]:
 
 def _program_track(number: int, index: int, report: DecodeReport) -> Iterator[Clip]:
     started = False
-    with TemporaryFile() as log:
+    with _scratch() as log:
         # Sun AU: big-endian floats after a header that can be written to a pipe.
         command = ["ffmpeg", "-nostdin", "-v", "error", "-protocol_whitelist", PROTOCOLS]
         command += ["-format_whitelist", FORMAT_WHITELIST, "-codec_whitelist", CODEC_WHITELIST]
@@ -543,10 +544,17 @@ def _on_disk(file: BinaryIO) -> Iterator[int]:
     if not isinstance(file, BytesIO):
         yield file.fileno()
         return
-    with TemporaryFile() as copy:
+    with _scratch() as copy:
         copy.write(file.getbuffer())
         copy.flush()
         yield copy.fileno()
+
+
+def _scratch() -> IO[bytes]:
+    """A file that is gone when it is closed; in memory where a confined process makes none."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("fingerprint"), "w+b")
+    return TemporaryFile()
 
 
 def _au_chunks(stream: IO[bytes]) -> Iterator[Clip]:

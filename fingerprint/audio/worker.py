@@ -36,7 +36,7 @@ PATIENCE = 300.0  # s a process may take for 20 minutes of sound, or a part; hea
 LONGEST = 20 * 60.0  # s of sound in one answer: 38 MB at 8 kHz
 STARTS = 3  # of a process that dies before it is ready; then something is wrong with all of them
 LARGEST_ANSWER = 1 << 28  # bytes
-SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives", "/nix", "/opt")
+EVERYWHERE = Path("/")  # may be read where the ffmpeg program decodes: it opens its input by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +240,8 @@ def confinement() -> str:
     """How strangers' recordings are confined here, for `info`."""
     if not sandbox.abi():
         return "processes of their own; this system has no Landlock to keep them from opening files"
+    if _needs_program():
+        return "processes of their own that write nothing and open no connection (Landlock)"
     return "processes of their own that open no files (Landlock)"
 
 
@@ -281,7 +283,7 @@ def serve(number: int) -> None:
     words = _stderr_caught()
     _warm_up()
     _limit()
-    sandbox.confine([Path(folder) for folder in SYSTEM] if _needs_program() else [])
+    sandbox.confine([EVERYWHERE] if _needs_program() else [])
     with suppress(EOFError, OSError):
         connection.send_bytes(b"")
         while True:
