@@ -3,8 +3,9 @@
 Commands are thin: they read options, call the package and show what it returns. Whatever is slow
 to import is imported inside a command, so that `--help` answers at once.
 
-Exit status: 0 all went well, 1 an error, 2 wrong usage, 130 interrupted, 141 the reader of the
-output has left; `identify`, `scan` and `listen` give 1 for "not in the library" and 2 for an error.
+Exit status: 0 all went well, 1 an error, 2 wrong usage, 130 interrupted; `identify`, `scan`
+and `listen` give 1 for "not in the library", 2 for an error and 141 if the reader of their output
+has left.
 """
 
 import io

@@ -15,7 +15,7 @@ from fingerprint.cli.text import reason
 from fingerprint.errors import FingerprintError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
-READER_LEFT = 141  # 128 + SIGPIPE
+READER_LEFT = 141  # 128 + SIGPIPE; of commands whose 1 says something else than "error"
 EXTRAS = {
     "matplotlib": "train",
     "onnx": "onnx",
@@ -100,7 +100,7 @@ class CommandGroup(click.Group):
         try:
             return super().make_context(*args, **extra)
         except BrokenPipeError:
-            _reader_left()
+            _reader_left(1)
         except KeyboardInterrupt:
             _interrupted()
 
@@ -108,7 +108,7 @@ class CommandGroup(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            _reader_left()
+            _reader_left(READER_LEFT if ctx.invoked_subcommand in self.error_status else 1)
         except ModuleNotFoundError as error:
             package = (error.name or "").split(".")[0]
             if package not in EXTRAS:
@@ -161,10 +161,10 @@ def _show(error: click.ClickException) -> None:
         discard(sys.stderr)
 
 
-def _reader_left() -> NoReturn:
+def _reader_left(status: int) -> NoReturn:
     """End quietly: whoever read the output has left, as `head` does."""
     discard(sys.stdout)
-    raise click.exceptions.Exit(READER_LEFT)
+    raise click.exceptions.Exit(status)
 
 
 def _interrupted() -> NoReturn:

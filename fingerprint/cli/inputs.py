@@ -74,7 +74,7 @@ def listed(file: Path | None) -> list[str]:
     here, beside = Path(), Path() if by_pipe else file.parent
     if names is not None:
         return [_meant(name, (beside, here)) for name in names]
-    names = text.split("\0") if "\0" in text else lines(text)
+    names = text.split("\0") if text.endswith("\0") else lines(text)
     return [_meant(name, (here, beside)) for name in names if name.strip()]
 
 
