@@ -28,7 +28,7 @@ class Calibration(Record):
     """
 
     intercept: float = -5.5
-    weights: tuple[float, ...] = (17.0, 2.4, -10.0, -40.0, 0.0, -0.22, 0.0, 0.0, *(5 * [0.0]))
+    weights: tuple[float, ...] = (17.0, 2.4, -10.0, -40.0, 0.0, -0.22, *(10 * [0.0]))
     unknown: Probability = 0.5
     outdated: bool = Field(default=False, exclude=True)
 
@@ -43,7 +43,7 @@ class Calibration(Record):
         return {"outdated": True}
 
 
-FEATURES = 13
+FEATURES = 16
 MOST_FIT = 12.0  # spreads; a better fit of the peaks says no more
 MOST_FIT_MARGIN = 8.0
 
@@ -78,19 +78,21 @@ def evidence_of(
 
 
 def features(evidence: Evidence) -> NDArray[np.float64]:
-    """What the regression sees, (13,).
+    """What the regression sees, (16,).
 
-    The score; the margin in spreads of the background; mean and spread of the background; the
-    logarithms of the query's length and of the library's size, since the best impostor, the
-    largest of so many means over so many windows, falls with the one and grows with the other;
-    and score and margin times the logarithm of the size: the best of few strangers lie far apart
-    and say little, the best of many lie close. Then what the spectral peaks say: how well they fit
-    and by how much better than any other track's, up to where more is no surer; how sharply; the
-    logarithm of their number; and their margin times the logarithm of the size.
+    Of the embeddings: the score; its margin in spreads of the cohort; mean and spread of the
+    cohort. Then the logarithms of the query's length and of the library's size, since the best
+    impostor, the largest of so many means over so many windows, falls with the one and grows with
+    the other. Of the spectral peaks: how well they fit, by how much better than any other track's,
+    both up to where more is no surer; how sharply; the logarithm of their number; and the first
+    three times the logarithm of the size. Last, powers of the margins and of the fit: what is far
+    above all impostors is surer than a line through what is near them would say.
     """
     given = evidence.given
     margin = evidence.margin / (given.level.spread + LEAST_SPREAD)
     size = math.log(max(given.rows, 1))
+    fit, sharpness = min(evidence.fit.score, MOST_FIT), evidence.fit.sharpness
+    fit_margin = min(evidence.fit_margin, MOST_FIT_MARGIN)
     return np.array(
         [
             evidence.score,
@@ -99,13 +101,16 @@ def features(evidence: Evidence) -> NDArray[np.float64]:
             given.level.spread,
             math.log(max(given.seconds, SHORTEST)),
             size,
-            evidence.score * size,
-            margin * size,
-            min(evidence.fit.score, MOST_FIT),
-            min(evidence.fit_margin, MOST_FIT_MARGIN),
-            evidence.fit.sharpness,
+            fit,
+            fit_margin,
+            sharpness,
             math.log(evidence.fit.peaks + 1),
-            min(evidence.fit_margin, MOST_FIT_MARGIN) * size,
+            fit * size,
+            fit_margin * size,
+            sharpness * size,
+            fit**2,
+            fit_margin**2,
+            max(margin, 0.0) ** 1.5,
         ]
     )
 
