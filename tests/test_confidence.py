@@ -7,6 +7,7 @@ from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from fingerprint.model.fingerprinter import Fingerprinter
 from fingerprint.recognition import confidence
 from fingerprint.recognition.confidence import (
     FEATURES,
@@ -149,3 +150,19 @@ def test_a_confidence_follows_the_prior_and_comes_back(share: float, unknown: fl
 
 def test_the_examples_in_the_docstrings() -> None:
     assert doctest.testmod(confidence).failed == 0
+
+
+def test_a_candidate_far_behind_another_is_never_sure() -> None:
+    """With the shipped calibration: a power of a margin must not make a virtue of a deficit."""
+    calibration = Fingerprinter.default("cpu").calibration
+    given = Circumstances(5.0, Level(0.05, 0.06), 270_000)
+    ahead = [
+        probability(
+            Evidence(0.3, margin, given, PeakFit(fit, fit / 2, 150), fit_margin), calibration
+        )
+        for margin, fit, fit_margin in ((-0.6, 0.0, -40.0), (-0.1, 3.0, -5.0), (0.0, 3.0, 0.0))
+    ]
+    assert ahead == sorted(ahead)
+    assert max(ahead) < 0.1
+    better = Evidence(0.3, 0.1, given, PeakFit(12.0, 6.0, 150), 9.0)
+    assert probability(better, calibration) > 0.98

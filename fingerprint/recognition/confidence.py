@@ -108,8 +108,8 @@ def features(evidence: Evidence) -> NDArray[np.float64]:
             fit * size,
             fit_margin * size,
             sharpness * size,
-            fit**2,
-            fit_margin**2,
+            max(fit, 0.0) ** 2,
+            max(fit_margin, 0.0) ** 2,
             max(margin, 0.0) ** 1.5,
         ]
     )
