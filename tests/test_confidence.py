@@ -164,5 +164,4 @@ def test_a_candidate_far_behind_another_is_never_sure() -> None:
     ]
     assert ahead == sorted(ahead)
     assert max(ahead) < 0.1
-    better = Evidence(0.3, 0.1, given, PeakFit(12.0, 6.0, 150), 9.0)
-    assert probability(better, calibration) > 0.98
+    assert sure(0.1, 12.0, 9.0) > 0.98
