@@ -156,12 +156,12 @@ def test_a_candidate_far_behind_another_is_never_sure() -> None:
     """With the shipped calibration: a power of a margin must not make a virtue of a deficit."""
     calibration = Fingerprinter.default("cpu").calibration
     given = Circumstances(5.0, Level(0.05, 0.06), 270_000)
-    ahead = [
-        probability(
-            Evidence(0.3, margin, given, PeakFit(fit, fit / 2, 150), fit_margin), calibration
-        )
-        for margin, fit, fit_margin in ((-0.6, 0.0, -40.0), (-0.1, 3.0, -5.0), (0.0, 3.0, 0.0))
-    ]
+
+    def sure(margin: float, fit: float, fit_margin: float) -> float:
+        peaks = PeakFit(fit, fit / 2, 150)
+        return probability(Evidence(0.3, margin, given, peaks, fit_margin), calibration)
+
+    ahead = [sure(-0.6, 0.0, -40.0), sure(-0.1, 3.0, -5.0), sure(0.0, 3.0, 0.0)]
     assert ahead == sorted(ahead)
     assert max(ahead) < 0.1
     assert sure(0.1, 12.0, 9.0) > 0.98
