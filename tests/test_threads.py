@@ -10,7 +10,7 @@ from library_world import Toy, add, excerpt, song
 from fingerprint.errors import LibraryError
 from fingerprint.library.library import Library
 from fingerprint.library.records import SegmentInfo
-from fingerprint.library.segments import open_codes, path_of
+from fingerprint.library.segments import open_rows, path_of
 
 THREADS, ROUNDS = 12, 12
 
@@ -60,7 +60,7 @@ def test_an_array_is_mapped_as_numpy_reads_it_and_refused_otherwise(tmp_path: Pa
         (info,) = library.catalog.layout()[0]
         folder, meta = library.folder, library.meta
         path = path_of(folder, info.id, "npy")
-        mapped = open_codes(folder, info, meta)
+        mapped = open_rows(folder, info, meta).codes
         plain = np.load(path)
         np.testing.assert_array_equal(mapped, plain)
         assert not mapped.flags.writeable
@@ -78,11 +78,11 @@ def test_an_array_is_mapped_as_numpy_reads_it_and_refused_otherwise(tmp_path: Pa
         files = [(one, digest(path)) for one in info.files if one.suffix == "npy"]
         told = tuple(type(one)(one.suffix, one.bytes, now, one.sha256) for one, now in files)
         with pytest.raises(LibraryError, match="is missing, cut short or damaged"):
-            open_codes(folder, SegmentInfo(info.id, info.rows, told), meta)
+            open_rows(folder, SegmentInfo(info.id, info.rows, told), meta)
     whole = path.read_bytes()
     for content in (b"", whole[:5], whole[:60], b"\x93NUMPY\x02\x00" + whole[8:]):
         path.write_bytes(content)
         files = [(one, digest(path)) for one in info.files if one.suffix == "npy"]
         told = tuple(type(one)(one.suffix, one.bytes, now, one.sha256) for one, now in files)
         with pytest.raises(LibraryError, match="is missing, cut short or damaged"):
-            open_codes(folder, SegmentInfo(info.id, info.rows, told), meta)
+            open_rows(folder, SegmentInfo(info.id, info.rows, told), meta)
