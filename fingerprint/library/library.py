@@ -47,8 +47,8 @@ class Library:
         self.model = model
         self._catalog = catalog
         self._config = config
-        self._version = catalog.version()
-        self._snapshot = take_snapshot(catalog)
+        # One pair, replaced at once: threads that share a library never mix two moments.
+        self._taken = (catalog.version(), take_snapshot(catalog))
 
     @classmethod
     def open(cls, path: Path, model: Embedder, *, config: SearchConfig = DEFAULTS) -> Self:
@@ -200,11 +200,11 @@ class Library:
 
     def snapshot(self) -> Snapshot:
         """The library as it is now: the last one taken, unless a writer has changed it since."""
-        version = self._catalog.version()
-        if version != self._version:
-            self._snapshot = take_snapshot(self._catalog, self._snapshot)
-            self._version = version
-        return self._snapshot
+        version, (known, last) = self._catalog.version(), self._taken
+        if version != known:
+            last = take_snapshot(self._catalog, last)
+            self._taken = (version, last)
+        return last
 
 
 def library_info(path: Path) -> LibraryInfo:
