@@ -53,3 +53,13 @@ def test_music_is_not_refused(song: Callable[..., Floats], seconds: float, snr_d
 
 def test_what_is_too_short_to_judge_is_not_refused() -> None:
     assert nothing_in(clip(np.random.default_rng(0).standard_normal(RATE // 4))) is None
+
+
+@pytest.mark.parametrize("length", [1, 132])
+def test_a_click_in_silence_is_hardly_any_sound(length: int) -> None:
+    """dejavu issues 109 and 102: a click as the recording starts, then silence, named a song."""
+    samples = np.zeros(8 * RATE)
+    samples[100 : 100 + length] = 0.8 * np.exp(-np.arange(length) / 33)
+    assert nothing_in(clip(samples)) == "hardly any sound"
+    samples += 0.02 * np.sin(2 * np.pi * np.cumsum(np.linspace(300, 900, len(samples))) / RATE)
+    assert nothing_in(clip(samples)) is None

@@ -51,6 +51,7 @@ NoMatch = Nothing | Literal["too short", "nothing near enough"]  # why there is 
 SPOKEN: dict[NoMatch | None, str] = {
     "silence": "it is silence",
     "too short": "it is too short, or silent",
+    "hardly any sound": "it has hardly any sound",
     "a steady tone": "it is a steady tone",
     "steady noise": "it is steady noise",
     "nothing near enough": "nothing in the library is near it",

@@ -10,13 +10,15 @@ import numpy as np
 
 from fingerprint.types import Clip
 
-Nothing = Literal["silence", "a steady tone", "steady noise"]
+Nothing = Literal["silence", "hardly any sound", "a steady tone", "steady noise"]
 
 SILENT_RMS = 10 ** (-85 / 20)  # of full scale, without its mean
 FRAME = 0.128  # s, without overlap and without a window: so bins of white noise are independent
 BAND = 25  # bins
 LOWEST = 100.0  # Hz; mains hum and rumble below it say nothing
 STEADY = 0.02  # share of the power that changes from frame to frame; of a tone, next to nothing
+FAINT = 1e-5  # of the power of the loudest frame; below it a frame has no sound
+LEAST_SOUND = 0.4  # s of a clip that have sound: less is a click or a knock
 FEWEST = 4  # frames by which a change can be judged
 DEVIATIONS = 3.0  # of the estimate; noise that is further from its expectation is not only noise
 
@@ -39,6 +41,9 @@ def nothing_in(clip: Clip) -> Nothing | None:
         return None
     spectrum = np.fft.rfft(samples[: count * size].reshape(count, size), axis=1)
     power = (spectrum.real**2 + spectrum.imag**2)[:, round(LOWEST * size / clip.sample_rate) : -1]
+    loudness = power.sum(axis=1)
+    if np.count_nonzero(loudness > FAINT * loudness.max()) * FRAME < LEAST_SOUND:
+        return "hardly any sound"
     bands = power[:, : power.shape[1] // BAND * BAND].reshape(count, -1, BAND).sum(axis=2)
     mean = bands.mean(axis=0)  # (bands,)
     if np.abs(bands - mean).mean(axis=0).sum() < STEADY * mean.sum():
