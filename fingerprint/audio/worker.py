@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -92,14 +93,16 @@ class Worker:
         """Whether it has been silent for longer than `patience` (s)."""
         return monotonic() > self.since + patience
 
-    def answer(self) -> Answer | None:
+    def answer(self, patience: float = PATIENCE) -> Answer | None:
         """The next answer, once `pipe` is ready; None for the word that it is ready itself.
 
         Raises:
-            EOFError: it has died, or what it says makes no sense; it was replaced.
+            EOFError: it has died, or what it says makes no sense, or it has stopped for `patience`
+                (s) in the midst of it, when `BlockingIOError` is the cause; it was replaced.
             RuntimeError: none of several could start.
         """
         try:
+            self._wait_at_most(patience)
             message = self.pipe.recv_bytes(LARGEST_ANSWER)
             self.since = monotonic()
             self.ready, self._failed_starts = True, 0
@@ -110,6 +113,13 @@ class Worker:
                 raise RuntimeError("the decoding processes cannot start") from error
             self.restart()
             raise EOFError from error
+
+    def _wait_at_most(self, seconds: float) -> None:
+        """What is read from the socket from now on may be waited for no longer than that."""
+        if hasattr(socket, "SO_RCVTIMEO"):
+            whole, part = divmod(seconds, 1)
+            timeval = struct.pack("@ll", int(whole), int(part * 1e6))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
 
     def restart(self) -> None:
         """End the process, whatever it does, and begin another one."""
@@ -224,11 +234,16 @@ class ConfinedDecoder:
             raise AudioError(f"cannot read {name}: {late(PATIENCE)}")
         try:
             return self._worker.answer() or self._answer(name)
-        except EOFError:
-            raise AudioError(f"cannot read {name}: {CRASHED}") from None
+        except EOFError as error:
+            raise AudioError(f"cannot read {name}: {why_ended(error, PATIENCE)}") from None
 
 
 CRASHED = "the decoder crashed on it"
+
+
+def why_ended(error: EOFError, patience: float) -> str:
+    """Why a recording got no answer: the process died, or stopped in the midst of one."""
+    return late(patience) if isinstance(error.__cause__, BlockingIOError) else CRASHED
 
 
 def late(patience: float) -> str:

@@ -13,7 +13,7 @@ from fingerprint.audio.decode import opened, stream_clip
 from fingerprint.audio.files import display_name
 from fingerprint.audio.report import Damage, DecodeReport
 from fingerprint.audio.tags import read_tags
-from fingerprint.audio.worker import CRASHED, LONGEST, PATIENCE, Answer, Request, Worker, late
+from fingerprint.audio.worker import LONGEST, PATIENCE, Answer, Request, Worker, why_ended
 from fingerprint.errors import AudioError
 from fingerprint.types import Clip, Tags
 
@@ -133,15 +133,13 @@ class _Busy(Worker):
     def outcome(self) -> tuple[Path, Outcome] | None:
         """What came of `path`; None if there was none, and it has only started or died."""
         path, self.path = self.path, None
-        why = CRASHED
         try:
             if path is not None and not self.pipe.poll():
-                why = late(PATIENCE)
                 self.restart()
-                raise EOFError
-            answer = self.answer()
-        except EOFError:
-            name = display_name(path) if path else ""
+                raise EOFError from BlockingIOError()
+            answer = self.answer(PATIENCE)
+        except EOFError as error:
+            name, why = display_name(path) if path else "", why_ended(error, PATIENCE)
             return (path, Undecodable(f"cannot read {name}: {why}")) if path else None
         if path is None or answer is None:
             return None
