@@ -1,7 +1,7 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,9 +15,16 @@ from fingerprint.library.decoding import Decoded, Ended, Part, Undecodable, deco
 from fingerprint.types import Clip
 
 
-def children() -> list[int]:
+def _children() -> set[int]:
     found = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text()
-    return [int(child) for child in found.split()]
+    return {int(child) for child in found.split()}
+
+
+@pytest.fixture
+def children() -> Callable[[], set[int]]:
+    """The processes that this one has started since the test began."""
+    before = _children()
+    return lambda: _children() - before
 
 
 def test_recordings_wait_in_bounded_number_however_slow_the_taker(tmp_path: Path) -> None:
@@ -61,7 +68,9 @@ def long_ones(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [write_song(folder / f"{seed}.wav", seed, 1_320.0) for seed in (1, 2)]
 
 
-def test_long_recordings_come_in_parts_side_by_side(long_ones: list[Path]) -> None:
+def test_long_recordings_come_in_parts_side_by_side(
+    long_ones: list[Path], children: Callable[[], set[int]]
+) -> None:
     outcomes = list(decode_all(long_ones, RATE, jobs=2))
     first = [next(i for i, (of, _) in enumerate(outcomes) if of == path) for path in long_ones]
     ended = [i for i, (_, outcome) in enumerate(outcomes) if isinstance(outcome, Ended)]
@@ -72,11 +81,11 @@ def test_long_recordings_come_in_parts_side_by_side(long_ones: list[Path]) -> No
         assert {round(part.duration) for part in parts} == {60}
         samples, _ = soundfile.read(path, dtype="float32")
         np.testing.assert_array_equal(np.concatenate([part.samples for part in parts]), samples)
-    assert children() == []
+    assert children() == set()
 
 
 def test_a_process_that_dies_between_two_parts_costs_its_file_alone(
-    long_ones: list[Path], music: Path
+    long_ones: list[Path], music: Path, children: Callable[[], set[int]]
 ) -> None:
     short = files_in(music)[0]
     decoding_ = decode_all([long_ones[0], short], RATE, jobs=1)
@@ -89,11 +98,11 @@ def test_a_process_that_dies_between_two_parts_costs_its_file_alone(
     assert isinstance(why, Undecodable)
     assert "crashed" in why.reason
     assert isinstance(whole, Decoded)
-    assert children() == []
+    assert children() == set()
 
 
 def test_who_takes_parts_slowly_is_not_taken_for_a_decoder_that_hangs(
-    long_ones: list[Path], monkeypatch: pytest.MonkeyPatch
+    long_ones: list[Path], monkeypatch: pytest.MonkeyPatch, children: Callable[[], set[int]]
 ) -> None:
     decoded = decode_all(long_ones[:1], RATE, jobs=1)
     outcomes = [next(decoded)[1]]
@@ -103,4 +112,4 @@ def test_who_takes_parts_slowly_is_not_taken_for_a_decoder_that_hangs(
         outcomes.append(next(decoded)[1])
     assert all(isinstance(outcome, Part) for outcome in outcomes)
     decoded.close()
-    assert children() == []
+    assert children() == set()

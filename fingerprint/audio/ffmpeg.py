@@ -511,7 +511,7 @@ def _words(av: Any, words: list[str]) -> Iterator[None]:
 
 def _program_track(number: int, index: int, report: DecodeReport) -> Iterator[Clip]:
     started = False
-    with _scratch() as log:
+    with scratch() as log:
         # Sun AU: big-endian floats after a header that can be written to a pipe.
         command = ["ffmpeg", "-nostdin", "-v", "error", "-protocol_whitelist", PROTOCOLS]
         command += ["-format_whitelist", FORMAT_WHITELIST, "-codec_whitelist", CODEC_WHITELIST]
@@ -544,13 +544,13 @@ def _on_disk(file: BinaryIO) -> Iterator[int]:
     if not isinstance(file, BytesIO):
         yield file.fileno()
         return
-    with _scratch() as copy:
+    with scratch() as copy:
         copy.write(file.getbuffer())
         copy.flush()
         yield copy.fileno()
 
 
-def _scratch() -> IO[bytes]:
+def scratch() -> BinaryIO:
     """A file that is gone when it is closed; in memory where a confined process makes none."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("fingerprint"), "w+b")

@@ -26,6 +26,7 @@ import numpy as np
 
 from fingerprint.audio import ffmpeg, sandbox
 from fingerprint.audio.decode import opened, stream_clip
+from fingerprint.audio.ffmpeg import scratch
 from fingerprint.audio.files import display_name
 from fingerprint.audio.report import Damage, DecodeReport
 from fingerprint.audio.tags import read_tags
@@ -99,7 +100,7 @@ class Worker:
         Raises:
             EOFError: it has died, or what it says makes no sense, or it has stopped for `patience`
                 (s) in the midst of it, when `BlockingIOError` is the cause; it was replaced.
-            RuntimeError: none of several could start.
+            AudioError: none of several could start.
         """
         try:
             self._wait_at_most(patience)
@@ -110,7 +111,7 @@ class Worker:
         except (EOFError, OSError, ValueError, KeyError, TypeError) as error:
             self._failed_starts += not self.ready
             if self._failed_starts == STARTS:
-                raise RuntimeError("the decoding processes cannot start") from error
+                raise AudioError("the decoding processes cannot start") from error
             self.restart()
             raise EOFError from error
 
@@ -143,12 +144,21 @@ class Worker:
                 [sys.executable, "-c", boot],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                stderr=None if _is_open(2) else subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
             )
         self.ready = False
         self.since = monotonic()
         self.pipe = Connection(os.dup(ours.fileno()))
         self._socket = ours
+
+
+def _is_open(number: int) -> bool:
+    """Whether a program that is started gets this descriptor."""
+    try:
+        return os.get_inheritable(number)
+    except OSError:
+        return False
 
 
 class ConfinedDecoder:
@@ -394,7 +404,7 @@ def _limit() -> None:
 
 def _stderr_caught() -> BinaryIO:
     """A file that takes the place of stderr: libraries complain there by themselves."""
-    words = TemporaryFile()  # noqa: SIM115 - for the life of the process
+    words = scratch()
     os.dup2(words.fileno(), 2)
     return words
 

@@ -130,7 +130,7 @@ def _scan(library: "Library", file: str, how: _Scanning) -> int:
 
     with ProgressLine() as line:
         spans = _Spans(library, file, how, report, line)
-        lines = _lines(Path(file), iter(spans), how.form)
+        lines = _lines(Path(without_password(file)), iter(spans), how.form)
         while True:
             try:  # What goes wrong here is the file's fault; what goes wrong below is not.
                 text = next(lines, None)

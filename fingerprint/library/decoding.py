@@ -62,7 +62,7 @@ def decode_all(
     along. At most one outcome a process waits, however slowly they are taken.
 
     Raises:
-        RuntimeError: the processes cannot start.
+        AudioError: the processes cannot start.
     """
     if not jobs:
         for path in paths:
