@@ -5,7 +5,7 @@ import pytest
 from library_world import RATE, busy_song
 
 from fingerprint.audio.peaks import BLOCK, peaks_of
-from fingerprint.audio.speed import at_speed
+from fingerprint.recognition.speed import at_speed
 from fingerprint.recognition.verification import Lines, fit, refined, template_of, verify
 from fingerprint.types import Candidate, Clip, Floats, Ints, PeakCodes, Rows
 

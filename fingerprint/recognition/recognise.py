@@ -16,7 +16,6 @@ from typing import Literal
 
 import numpy as np
 
-from fingerprint.audio.speed import at_speed
 from fingerprint.config import Effort, SearchConfig
 from fingerprint.index.landmarks import query_landmarks
 from fingerprint.recognition.cohort import level
@@ -26,7 +25,7 @@ from fingerprint.recognition.matcher import TIE, rank, settle
 from fingerprint.recognition.query import Model, Query, Reference
 from fingerprint.recognition.repeats import repeats
 from fingerprint.recognition.signal_check import Nothing, nothing_in
-from fingerprint.recognition.speed import at_its_speed, candidate_of, plain_rates
+from fingerprint.recognition.speed import at_its_speed, at_speed, candidate_of, plain_rates
 from fingerprint.recognition.verification import lines_of, refined, template_of, verify
 from fingerprint.types import (
     Candidate,

@@ -10,8 +10,8 @@ from dataclasses import replace
 from math import log2
 
 import numpy as np
+import soxr
 
-from fingerprint.audio.speed import at_speed
 from fingerprint.recognition.alignment import weights_of
 from fingerprint.recognition.matcher import evidence_for, fit, vertex
 from fingerprint.recognition.query import Query
@@ -23,6 +23,14 @@ STEP = 0.015  # share of the speed between two that are compared
 STEPS = 8  # at most from the first guess to the best speed
 PERFECT = 0.99  # score; what is played 1 % faster or slower never scores as much
 HOPELESS = 0.1  # of the score; where playing at the guessed speed costs more, speed is not it
+
+
+def at_speed(clip: Clip, rate: float) -> Clip:
+    """The clip played `rate` times as fast, as a tape is: tempo and pitch change together."""
+    if rate == 1:
+        return clip
+    samples = soxr.resample(clip.samples, rate, 1.0, quality="HQ")
+    return Clip(samples, clip.sample_rate)
 
 
 def at_its_speed(asked: Query, candidate: Candidate) -> Candidate:
