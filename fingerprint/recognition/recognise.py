@@ -256,8 +256,8 @@ def _measured(asked: Query, candidate: Candidate) -> Candidate:
     exact = _by_peaks(asked, candidate)
     if exact is not None and exact.rate == candidate.rate == candidate.speed == 1:
         return exact
-    at_speed_ = at_its_speed(asked, candidate)
-    return _by_peaks(asked, at_speed_) or at_speed_
+    corrected = at_its_speed(asked, candidate)
+    return _by_peaks(asked, corrected) or corrected
 
 
 def _by_peaks(asked: Query, candidate: Candidate) -> Candidate | None:
