@@ -116,23 +116,34 @@ class DegradeConfig(Record):
 
     past: Positive = 1.0  # s of context before the clip, so that reverberation has a past
     time_offset: Positive = 0.25  # s, uniform within +- this
+    tempo: Probability = 0.0  # another tempo at the same pitch
+    tempo_range: Range = (0.77, 1.3)
+    speed: Probability = 0.4  # another tempo and pitch
+    speed_range: Range = (0.95, 1.05)
     device: Probability = 0.2  # a loudspeaker cabinet
+    loudspeaker: Probability = 0.0  # a small one, which plays no bass
+    loudspeaker_cut: Range = (150.0, 1_000.0)  # Hz, below which it falls off
     music: Probability = 0.0  # of noise: other music in the background instead
     room: Probability = 0.7
     room_scale: Range = (1.0, 1.0)  # a room is made so many times as large, in log-uniform measure
+    wall: Probability = 0.0  # between the music and the microphone
+    wall_cut: Range = (200.0, 1_000.0)  # Hz, above which it lets little through
     noise: Probability = 0.95
+    noise_room: Probability = 0.0  # of noise: it is heard in a room too
+    noise_tilt_db: Range = (0.0, 0.0)  # dB an octave, beside its own spectrum
     noise_eq_db: float = Field(default=0.0, ge=0)  # standard deviation of its own smooth response
     snr_db: Range = (-6.0, 12.0)
     microphone: Probability = 0.8
     low_cut: Range = (50.0, 500.0)  # Hz
     high_cut: Range = (2_000.0, 4_000.0)  # Hz
     eq_db: float = Field(default=8.0, ge=0)  # standard deviation of the smooth random response
+    gain_control: Probability = 0.0
+    suppression: Probability = 0.0  # a noise suppressor
+    suppression_db: Range = (6.0, 20.0)  # that it takes away at most
     clip: Probability = 0.3
     clip_drive_db: Range = (0.0, 18.0)
     codec: Probability = 0.0  # a transform codec at a low bit rate
     codec_step: Range = (0.2, 1.5)  # its quantisation step, in RMS of a band
-    speed: Probability = 0.4
-    speed_range: Range = (0.95, 1.05)
     band_cut: Probability = 0.5  # spectrogram cutout: a band of frequencies
     time_cut: Probability = 0.3  # spectrogram cutout: a stretch of time
     short: Probability = 0.1  # the positive is only part of a window, as for 1 s queries
@@ -158,6 +169,7 @@ class TrainConfig(Record):
     steps: PositiveInt = 5_000
     batch: Annotated[int, Field(ge=2)] = 192  # tracks; one anchor each
     positives: PositiveInt = 1  # degraded clips to an anchor
+    songs: Annotated[int, Field(ge=0)] = 300  # by formula, where they are made for the run
     virtual: Probability = 0.0  # of a track: another made of it, at another speed and mixed
     windows: PositiveInt = 1  # consecutive windows of each clip, embedded in one pass
     learning_rate: Positive = 1e-3
@@ -166,7 +178,6 @@ class TrainConfig(Record):
     average_decay: Probability = 0.999  # of the moving average of the weights
     precision: Literal["auto", "bfloat16", "float32"] = "auto"  # auto: what is faster here
     seed: int = 0
-    workers: Annotated[int, Field(ge=0)] = 1  # processes that make batches
     checkpoint_minutes: Positive = 3.0
     validate_every: PositiveInt = 500  # steps
 

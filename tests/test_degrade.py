@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,14 +13,20 @@ from fingerprint.lab.training.degrade import (
     Scene,
     band_shape,
     change_speed,
+    change_tempo,
     coarse,
+    control_gain,
     convolve,
     cut_out,
     degrade,
     equalise,
     formula_noise,
     mix_at_snr,
+    muffle,
     overdrive,
+    scale_rooms,
+    suppress_noise,
+    tilt,
 )
 
 RATE = 8_000
@@ -78,6 +85,26 @@ def test_speed_turns_about_the_middle_of_the_clip() -> None:
         assert int(change_speed(click, torch.tensor([rate])).argmax()) == 2_000
 
 
+@pytest.mark.parametrize("rate", [0.77, 1.3])
+def test_a_tone_at_another_tempo_keeps_its_pitch(rate: float) -> None:
+    clip = change_tempo(tone(440, 4.0)[None], torch.tensor([rate]))[0, RATE : 3 * RATE]
+    spectrum = torch.fft.rfft(clip * torch.hann_window(2 * RATE)).abs()
+    assert int(spectrum.argmax()) == 880  # half hertz
+    assert float(rms(clip)) == pytest.approx(2**-0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("rate", [0.8, 1.0, 1.25])
+def test_clicks_at_another_tempo_come_at_that_rate_about_the_middle(rate: float) -> None:
+    clicks = torch.zeros(4 * RATE)
+    clicks[2 * RATE + torch.arange(-2, 3) * 4_000] = 1.0
+    clip = change_tempo(clicks[None], torch.tensor([rate]))[0]
+    for number in range(-2, 3):
+        place = round(2 * RATE + number * 4_000 / rate)
+        around = clip[place - 600 : place + 600].square()
+        centre = float((around * torch.arange(-600, 600)).sum() / around.sum())
+        assert abs(centre) < 130  # a hop
+
+
 def test_band_edges_are_at_minus_three_decibels() -> None:
     flat = torch.zeros(1, 8)
     edges = {"low_cut": torch.tensor([400.0]), "high_cut": torch.tensor([2_000.0])}
@@ -124,6 +151,41 @@ def test_the_smooth_response_raises_what_it_is_told_to() -> None:
     wide = {"low_cut": torch.tensor([1.0]), "high_cut": torch.tensor([40_000.0])}
     x = tone(1_000.0)[None]
     assert rms(band_shape(x, RATE, **wide, eq_db=eq)) / rms(x) == pytest.approx(1.995, rel=0.01)
+
+
+def test_a_tilt_is_so_many_decibels_an_octave() -> None:
+    noise = torch.randn(1, 30 * RATE, generator=rng())
+    tilted = tilt(noise, RATE, torch.tensor([-6.0]))
+    assert float(rms(tilted)) == pytest.approx(1.0, rel=1e-3)
+    power = torch.fft.rfft(tilted[0]).abs().square()
+    low, high = (power[f * 30 - 300 : f * 30 + 300].mean() for f in (500, 2_000))
+    assert 10 * math.log10(float(low / high)) == pytest.approx(12.0, abs=0.7)
+
+
+def test_a_wall_lets_the_low_through() -> None:
+    for frequency, loss_db in ((100, 0.0), (400, 3.0), (1_600, 24.1)):
+        heard = muffle(tone(frequency)[None], RATE, torch.tensor([400.0]))
+        left = 20 * math.log10(float(rms(heard[0, 1_000:-1_000])) * 2**0.5)
+        assert left == pytest.approx(-loss_db, abs=0.3)
+
+
+def test_gain_control_evens_out_the_level() -> None:
+    clip = tone(440, 4.0)
+    clip[2 * RATE :] *= 0.1
+    heard = control_gain(clip[None], RATE, torch.tensor([0.5]))[0]
+    loud, quiet = rms(heard[RATE : 2 * RATE]), rms(heard[3 * RATE :])
+    assert 20 * math.log10(float(loud / quiet)) == pytest.approx(10.0, abs=0.3)
+
+
+def test_a_suppressor_takes_steady_noise_and_leaves_what_comes_and_goes() -> None:
+    music = tone(1_000, 4.0)
+    music[: 2 * RATE] = 0
+    noise = 0.1 * torch.randn(4 * RATE, generator=rng())
+    heard = suppress_noise((music + noise)[None], torch.tensor([12.0]))[0]
+    lost = 20 * math.log10(float(rms(heard[:RATE]) / rms(noise[:RATE])))
+    assert -12.0 <= lost < -6.0
+    kept = 20 * math.log10(float(rms(heard[3 * RATE :]) / rms(music[3 * RATE :])))
+    assert kept == pytest.approx(0.0, abs=0.5)
 
 
 def test_overdrive_clips_at_the_drive_under_the_peak() -> None:
@@ -203,3 +265,18 @@ def test_silence_stays_finite() -> None:
         *(torch.zeros_like(part) for part in (scene().clean,) * 2 + (scene().rooms,) * 2)
     )
     assert torch.isfinite(degrade(silent, DegradeConfig(), RATE, rng())).all()
+
+
+def test_a_larger_room_rings_longer_and_its_echoes_come_later() -> None:
+    time = np.arange(8_000) / 8_000  # s
+    decay = np.exp(-6.91 * time / 0.4).astype(np.float32)  # 60 dB in 0.4 s
+    room = np.where(np.arange(8_000) % 400 == 0, 100.0, 1.0).astype(np.float32) * decay
+    rooms = torch.from_numpy(room)[None]
+    for scale in (0.6, 1.0, 1.5):
+        (scaled,) = scale_rooms(rooms, (scale, scale), torch.Generator()).numpy()
+        assert len(scaled) == 8_000
+        left = np.cumsum(scaled[::-1] ** 2)[::-1]  # energy still to come (Schroeder 1965)
+        falls = np.searchsorted(-left, -left[0] * 10**-2.0) / 8_000  # s to 20 dB less
+        assert falls == pytest.approx(0.4 / 3 * scale, abs=0.06 * scale)
+        second = round(400 * scale)  # sample of the second echo
+        assert scaled[10:1_000].argmax() + 10 == pytest.approx(second, abs=1)

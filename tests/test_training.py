@@ -29,7 +29,7 @@ from fingerprint.lab.training.batches import Batches, Plan, load_material
 from fingerprint.lab.training.distributed import World
 from fingerprint.lab.training.loop import TrainProgress, train
 from fingerprint.lab.training.mining import triplet_loss
-from fingerprint.lab.training.pairs import scale_rooms
+from fingerprint.lab.training.pairs import Studio
 from fingerprint.lab.training.state import CHECKPOINT, State, learning_rate
 from fingerprint.lab.training.validation import Validation
 from fingerprint.model.checkpoint import read_checkpoint
@@ -47,7 +47,6 @@ TINY = TrainConfig(
     batch=6,
     learning_rate_warm_up=2,
     average_decay=0.9,
-    workers=0,
     precision="float32",  # what is faster here, tiny as it is, is a matter of chance
     checkpoint_minutes=1e-9,  # after every step
     validate_every=3,
@@ -110,37 +109,22 @@ def steps(run: Path) -> list[int]:
     return [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+def batches(config: TrainConfig, corpus: Corpus, here: World, first: int) -> Batches:
+    return Batches(config, load_material(corpus, 8_000, "train"), CPU, here, first)
+
+
 def test_a_batch_is_a_function_of_seed_and_step(corpus: Corpus) -> None:
     def batch(step: int, seed: int = 0) -> torch.Tensor:
         config = TINY.model_copy(update={"seed": seed})
-        return next(iter(Batches(config, corpus, CPU, World(), step))).spectrograms
+        return next(iter(batches(config, corpus, World(), step))).spectrograms
 
     assert torch.equal(batch(3), batch(3))
     assert not torch.equal(batch(3), batch(4))
     assert not torch.equal(batch(3), batch(3, seed=1))
 
 
-def test_workers_make_the_same_batches_as_the_process_itself(corpus: Corpus) -> None:
-    alone = next(iter(Batches(TINY, corpus, CPU, World(), 5)))
-    config = TINY.model_copy(update={"workers": 1})
-    with_worker = next(iter(Batches(config, corpus, CPU, World(), 5)))
-    # Not to the last bit: a worker computes with one thread, this process with several.
-    assert torch.allclose(alone.spectrograms, with_worker.spectrograms, atol=1e-3)
-    assert torch.equal(alone.tracks, with_worker.tracks)
-
-
-def test_what_a_gpu_finishes_is_what_a_worker_would_have_made(corpus: Corpus) -> None:
-    frontend = Frontend(TINY.model.frontend)
-    plan = Plan.of(TINY, World(), frontend)
-    drawn = plan.draw(load_material(corpus, 8_000, "train"), 2).to(CPU)
-    by_hand = plan.finish(drawn, frontend, 2)
-    made = next(iter(Batches(TINY, corpus, CPU, World(), 2)))
-    assert torch.allclose(by_hand.spectrograms, made.spectrograms, atol=1e-3)
-    assert torch.equal(by_hand.tracks, made.tracks)
-
-
 def test_a_batch_has_each_track_once_and_ranks_share_no_track(corpus: Corpus) -> None:
-    shares = [next(iter(Batches(TINY, corpus, CPU, World(r, 2), 0))).tracks for r in (0, 1)]
+    shares = [next(iter(batches(TINY, corpus, World(r, 2), 0))).tracks for r in (0, 1)]
     for tracks in shares:
         anchors, positives = tracks.chunk(2)
         assert torch.equal(anchors, positives)
@@ -152,7 +136,7 @@ def test_a_track_has_as_many_positives_as_asked_and_windows_lie_side_by_side(
     corpus: Corpus,
 ) -> None:
     config = TINY.model_copy(update={"positives": 2, "windows": 3})
-    batch = next(iter(Batches(config, corpus, CPU, World(), 0)))
+    batch = next(iter(batches(config, corpus, World(), 0)))
     assert [len(set(part.tolist())) for part in batch.tracks.chunk(3)] == [TINY.batch] * 3
     assert torch.equal(batch.tracks[: TINY.batch], batch.tracks[TINY.batch : 2 * TINY.batch])
     assert len(batch.spectrograms) == 3 * TINY.batch
@@ -162,7 +146,7 @@ def test_a_track_has_as_many_positives_as_asked_and_windows_lie_side_by_side(
 
 
 def test_a_run_starts_from_the_weights_of_another(corpus_root: Path, tmp_path: Path) -> None:
-    first = train(TINY, corpus_root, tmp_path / "first", device="cpu")
+    first = train(TINY, Corpus.open(corpus_root), tmp_path / "first", device="cpu")
     after = State(TINY.model_copy(update={"start": str(first)}), CPU, World()).embedder
     given = read_checkpoint(first).weights
     assert all(torch.equal(after.state_dict()[name], given[name].float()) for name in given)
@@ -174,7 +158,7 @@ def test_a_run_starts_from_the_weights_of_another(corpus_root: Path, tmp_path: P
 def test_a_run_may_start_from_shorter_embeddings_whose_numbers_come_first(
     corpus_root: Path, tmp_path: Path
 ) -> None:
-    first = train(TINY, corpus_root, tmp_path / "first", device="cpu")
+    first = train(TINY, Corpus.open(corpus_root), tmp_path / "first", device="cpu")
     embedder = TINY.model.embedder
     longer = TINY.model.model_copy(
         update={"embedder": embedder.model_copy(update={"dim": embedder.dim + 5})}
@@ -208,7 +192,7 @@ def test_anchor_and_positive_are_the_same_place_up_to_the_offset(corpus: Corpus)
     )
     config = TINY.model_copy(update={"degrade": nothing})
     plan = Plan.of(config, World(), Frontend(config.model.frontend))
-    drawn = plan.draw(load_material(corpus, 8_000, "train"), 0)
+    drawn = plan.draw(Studio.of(load_material(corpus, 8_000, "train"), CPU), 0)
     for anchor, positive in zip(drawn.anchor, drawn.scene.clean, strict=True):
         spectrum = torch.fft.rfft(anchor, 65_536).conj() * torch.fft.rfft(positive, 65_536)
         lag = int(torch.fft.irfft(spectrum).argmax())
@@ -216,25 +200,10 @@ def test_anchor_and_positive_are_the_same_place_up_to_the_offset(corpus: Corpus)
         assert abs(lag) <= 0.25 * 8_000
 
 
-def test_a_larger_room_rings_longer_and_its_echoes_come_later() -> None:
-    time = np.arange(8_000) / 8_000  # s
-    decay = np.exp(-6.91 * time / 0.4).astype(np.float32)  # 60 dB in 0.4 s
-    room = np.where(np.arange(8_000) % 400 == 0, 100.0, 1.0).astype(np.float32) * decay
-    rng = np.random.default_rng(0)
-    for scale in (0.6, 1.0, 1.5):
-        (scaled,) = scale_rooms(room[None], (scale, scale), rng)
-        assert len(scaled) == 8_000
-        left = np.cumsum(scaled[::-1] ** 2)[::-1]  # energy still to come (Schroeder 1965)
-        falls = np.searchsorted(-left, -left[0] * 10**-2.0) / 8_000  # s to 20 dB less
-        assert falls == pytest.approx(0.4 / 3 * scale, abs=0.06 * scale)
-        second = round(400 * scale)  # sample of the second echo
-        assert scaled[10:1_000].argmax() + 10 == pytest.approx(second, abs=1)
-
-
 def test_a_batch_larger_than_the_corpus_is_refused(corpus: Corpus) -> None:
     config = TINY.model_copy(update={"batch": 7})
     with pytest.raises(ConfigError, match=r"7 tracks on 2 processes .* the corpus has 12"):
-        Batches(config, corpus, CPU, World(0, 2), 0)
+        batches(config, corpus, World(0, 2), 0)
 
 
 def test_a_resumed_run_ends_with_the_same_weights(corpus_root: Path, tmp_path: Path) -> None:
@@ -245,10 +214,10 @@ def test_a_resumed_run_ends_with_the_same_weights(corpus_root: Path, tmp_path: P
         if progress.step == 4:
             raise KilledError
 
-    train(TINY, corpus_root, tmp_path / "whole", device="cpu")
+    train(TINY, Corpus.open(corpus_root), tmp_path / "whole", device="cpu")
     with pytest.raises(KilledError):
-        train(TINY, corpus_root, tmp_path / "cut", device="cpu", on_progress=kill)
-    train(TINY, corpus_root, tmp_path / "cut", device="cpu")
+        train(TINY, Corpus.open(corpus_root), tmp_path / "cut", device="cpu", on_progress=kill)
+    train(TINY, Corpus.open(corpus_root), tmp_path / "cut", device="cpu")
     whole, cut = weights(tmp_path / "whole" / CHECKPOINT), weights(tmp_path / "cut" / CHECKPOINT)
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
     for kept in ("best.pt", "last.pt"):
@@ -258,23 +227,23 @@ def test_a_resumed_run_ends_with_the_same_weights(corpus_root: Path, tmp_path: P
 
 
 def test_a_finished_run_is_left_as_it_is(corpus_root: Path, tmp_path: Path) -> None:
-    best = train(TINY, corpus_root, tmp_path, device="cpu")
+    best = train(TINY, Corpus.open(corpus_root), tmp_path, device="cpu")
     before = best.read_bytes()
-    train(TINY, corpus_root, tmp_path, device="cpu")
+    train(TINY, Corpus.open(corpus_root), tmp_path, device="cpu")
     assert best.read_bytes() == before
 
 
 def test_another_configuration_does_not_continue_a_run(corpus_root: Path, tmp_path: Path) -> None:
-    train(TINY, corpus_root, tmp_path, device="cpu")
+    train(TINY, Corpus.open(corpus_root), tmp_path, device="cpu")
     with pytest.raises(ConfigError, match="holds a run with another configuration"):
-        train(TINY.model_copy(update={"seed": 9}), corpus_root, tmp_path, device="cpu")
+        train(TINY.model_copy(update={"seed": 9}), Corpus.open(corpus_root), tmp_path, device="cpu")
     (tmp_path / CHECKPOINT).write_bytes(b"half a file")
     with pytest.raises(ModelError, match="is damaged; delete it"):
-        train(TINY, corpus_root, tmp_path, device="cpu")
+        train(TINY, Corpus.open(corpus_root), tmp_path, device="cpu")
 
 
 def test_tensorboard_and_json_lines_have_every_figure(corpus_root: Path, tmp_path: Path) -> None:
-    train(TINY, corpus_root, tmp_path, device="cpu")
+    train(TINY, Corpus.open(corpus_root), tmp_path, device="cpu")
     last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
     assert {"step", "loss", "active", "spread", "segments_per_second", "validation"} <= set(last)
     assert list(tmp_path.glob("events.out.tfevents*"))
@@ -365,11 +334,12 @@ TRAIN = """
 import sys
 from pathlib import Path
 from fingerprint.config import TrainConfig
+from fingerprint.lab.corpus import Corpus
 from fingerprint.lab.training.loop import train
 
 if __name__ == "__main__":
     config = TrainConfig.model_validate_json(Path(sys.argv[1]).read_text())
-    train(config, Path(sys.argv[2]), Path(sys.argv[3]), device="cpu")
+    train(config, Corpus.open(Path(sys.argv[2])), Path(sys.argv[3]), device="cpu")
 """
 
 

@@ -112,7 +112,7 @@ def train_here(name: str, seed: str, corpus: str, folder: str) -> None:
 
     config = load_config(FOLDER / f"{name}.yaml", TrainConfig)
     config = config.model_copy(update={"seed": int(seed)})
-    train(config, Path(corpus), Path(folder), device="cpu")
+    train(config, Corpus.open(Path(corpus)), Path(folder), device="cpu")
 
 
 def finished(output: Path, name: str, seed: int) -> bool:

@@ -3,8 +3,7 @@
 python -m fingerprint.lab profile-training                # configs/default.yaml, one CPU thread
 python -m fingerprint.lab profile-training --device cuda
 
-The first table splits a step into its parts. On a CPU batches are made in worker processes while
-the network trains, so the slower of the two sets the pace. The second table compares the network's
+The first table splits a step into its parts. The second table compares the network's
 step with other precisions, memory layouts and with torch.compile, as ratios within this run.
 """
 
@@ -24,7 +23,7 @@ from fingerprint.lab.training.batches import Plan, load_material
 from fingerprint.lab.training.degrade import degrade
 from fingerprint.lab.training.distributed import World
 from fingerprint.lab.training.mining import triplet_loss
-from fingerprint.lab.training.pairs import CPU_ROWS, Batch
+from fingerprint.lab.training.pairs import CPU_ROWS, Batch, Studio
 from fingerprint.lab.training.state import State
 from fingerprint.machine import pick_device
 from fingerprint.model.frontend import Frontend
@@ -60,8 +59,9 @@ class Bench:
         self.config, self.device, self.rounds = config, device, rounds
         self.frontend = Frontend(config.model.frontend).to(device)
         self.plan = Plan.of(config, World(), self.frontend)
-        self.material = load_material(corpus, config.model.frontend.sample_rate, config.music)
-        drawn = self.plan.draw(self.material, 0).to(device)
+        rate = config.model.frontend.sample_rate
+        self.studio = Studio.of(load_material(corpus, rate, config.music), device)
+        drawn = self.plan.draw(self.studio, 0)
         self.batch: Batch = self.plan.finish(drawn, self.frontend, 0)
         self.drawn = drawn
 
@@ -85,7 +85,7 @@ class Bench:
         whole = self._seconds(lambda: state.update(self.batch))
         forwards, mining = self._seconds(forward), self._seconds(loss)
         return [
-            ("read and cut", self._seconds(lambda: self.plan.draw(self.material, 1))),
+            ("draw and cut", self._seconds(lambda: self.plan.draw(self.studio, 1))),
             (
                 "degrade",
                 self._seconds(

@@ -18,6 +18,18 @@ if TYPE_CHECKING:
 @click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
 @corpus_option
 @click.option(
+    "--packs",
+    type=FOLDER,
+    metavar="DIR",
+    help="Train from packs (`python -m fingerprint.lab pack`) instead of the corpus.",
+)
+@click.option("--steps", type=click.IntRange(min=1), help="Instead of the configuration's.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Stop after so long; the same command goes on from there.",
+)
+@click.option(
     "--output",
     type=FOLDER,
     metavar="DIR",
@@ -25,7 +37,15 @@ if TYPE_CHECKING:
     help="Folder of the run; a run that is already there goes on where it stopped.",
 )
 @device_option
-def train_command(config: Path, corpus: Path, output: Path | None, device: str) -> None:
+def train_command(
+    config: Path,
+    corpus: Path,
+    packs: Path | None,
+    steps: int | None,
+    minutes: float | None,
+    output: Path | None,
+    device: str,
+) -> None:
     """Train a model as a configuration says.
 
     CONFIG is a file such as configs/default.yaml.
@@ -36,16 +56,21 @@ def train_command(config: Path, corpus: Path, output: Path | None, device: str) 
     from fingerprint.config import TrainConfig, load_config
 
     settings = load_config(config, TrainConfig)  # wrong ones show before the slow imports
+    if steps is not None:
+        settings = settings.model_copy(update={"steps": steps})
     run = Path("runs") / config.stem if output is None else output
+    from fingerprint.lab.corpus import Corpus
+    from fingerprint.lab.corpus.packs import Packs
     from fingerprint.lab.training.loop import train
 
     first = os.environ.get("RANK", "0") == "0"  # torchrun's other processes keep quiet
     with ProgressLine(quiet=not first) as line:
         checkpoint = train(
             settings,
-            corpus,
+            Corpus.open(corpus) if packs is None else Packs.open(packs),
             run,
             device=device,
+            minutes=minutes,
             on_progress=lambda progress: _show(line, progress),
         )
     if first:

@@ -1,4 +1,4 @@
-"""Degradations: what a loudspeaker, a room, noise and a cheap microphone do to music.
+"""Degradations: what a loudspeaker, a room, noise and a phone do to music.
 
 Pure functions on batches of waveforms (B, T), on whatever device they live, and `degrade`, which
 draws their parameters and chains them. Randomness is an argument: a `torch.Generator` on the same
@@ -18,6 +18,10 @@ from fingerprint.config import DegradeConfig, Range
 EQ_POINTS = 8  # of the smooth random response, evenly in log frequency
 SINC_TAPS = 8  # of the interpolation filter that changes speed
 HARMONICS = (1, 2, 3, 4, 5, 7)  # of mains hum
+STRETCH_FRAME = 512  # samples that a change of tempo transforms at a time: 64 ms at 8 kHz
+STRETCH_HOP = 128
+GAIN_CONTROL = (0.3, 0.9)  # strength of automatic gain control
+LEVEL_SECONDS = 0.3  # over which automatic gain control measures the level
 CODEC_FRAME = 256  # samples that a codec transforms at a time: 32 ms at 8 kHz
 CODEC_BAND = 8  # of its spectral lines that share a scale
 TINY = 1e-12
@@ -35,10 +39,6 @@ class Scene:
     def __len__(self) -> int:
         return len(self.clean)
 
-    def to(self, device: torch.device) -> "Scene":
-        """The same scene on a device, copied asynchronously from pinned memory."""
-        return Scene(*(part.to(device, non_blocking=True) for part in self._parts()))
-
     def split(self, rows: int) -> Iterator["Scene"]:
         """Views of so many rows each."""
         return map(Scene, *(torch.split(part, rows) for part in self._parts()))
@@ -48,46 +48,78 @@ class Scene:
 
 
 def degrade(scene: Scene, config: DegradeConfig, sample_rate: int, rng: Generator) -> Tensor:
-    """Speed, device, room, noise, microphone, clipping, codec, as sound meets them: (B, T)."""
+    """Playback, loudspeaker, room, wall, noise, phone, as sound meets them: (B, T)."""
     x = scene.clean.clone()
-
-    def noise(rows: Tensor) -> Tensor:
-        made = _blend_noise(scene.noise[rows], sample_rate, rng)
-        if config.noise_eq_db:
-            made = equalise(made, sample_rate, config.noise_eq_db * _points(len(rows), rng))
-        return mix_at_snr(x[rows], made, _uniform(len(rows), config.snr_db, rng))
-
-    def microphone(rows: Tensor) -> Tensor:
-        n = len(rows)
-        return band_shape(
-            x[rows],
-            sample_rate,
-            low_cut=_log_uniform(n, config.low_cut, rng),
-            high_cut=_log_uniform(n, config.high_cut, rng),
-            eq_db=config.eq_db * _points(n, rng),
-        )
-
-    def clip(rows: Tensor) -> Tensor:
-        drive_db = _uniform(len(rows), config.clip_drive_db, rng)
-        return overdrive(x[rows], drive_db, hard=_chance(len(rows), 0.5, rng))
-
-    steps: list[tuple[float, Callable[[Tensor], Tensor]]] = [
-        (
-            config.speed,
-            lambda rows: change_speed(x[rows], _uniform(len(rows), config.speed_range, rng)),
-        ),
-        (config.device, lambda rows: convolve(x[rows], scene.devices[rows])),
-        (config.room, lambda rows: convolve(x[rows], scene.rooms[rows])),
-        (config.noise, noise),
-        (config.microphone, microphone),
-        (config.clip, clip),
-        (config.codec, lambda rows: coarse(x[rows], _uniform(len(rows), config.codec_step, rng))),
-    ]
-    for chance, change in steps:
+    for chance, change in _steps(scene, config, sample_rate, rng):
         (rows,) = torch.nonzero(_chance(len(x), chance, rng), as_tuple=True)
         if len(rows):
-            x[rows] = change(rows)
+            x[rows] = change(x[rows], rows)
     return x
+
+
+Change = Callable[[Tensor, Tensor], Tensor]  # (n, T) and which rows of the scene they are
+
+
+def _steps(
+    scene: Scene, config: DegradeConfig, rate: int, rng: Generator
+) -> Iterator[tuple[float, Change]]:
+    """What may happen to a clip, in order, each with its chance."""
+
+    def each(x: Tensor, span: Range) -> Tensor:
+        return _uniform(len(x), span, rng)
+
+    def log_each(x: Tensor, span: Range) -> Tensor:
+        return _log_uniform(len(x), span, rng)
+
+    yield config.tempo, lambda x, _: change_tempo(x, log_each(x, config.tempo_range))
+    yield config.speed, lambda x, _: change_speed(x, each(x, config.speed_range))
+    yield config.device, lambda x, rows: convolve(x, scene.devices[rows])
+    yield config.loudspeaker, lambda x, _: _small_loudspeaker(x, config, rate, rng)
+    yield config.room, lambda x, rows: convolve(x, scene.rooms[rows])
+    yield config.wall, lambda x, _: muffle(x, rate, log_each(x, config.wall_cut))
+    yield config.noise, lambda x, rows: _in_noise(x, scene, rows, config, rate, rng)
+    yield config.microphone, lambda x, _: _microphone(x, config, rate, rng)
+    yield config.gain_control, lambda x, _: control_gain(x, rate, each(x, GAIN_CONTROL))
+    yield config.suppression, lambda x, _: suppress_noise(x, each(x, config.suppression_db))
+    yield (
+        config.clip,
+        lambda x, _: overdrive(x, each(x, config.clip_drive_db), hard=_chance(len(x), 0.5, rng)),
+    )
+    yield config.codec, lambda x, _: coarse(x, each(x, config.codec_step))
+
+
+def _small_loudspeaker(x: Tensor, config: DegradeConfig, rate: int, rng: Generator) -> Tensor:
+    n = len(x)
+    return band_shape(
+        x,
+        rate,
+        low_cut=_log_uniform(n, config.loudspeaker_cut, rng),
+        high_cut=x.new_full((n,), rate / 2),
+        eq_db=config.eq_db / 2 * _points(n, rng),
+    )
+
+
+def _in_noise(
+    x: Tensor, scene: Scene, rows: Tensor, config: DegradeConfig, rate: int, rng: Generator
+) -> Tensor:
+    made = _blend_noise(scene.noise[rows], rate, rng)
+    (inside,) = torch.nonzero(_chance(len(rows), config.noise_room, rng), as_tuple=True)
+    if len(inside):  # heard in a room too, of another clip
+        made[inside] = convolve(made[inside], scene.rooms.roll(1, 0)[rows[inside]])
+    made = equalise(made, rate, config.noise_eq_db * _points(len(rows), rng))
+    made = tilt(made, rate, _uniform(len(rows), config.noise_tilt_db, rng))
+    return mix_at_snr(x, made, _uniform(len(rows), config.snr_db, rng))
+
+
+def _microphone(x: Tensor, config: DegradeConfig, rate: int, rng: Generator) -> Tensor:
+    n = len(x)
+    return band_shape(
+        x,
+        rate,
+        low_cut=_log_uniform(n, config.low_cut, rng),
+        high_cut=_log_uniform(n, config.high_cut, rng),
+        eq_db=config.eq_db * _points(n, rng),
+    )
 
 
 def mix_at_snr(signal: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
@@ -133,6 +165,35 @@ def change_speed(signal: Tensor, rate: Tensor) -> Tensor:
     return total
 
 
+def change_tempo(signal: Tensor, rate: Tensor) -> Tensor:
+    """Play `rate` (B,) times as fast around the clip's middle at the same pitch: (B, T).
+
+    A phase vocoder (Flanagan and Golden, 1966): output frame j is input frame
+    `middle + (j - middle) * rate`, its magnitudes interpolated, its phases advanced by what the
+    input's advance by from a frame to the next. Zeros beyond the clip's ends.
+    """
+    length = signal.shape[1]
+    window = torch.hann_window(STRETCH_FRAME, device=signal.device)
+    spectrum = torch.stft(signal, STRETCH_FRAME, STRETCH_HOP, window=window, return_complex=True)
+    frames = spectrum.shape[2]
+    middle = (frames - 1) / 2
+    place = middle + (torch.arange(frames, device=signal.device) - middle) * rate[:, None]  # (B, F)
+    base = place.floor()
+    inside = ((place >= 0) & (place <= frames - 1))[:, None].to(signal.dtype)
+    before = base.long().clamp(0, frames - 2)
+
+    def at(frame: Tensor) -> Tensor:
+        return spectrum.gather(2, frame[:, None].expand(-1, spectrum.shape[1], -1))
+
+    here, there = at(before), at(before + 1)
+    magnitude = torch.lerp(here.abs(), there.abs(), (place - base)[:, None]) * inside
+    advance = (there * here.conj()).angle()  # of the phase over a hop, up to whole turns
+    start = here[:, :, :1].angle()
+    phase = torch.cat([start, start + advance[:, :, :-1].cumsum(dim=2)], dim=2)
+    made = torch.polar(magnitude, phase)
+    return torch.istft(made, STRETCH_FRAME, STRETCH_HOP, window=window, length=length)
+
+
 def band_shape(
     signal: Tensor, sample_rate: int, *, low_cut: Tensor, high_cut: Tensor, eq_db: Tensor
 ) -> Tensor:
@@ -155,6 +216,45 @@ def equalise(signal: Tensor, sample_rate: int, eq_db: Tensor) -> Tensor:
     return _filtered(signal, _smooth_gain(_frequencies(signal, sample_rate), eq_db))
 
 
+def tilt(signal: Tensor, sample_rate: int, slope_db: Tensor) -> Tensor:
+    """A response that changes by `slope_db` (B,) an octave, at unit RMS: (B, T)."""
+    frequency = _frequencies(signal, sample_rate).clamp(min=50.0)
+    octaves = (frequency / 1_000).log2()
+    return _unit(_filtered(signal, 10 ** (slope_db[:, None] * octaves / 20)))
+
+
+def muffle(signal: Tensor, sample_rate: int, cut: Tensor) -> Tensor:
+    """What a wall lets through: a slope of 12 dB an octave above `cut` (B,) in Hz: (B, T)."""
+    frequency = _frequencies(signal, sample_rate)
+    return _filtered(signal, (1 + (frequency / cut[:, None]) ** 4).rsqrt())
+
+
+def control_gain(signal: Tensor, sample_rate: int, strength: Tensor) -> Tensor:
+    """Automatic gain control: over the recent level to the power `strength` (B,): (B, T)."""
+    span = round(LEVEL_SECONDS * sample_rate)
+    power = F.avg_pool1d(F.pad(signal.square()[:, None], (span - 1, 0)), span, 1)[:, 0]
+    whole = signal.square().mean(dim=1, keepdim=True)
+    level = ((power + 1e-4 * whole) / whole.clamp(min=TINY)).clamp(min=1e-4)
+    return signal * level ** (-strength[:, None] / 2)
+
+
+def suppress_noise(signal: Tensor, floor_db: Tensor) -> Tensor:
+    """A noise suppressor: what is steady is taken away, by at most `floor_db` (B,) dB: (B, T).
+
+    Spectral subtraction (Boll, 1979): the noise of a bin is its power at the quietest fifth of the
+    clip, twice over, for the mean of noise lies above its quiet moments.
+    """
+    window = torch.hann_window(CODEC_FRAME, device=signal.device).sqrt()
+    hop = CODEC_FRAME // 2
+    spectrum = torch.stft(signal, CODEC_FRAME, hop, window=window, return_complex=True)
+    power = _power(spectrum)
+    smooth = F.avg_pool1d(F.pad(power, (2, 2), mode="replicate"), 5, 1)
+    quiet = smooth.kthvalue(max(1, smooth.shape[2] // 5), dim=2, keepdim=True).values
+    gain = (1 - 2 * quiet / smooth.clamp(min=TINY)).clamp(min=0).sqrt()
+    gain = gain.maximum(10 ** (-floor_db[:, None, None] / 20))
+    return torch.istft(spectrum * gain, CODEC_FRAME, hop, window=window, length=signal.shape[1])
+
+
 def overdrive(signal: Tensor, drive_db: Tensor, *, hard: Tensor) -> Tensor:
     """Clip at `drive_db` (B,) under the peak, hard (clamped) or soft (tanh) by row: (B, T)."""
     peak = signal.abs().amax(dim=1).clamp(min=TINY)
@@ -173,7 +273,7 @@ def coarse(signal: Tensor, step: Tensor) -> Tensor:
     hop = CODEC_FRAME // 2
     spectrum = torch.stft(signal, CODEC_FRAME, hop, window=window, return_complex=True)
     bands = torch.unflatten(spectrum[:, 1:], 1, (-1, CODEC_BAND))  # (B, K, 8, F), without DC
-    power = bands.real.square() + bands.imag.square()
+    power = _power(bands)
     unit = step[:, None, None, None] * power.mean(dim=2, keepdim=True).clamp(min=TINY).sqrt()
     rounded = torch.complex((bands.real / unit).round(), (bands.imag / unit).round()) * unit
     whole = F.pad(rounded.flatten(1, 2), (0, 0, 1, 0))
@@ -233,6 +333,26 @@ def _blend_noise(recorded: Tensor, sample_rate: int, rng: Generator) -> Tensor:
     formula = formula_noise(len(recorded), recorded.shape[1], sample_rate, rng)
     none = recorded.abs().amax(dim=1, keepdim=True) < TINY
     return _unit(recorded) * (choice < 2) + formula * ((choice > 1) | none)
+
+
+def scale_rooms(rooms: Tensor, span: Range, rng: Generator) -> Tensor:
+    """Rooms of the same shape and other sizes: impulse responses (n, L) -> (n, L).
+
+    In a room `scale` times as large every echo comes `scale` times as late, and it rings as much
+    longer.
+    """
+    if span == (1.0, 1.0):
+        return rooms
+    length = rooms.shape[1]
+    place = torch.arange(length, device=rooms.device) / _log_uniform(len(rooms), span, rng)[:, None]
+    before = place.long().clamp(max=length - 1)
+    after = (before + 1).clamp(max=length - 1)
+    scaled = torch.lerp(rooms.gather(1, before), rooms.gather(1, after), place - before)
+    return scaled * (place <= length - 1)
+
+
+def _power(spectrum: Tensor) -> Tensor:
+    return spectrum.real.square() + spectrum.imag.square()
 
 
 def _unit(x: Tensor) -> Tensor:

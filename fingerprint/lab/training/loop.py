@@ -21,6 +21,7 @@ import torch
 
 from fingerprint.config import TrainConfig
 from fingerprint.lab.corpus import Corpus
+from fingerprint.lab.corpus.packs import Packs
 from fingerprint.lab.training.batches import Batches, load_material
 from fingerprint.lab.training.distributed import local_device, world
 from fingerprint.lab.training.state import State
@@ -56,33 +57,38 @@ class TrainProgress:
 
 def train(
     config: TrainConfig,
-    corpus_root: Path,
+    corpus: Corpus | Packs,
     run: Path,
     *,
     device: str = "auto",
+    minutes: float | None = None,
     on_progress: Callable[[TrainProgress], None] = lambda _: None,
 ) -> Path:
     """Train a model, or go on with the run in the folder `run`.
+
+    After so many `minutes` it stops where it is; called again, it goes on from there.
 
     Returns:
         The best model file so far, `run/best.pt`.
 
     Raises:
-        CorpusError: the corpus is missing.
+        CorpusError: the corpus lacks the music that the configuration names.
         ConfigError: the batch has more tracks than the corpus, or the folder holds a run with
             another configuration.
     """
     target = local_device(torch.device(pick_device(device)))
-    corpus = Corpus.open(corpus_root)
+    rate = config.model.frontend.sample_rate
+    started = time.monotonic()
     run.mkdir(parents=True, exist_ok=True)
     with world(target) as here:
         state = State(config, target, here)
         state.resume(run)
-        batches = Batches(config, corpus, target, here, state.step)
+        music = load_material(corpus, rate, config.music, songs=config.songs)
+        batches = Batches(config, music, target, here, state.step)
         first = here.rank == 0  # the one process that validates, saves and reports
         if first:
             validation = Validation.make(
-                load_material(corpus, config.model.frontend.sample_rate, "validation"),
+                load_material(corpus, rate, "validation"),
                 Frontend(config.model.frontend),
                 state.averaged,
             )
@@ -97,7 +103,10 @@ def train(
                 if hit_rate is not None:
                     _keep(state, hit_rate, run)
                 now = time.monotonic()
-                if due or now - saved > 60 * config.checkpoint_minutes:
+                over = minutes is not None and now - started > 60 * minutes
+                if over and not due:
+                    state.export(run / "last.pt")
+                if due or over or now - saved > 60 * config.checkpoint_minutes:
                     state.save(run)
                     saved = time.monotonic()
                 progress = TrainProgress(
@@ -114,6 +123,8 @@ def train(
                 )
                 metrics.write(progress)
                 on_progress(progress)
+                if over:
+                    break
                 began = time.monotonic()
     return run / "best.pt"
 

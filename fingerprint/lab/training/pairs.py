@@ -1,26 +1,23 @@
 """Pairs for the triplet loss: a clean anchor and a degraded positive of the same place.
 
-A batch is a pure function of the seed, the step and the rank: any process can make it, in any
-order, and a resumed run sees what the interrupted one would have seen.
+Everything after decoding happens on the training device. A batch is a pure function of the seed,
+the step and the rank: any process can make it, in any order, and a resumed run sees what the
+interrupted one would have seen.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from fingerprint.config import DegradeConfig
 from fingerprint.lab.corpus import Recordings, Responses
-from fingerprint.lab.training.clips import Source, chain, draw_place, draw_source, loop
-from fingerprint.lab.training.degrade import Scene, cut_out, degrade
+from fingerprint.lab.training.degrade import Scene, cut_out, degrade, scale_rooms
+from fingerprint.lab.training.sounds import Bank, Sources, chains, numbers_of
 from fingerprint.model.embedder import ConvEmbedder
 from fingerprint.model.frontend import Frontend
-from fingerprint.types import Floats, Ints
 
-VOICES = 6  # at most, in a babble
+VOICES = 12  # at most, in a babble
 CPU_ROWS = 8  # clips degraded at a time on a CPU: few enough for its cache, three times as fast
 
 
@@ -33,32 +30,40 @@ class Material:
     responses: Responses
     sample_rate: int
 
-    def sounds_of(self, kind: str) -> list[NDArray[np.int16]]:
-        """The sounds of a kind; all of them where none is."""
-        chosen = [i for i, file in enumerate(self.sounds.files) if file.kind == kind]
-        return [self.sounds.recording(i) for i in chosen or range(len(self.sounds))]
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Studio:
+    """The material on a device, ready to be cut."""
+
+    music: Bank
+    sounds: Bank
+    speech: Tensor  # numbers of the sounds that are
+    effects: Tensor
+    rooms: Tensor  # (R, L)
+    devices: Tensor  # (D, L')
+    sample_rate: int
+
+    @classmethod
+    def of(cls, material: Material, device: torch.device) -> "Studio":
+        """Copy the material to a device."""
+        return cls(
+            music=Bank.of(material.music, device),
+            sounds=Bank.of(material.sounds, device),
+            speech=numbers_of(material.sounds, "speech", device),
+            effects=numbers_of(material.sounds, "effect", device),
+            rooms=torch.from_numpy(material.responses.rooms).to(device),
+            devices=torch.from_numpy(material.responses.devices).to(device),
+            sample_rate=material.sample_rate,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Draw:
-    """A batch before anything is computed on it: waveforms with context."""
+    """A batch before anything is degraded: waveforms with context."""
 
     anchor: Tensor  # (B, T) clean
     scene: Scene  # of the positives, (P B, T); its clips lie up to the time offset away
     tracks: Tensor  # (B,) number of the track; all different
-
-    def pin_memory(self) -> "Draw":
-        """The same in pinned memory, from where a device copies it asynchronously."""
-        scene = Scene(*(getattr(self.scene, part).pin_memory() for part in Scene.__slots__))
-        return Draw(self.anchor.pin_memory(), scene, self.tracks.pin_memory())
-
-    def to(self, device: torch.device) -> "Draw":
-        """The same on a device."""
-        return Draw(
-            self.anchor.to(device, non_blocking=True),
-            self.scene.to(device),
-            self.tracks.to(device, non_blocking=True),
-        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,22 +98,12 @@ def geometry(
     return Geometry(past, window, window + (windows - 1) * embedder.stride, frontend.reach // 2)
 
 
-def draw_tracks(music: Recordings, count: int, rng: np.random.Generator) -> Ints:
-    """Numbers of `count` different tracks, (count,).
-
-    Drawn with the square root of their length, so that long ones count for more but do not crowd
-    out the short.
-    """
-    weight = np.sqrt(np.diff(music.starts))
-    return rng.choice(len(music), size=count, replace=False, p=weight / weight.sum())
-
-
 def draw(
-    material: Material,
-    tracks: Ints,
+    studio: Studio,
+    tracks: Tensor,
     length: int,
     config: DegradeConfig,
-    rng: np.random.Generator,
+    rng: Generator,
     *,
     positives: int = 1,
     virtual: float = 0.0,
@@ -116,7 +111,7 @@ def draw(
     """Draw one place in each of the tracks (B,), with noise, a room and a device a positive.
 
     Args:
-        material: music, sounds and responses.
+        studio: music, sounds and responses.
         tracks: numbers of different tracks.
         length: samples of each clip.
         config: how far a positive's place may differ, and how often its noise is music.
@@ -124,25 +119,27 @@ def draw(
         positives: P, degraded clips a track; those of one track are B rows apart.
         virtual: the share of tracks in whose place there is another one, made of them.
     """
-    offset = round(config.time_offset * material.sample_rate)
-    sources = [draw_source(material.music, int(track), virtual, rng) for track in tracks]
-    starts = [draw_place(source.sound, length, rng) for source in sources]
-    moved = [
-        int(np.clip(start + rng.integers(-offset, offset + 1), 0, source.last(length)))
-        for _ in range(positives)
-        for source, start in zip(sources, starts, strict=True)
-    ]
-    n = len(moved)
-    rooms, devices = material.responses.rooms, material.responses.devices
+    offset = round(config.time_offset * studio.sample_rate)
+    sources = Sources.draw(studio.music, tracks, virtual, rng)
+    starts = studio.music.draw_places(tracks, length, rng)
+
+    def moved() -> Tensor:
+        by = torch.randint(-offset, offset + 1, (len(tracks),), generator=rng, device=rng.device)
+        return (starts + by).clamp(min=0).minimum(sources.last(length))
+
+    n = positives * len(tracks)
+
+    def choose(responses: Tensor) -> Tensor:
+        which = torch.randint(len(responses), (n,), generator=rng, device=rng.device)
+        return responses[which]
+
     scene = Scene(
-        clean=_cuts(sources * positives, moved, length),
-        noise=torch.from_numpy(_noises(material, tracks, n, length, config.music, rng)),
-        rooms=torch.from_numpy(
-            scale_rooms(rooms[rng.integers(len(rooms), size=n)], config.room_scale, rng)
-        ),
-        devices=torch.from_numpy(devices[rng.integers(len(devices), size=n)]),
+        clean=torch.cat([sources.cut(moved(), length) for _ in range(positives)]),
+        noise=_noises(studio, tracks.repeat(positives), length, config.music, rng),
+        rooms=scale_rooms(choose(studio.rooms), config.room_scale, rng),
+        devices=choose(studio.devices),
     )
-    return Draw(_cuts(sources, starts, length), scene, torch.from_numpy(tracks))
+    return Draw(sources.cut(starts, length), scene, tracks)
 
 
 def finish(
@@ -162,56 +159,30 @@ def finish(
     return Batch(clips, drawn.tracks.repeat(len(clips) // len(drawn.tracks)))
 
 
-def _noises(
-    material: Material,
-    tracks: Ints,
-    n: int,
-    length: int,
-    music: float,
-    rng: np.random.Generator,
-) -> Floats:
-    """Half the rows effects, half a babble of up to `VOICES` voices: (n, T).
+def _noises(studio: Studio, tracks: Tensor, length: int, music: float, rng: Generator) -> Tensor:
+    """Half the rows effects, half a babble of up to `VOICES` voices: (n, T) for n tracks.
 
-    Both are chains of sounds. A share `music` of the rows has music instead, from tracks that are
-    not among `tracks`.
+    Both are chains of sounds. A share `music` of the rows has other music instead.
     """
-    speech, effects = material.sounds_of("speech"), material.sounds_of("effect")
-    others = np.setdiff1d(np.arange(len(material.music)), tracks)
+    n = len(tracks)
 
-    noises = np.zeros((n, length), np.float32)
-    for i in range(n):
-        if len(others) and rng.random() < music:
-            noises[i] = loop(material.music.recording(int(rng.choice(others))), length, rng)
-            continue
-        babble = rng.random() < 0.5
-        for _ in range(rng.integers(1, VOICES + 1) if babble else 1):
-            noises[i] += chain(speech if babble else effects, length, rng)
+    def uniform() -> Tensor:
+        return torch.rand(n, generator=rng, device=rng.device)
+
+    babble = uniform() < 0.5
+    voices = torch.where(babble, (VOICES ** uniform()).long().clamp(1, VOICES), 1)
+    noises = torch.zeros(n, length, device=rng.device)
+    for chosen, kinds in ((babble, studio.speech), (~babble, studio.effects)):
+        for voice in range(VOICES if kinds is studio.speech else 1):
+            (rows,) = torch.nonzero(chosen & (voices > voice), as_tuple=True)
+            if len(rows):
+                noises[rows] += chains(studio.sounds, kinds, len(rows), length, rng)
+    (rows,) = torch.nonzero(uniform() < music, as_tuple=True)
+    if len(rows) and len(studio.music) > 1:
+        step = torch.randint(1, len(studio.music), (n,), generator=rng, device=rng.device)
+        other = ((tracks + step) % len(studio.music))[rows]
+        noises[rows] = studio.music.cut(other, studio.music.draw_places(other, length, rng), length)
     return noises
-
-
-def scale_rooms(rooms: Floats, span: tuple[float, float], rng: np.random.Generator) -> Floats:
-    """Rooms of the same shape and other sizes: impulse responses (n, L) -> (n, L).
-
-    In a room `scale` times as large every echo comes `scale` times as late, and it rings as much
-    longer.
-    """
-    if span == (1.0, 1.0):
-        return rooms
-    low, high = np.log(span)
-    scales = np.exp(rng.uniform(low, high, size=len(rooms)))
-    time = np.arange(rooms.shape[1])
-    scaled: Floats = np.stack(
-        [
-            np.interp(time / scale, time, room, right=0.0).astype(np.float32)
-            for room, scale in zip(rooms, scales, strict=True)
-        ]
-    )
-    return scaled
-
-
-def _cuts(sources: Sequence[Source], starts: Sequence[int], length: int) -> Tensor:
-    clips = [source.cut(start, length) for source, start in zip(sources, starts, strict=True)]
-    return torch.from_numpy(np.stack(clips))
 
 
 def _valid_frames(n: int, where: Geometry, config: DegradeConfig, rng: Generator) -> Tensor:

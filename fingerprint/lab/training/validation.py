@@ -1,9 +1,9 @@
 """Validation retrieval: how often a noisy snippet finds its track among the validation tracks.
 
 A snippet is as long as a window and a hop, the shortest that is not padded; each of its
-`QUERY_SHIFTS` windows is compared with every library row. Snippets are made by the default
-degradations, but from validation tracks with the noises and rooms of the test split, so that
-nothing in them was trained on.
+`QUERY_SHIFTS` windows is compared with every library row. Half of the snippets are made by the
+default degradations, half as phones hear music from small loudspeakers in noisy places, from
+validation tracks with the noises and rooms of the test split: nothing in them was trained on.
 """
 
 from dataclasses import dataclass
@@ -13,13 +13,31 @@ import torch
 from torch import Tensor
 
 from fingerprint.config import DegradeConfig
-from fingerprint.lab.training.pairs import Material, draw, draw_tracks, finish, geometry
+from fingerprint.lab.training.pairs import Material, Studio, draw, finish, geometry
+from fingerprint.lab.training.sounds import draw_tracks
 from fingerprint.model.embedder import ConvEmbedder
 from fingerprint.model.fingerprinter import QUERY_SHIFTS
 from fingerprint.model.frontend import Frontend
 
 SEED = 7
-ROUNDS = 64  # batches of one query a track
+ROUNDS = 16  # batches of one query a track, of either kind
+PHONE = DegradeConfig(
+    time_offset=0.1,
+    device=0.3,
+    loudspeaker=0.8,
+    loudspeaker_cut=(300.0, 1_500.0),
+    room=0.9,
+    noise=1.0,
+    noise_room=0.7,
+    noise_tilt_db=(-4.0, 1.0),
+    snr_db=(-15.0, 5.0),
+    clip=0.3,
+    codec=0.5,
+    speed=0.0,
+    band_cut=0.0,
+    time_cut=0.0,
+    short=0.0,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,18 +51,21 @@ class Validation:
     @staticmethod
     def make(material: Material, frontend: Frontend, embedder: ConvEmbedder) -> "Validation":
         """Draw the queries; always the same ones, whatever the training's degradations are."""
-        config = DegradeConfig()
-        where = geometry(frontend, embedder, 2, config)
-        length = frontend.samples(where.frames)
-        rng, noise_rng = np.random.default_rng(SEED), torch.Generator().manual_seed(SEED)
+        device = next(embedder.parameters()).device
+        studio = Studio.of(material, device)
+        frontend = frontend.to(device)
         count = len(material.music)
         batches = []
-        for _ in range(ROUNDS):
-            tracks = draw_tracks(material.music, count, rng)
-            drawn = draw(material, tracks, length, config, rng)
-            batches.append(finish(drawn, frontend, where, config, noise_rng))
+        for config in (DegradeConfig(), PHONE):
+            where = geometry(frontend, embedder, 2, config)
+            length = frontend.samples(where.frames)
+            rng = torch.Generator(device).manual_seed(SEED)
+            for _ in range(ROUNDS):
+                tracks = draw_tracks(studio.music, count, rng)
+                drawn = draw(studio, tracks, length, config, rng)
+                batches.append(finish(drawn, frontend, where, config, rng))
         return Validation(
-            library=tuple(frontend(_waveform(material, i)) for i in range(count)),
+            library=tuple(frontend(_waveform(material, i).to(device)) for i in range(count)),
             queries=torch.cat([b.spectrograms[count:] for b in batches]),
             tracks=torch.cat([b.tracks[count:] for b in batches]),
         )
@@ -64,7 +85,7 @@ class Validation:
             ]
         )
         nearest = cosines.amax(dim=0).argmax(dim=1).cpu()
-        return float((owner[nearest] == self.tracks).float().mean())
+        return float((owner[nearest] == self.tracks.cpu()).float().mean())
 
 
 def _waveform(material: Material, i: int) -> Tensor:

@@ -1,0 +1,36 @@
+"""Pack the corpus for training on a machine that reaches nothing.
+
+python -m fingerprint.lab pack --corpus data/corpus --output data/packs
+fingerprint train configs/default.yaml --packs data/packs
+"""
+
+from pathlib import Path
+
+import click
+
+from fingerprint.cli.options import FOLDER, corpus_option
+from fingerprint.cli.progress import ProgressLine
+from fingerprint.config import FrontendConfig
+from fingerprint.lab.corpus import Corpus
+from fingerprint.lab.corpus.packs import write_packs
+
+
+@click.command()
+@corpus_option
+@click.option("--output", type=FOLDER, required=True, metavar="DIR", help="Where the packs go.")
+@click.option("--megabytes", default=45.0, show_default=True, help="Of a pack, at most.")
+@click.option("--longest", default=90.0, show_default=True, help="Seconds kept of a recording.")
+def main(corpus: Path, output: Path, megabytes: float, longest: float) -> None:
+    """Encode training and validation material into folders of a few megabytes."""
+    rate = FrontendConfig().sample_rate
+    count = seconds = 0.0
+    with ProgressLine() as line:
+        for stream in write_packs(
+            Corpus.open(corpus), output, rate, megabytes=megabytes, longest=longest
+        ):
+            count += len(stream.lengths)
+            seconds += sum(stream.lengths) / rate
+            text = f"{stream.name}  {count:,.0f} recordings  {seconds / 3600:.1f} h"
+            line.show(1, 1, text, keep=True)
+    size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+    click.echo(f"{output}: {count:,.0f} recordings, {seconds / 3600:.1f} h, {size / 1e6:.0f} MB")
