@@ -45,6 +45,10 @@ class Toy:
     def calibration(self) -> Calibration:
         return Calibration()
 
+    @property
+    def background(self) -> None:
+        return None
+
     def embed(self, clip: Clip) -> Fingerprint:
         time.sleep(self.delay)
         return Fingerprint(self._vectors(clip.samples, STRIDE), self.hop)

@@ -6,6 +6,7 @@ a `query_hop` from the library's grid wherever the query was cut.
 """
 
 import math
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 from fingerprint.config import ModelConfig
 from fingerprint.errors import ModelError
 from fingerprint.machine import available_cores, pick_device
+from fingerprint.model.background import unpack
 from fingerprint.model.geometry import Geometry
 from fingerprint.model.network import Network
 from fingerprint.recognition.confidence import Calibration
-from fingerprint.types import Clip, Fingerprint, Floats
+from fingerprint.types import Background, Clip, Fingerprint, Floats
 
 WEIGHTS = Path(__file__).parent / "weights"
 DEFAULT_WEIGHTS = WEIGHTS / "default.pt"  # with default.onnx, its twin, beside it
@@ -82,6 +84,16 @@ class Fingerprinter:
     @property
     def calibration(self) -> Calibration:
         return self.network.about.calibration
+
+    @cached_property
+    def background(self) -> Background | None:
+        """Other music, as strangers for small libraries; None for a model that has none.
+
+        Raises:
+            ModelError: it is damaged.
+        """
+        packed = self.network.about.background
+        return unpack(packed, self.hop) if packed else None
 
     @property
     def card(self) -> str:

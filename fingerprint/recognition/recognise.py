@@ -18,6 +18,7 @@ import numpy as np
 
 from fingerprint.config import Effort, SearchConfig
 from fingerprint.index.landmarks import query_landmarks
+from fingerprint.recognition.background import backed, without_copies
 from fingerprint.recognition.cohort import level
 from fingerprint.recognition.confidence import LEAST_SPREAD, evidence_of, probability
 from fingerprint.recognition.copies import same_recordings
@@ -100,14 +101,16 @@ def recognise(
     rows = model.embed_query(part)
     if not rows.vectors.any():
         return Result(nothing="too short")
-    asked = Query(part, rows, model, reference, config)
+    asked = Query(part, rows, model, backed(reference, model.background), config)
     given = circumstances(asked)
     most = max(top, COMPARED)
     verified: list[Candidate] = []
     for more in _looks(asked, speeds):
         verified += _verified(asked, more)
-        found = _ranked(verified, given)
-        evidence = _evidence(asked, found, given, most)
+        ranked = _ranked(verified, given)
+        found = [one for one in ranked if one.track < len(reference.rows)]
+        rivals = [one for one in ranked if one.track >= len(reference.rows)]
+        evidence = _evidence(asked, found, rivals, given, most)
         if _is_sure(evidence, asked):
             break
     if not found:
@@ -233,12 +236,17 @@ def _every(vectors: Floats, step: int) -> Floats:
 
 
 def _evidence(
-    asked: Query, found: list[Candidate], given: Circumstances, most: int
+    asked: Query,
+    found: list[Candidate],
+    rivals: list[Candidate],
+    given: Circumstances,
+    most: int,
 ) -> list[Evidence]:
-    """The evidence for the `most` best candidates against all others."""
+    """The evidence for the `most` best candidates against all others, and the background's."""
     seconds = max(0.0, asked.clip.duration - asked.model.window)
     copies = same_recordings(found[:most], asked.reference, seconds=seconds)
-    return evidence_of(found, given, copies)
+    rivals = without_copies(rivals, found[:most], asked.reference, seconds=seconds)
+    return evidence_of([*found, *rivals], given, copies)
 
 
 def _is_sure(evidence: list[Evidence], asked: Query) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 
 from fingerprint.index.landmarks import PLACES
 from fingerprint.index.landmarks import Query as Landmarks
-from fingerprint.index.neighbours import best_per_query, where
+from fingerprint.index.neighbours import best_per_query, nearest, where
 from fingerprint.recognition.cohort import sample
 from fingerprint.recognition.query import Reference
 from fingerprint.types import Candidate, Floats, Hits, Ints, PeakCodes, Rows, Track
@@ -80,15 +80,7 @@ class SomeTracks:
 
     def search(self, vectors: Floats, *, neighbours: int, search_k: int) -> Hits:  # noqa: ARG002
         """The nearest rows of each of `vectors` (M, D) that is not silent."""
-        (audible,) = np.nonzero(vectors.any(axis=1))
-        cosines = vectors[audible] @ self.stored.T
-        most = min(neighbours, cosines.shape[1])
-        nearest = np.argpartition(-cosines, most - 1, axis=1)[:, :most]
-        return Hits(
-            np.repeat(audible, most),
-            nearest.ravel().astype(np.int64),
-            np.take_along_axis(cosines, nearest, axis=1).ravel().astype(np.float32),
-        )
+        return nearest(self.stored, vectors, neighbours)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -61,11 +61,15 @@ def calibrate_command(
     opened = Corpus.open(corpus)
     from fingerprint.cli.opening import open_model
     from fingerprint.lab.calibration import cases
+    from fingerprint.lab.calibration.background import background_of
     from fingerprint.lab.calibration.fit import fit, gather_for_fit
     from fingerprint.lab.real.evidence import gather_real
     from fingerprint.lab.real.folder import RealSet
+    from fingerprint.model.background import pack
     from fingerprint.model.checkpoint import read_checkpoint, write_checkpoint
 
+    background = pack(background_of(opened, open_model(model, device)))
+    write_checkpoint(replace(read_checkpoint(model), background=background), model)
     fingerprinter = open_model(model, device)
     evidence = output / f"cases-{fingerprinter.id[:12]}.jsonl"
     if not refit:
