@@ -8,7 +8,6 @@ are never named: what they win is not in the library.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -43,7 +42,7 @@ def without_copies(
         return list(rivals)
     same = same_recordings([*own, *rivals], reference, seconds=seconds)
     copied = same[len(own) :, : len(own)].any(axis=1)
-    return [one for one, copy in zip(rivals, copied.tolist(), strict=True) if not copy]
+    return [rivals[number] for number in np.flatnonzero(~copied).tolist()]
 
 
 class Backed:
@@ -54,7 +53,9 @@ class Backed:
         passages, rows, dim = background.vectors[:, ::step].shape
         self._library = library
         self._vectors = background.vectors[:, ::step].reshape(-1, dim)
-        self._peaks = np.concatenate([joined(one, step, library.block // step) for one in background.peaks])
+        self._peaks = np.concatenate(
+            [joined(one, step, library.block // step) for one in background.peaks]
+        )
         self._first = int(library.rows.starts[-1])
         ends = self._first + rows * np.arange(1, passages + 1)
         self.rows = Rows(np.concatenate([library.rows.starts, ends]))

@@ -23,6 +23,7 @@ from fingerprint.recognition.cohort import level
 from fingerprint.recognition.confidence import LEAST_SPREAD, evidence_of, probability
 from fingerprint.recognition.copies import same_recordings
 from fingerprint.recognition.matcher import TIE, rank, settle
+from fingerprint.recognition.overlap import part_in_track
 from fingerprint.recognition.query import Model, Query, Reference
 from fingerprint.recognition.repeats import repeats
 from fingerprint.recognition.signal_check import Nothing, nothing_in
@@ -256,7 +257,35 @@ def _is_sure(evidence: list[Evidence], asked: Query) -> bool:
 
 
 def _measured(asked: Query, candidate: Candidate) -> Candidate:
-    """The candidate with its offset and rate as exactly as they can be told.
+    """The candidate with its offset and rate as exactly as the part in its track can tell them."""
+    part, begin, candidate = _in_its_track(asked, candidate)
+    found = _measured_throughout(part, candidate)
+    return replace(found, offset=found.offset - found.rate * begin)
+
+
+def _in_its_track(asked: Query, candidate: Candidate) -> tuple[Query, float, Candidate]:
+    """The part of the query that is of the track, where it begins (s), and the candidate in it."""
+    if candidate.speed != 1:
+        return asked, 0.0, candidate
+    clip, rows = asked.clip, asked.rows
+    found = part_in_track(
+        rows,
+        candidate,
+        asked.reference,
+        stranger=level(asked.reference.cohort, rows, hop=asked.reference.hop).mean,
+        window=asked.model.window,
+        seconds=clip.duration,
+    )
+    if found is None:
+        return asked, 0.0, candidate
+    first, last = round(found.begin * clip.sample_rate), round(found.end * clip.sample_rate)
+    part = Clip(clip.samples[first:last], clip.sample_rate)
+    line = replace(found.line, offset=found.line.offset + found.line.rate * found.begin)
+    return replace(asked, clip=part, rows=asked.model.embed_query(part)), found.begin, line
+
+
+def _measured_throughout(asked: Query, candidate: Candidate) -> Candidate:
+    """The candidate with its offset and rate as exactly as the whole query can tell them.
 
     The peaks tell both to a fraction of a frame. Where they see the query play at the track's own
     speed, that is the rate; else the speed is measured by the pitch first.
