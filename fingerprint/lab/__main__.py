@@ -25,6 +25,10 @@ COMMANDS = {
     "fuzz": (f"{_COMMANDS}.fuzz:main", "Feed damaged input to everything that reads input."),
     "generalisation": (f"{_COMMANDS}.generalisation:main", "Hit rates on trained and new music."),
     "library-bench": (f"{_COMMANDS}.library_bench:main", "What changing a library costs."),
+    "made-up-sounds": (
+        f"{_COMMANDS}.made_up_sounds:main",
+        "False accepts of no music and of other music in small libraries.",
+    ),
     "peers": (f"{_COMMANDS}.peers:main", "Ask other recognisers the queries of `evaluate`."),
     "profile-training": (
         f"{_COMMANDS}.profile_training:main",

@@ -104,7 +104,8 @@ def metadata(network: TorchNetwork) -> dict[str, str]:
     are in seconds; names that end in `_frames` count frames of `config.frontend.hop` samples:
     from a library row to the next, from a query row to the next, in a window, and on either side of
     a stretch that its rows can depend on. `card` is the model card in Markdown, if there is one;
-    `background` is what `model.background` packs, in base 64; `source` the SHA-256 of the checkpoint's file.
+    `background` is what `model.background` packs, in base 64; `source` the SHA-256 of the
+    checkpoint's file.
     """
     model, geometry, about = (
         Fingerprinter(network),
