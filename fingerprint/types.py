@@ -87,6 +87,18 @@ class Rows:
         return len(self.starts) - 1
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Background:
+    """P passages of music as a library's rows: embeddings (P, R, D) and peaks (P, R, kept).
+
+    Rows lie `hop` (s) apart. See `recognition.background`.
+    """
+
+    vectors: Floats
+    peaks: PeakCodes
+    hop: float  # s
+
+
 @dataclass(frozen=True, slots=True)
 class PeakFit:
     """How well a track's spectral peaks fit the query at a place; see `recognition.verification`.

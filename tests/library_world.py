@@ -19,7 +19,7 @@ from fingerprint.library.library import Library
 from fingerprint.library.records import Stamp
 from fingerprint.library.writer import Entry
 from fingerprint.recognition.confidence import Calibration
-from fingerprint.types import Clip, Fingerprint, Floats, Match, Track
+from fingerprint.types import Background, Clip, Fingerprint, Floats, Match, Track
 
 RATE = 8_000
 HOP = 512  # samples between frames
@@ -40,6 +40,7 @@ class Toy:
     hop: float = STRIDE * HOP / RATE
     query_hop: float = HOP / RATE
     window: float = ((FRAMES - 1) * HOP + SIZE) / RATE
+    background: Background | None = None
 
     @property
     def calibration(self) -> Calibration:

@@ -11,7 +11,9 @@ from fingerprint.model.fingerprinter import Fingerprinter
 from fingerprint.recognition import confidence
 from fingerprint.recognition.confidence import (
     FEATURES,
+    LEAST_SPREAD,
     MOST_FIT,
+    MOST_FIT_MARGIN,
     STRANGER,
     Calibration,
     evidence_of,
@@ -110,15 +112,29 @@ def test_it_is_the_logistic_function_of_the_weighted_features() -> None:
     weights = tuple(np.linspace(-0.5, 0.7, FEATURES).tolist())
     calibration = Calibration(intercept=0.3, weights=weights)
     fit = PeakFit(MOST_FIT + 2, 4.0, 99)
-    given = Circumstances(math.e, Level(0.2, 0.4), 1_000)
+    given = Circumstances(math.e, Level(0.2, 0.3), 1_000)
     evidence = Evidence(0.8, 0.1, given, fit, 3.0)
-    size, margin = math.log(1_000), 0.1 / 0.42
-    expected = [0.8, margin, 0.2, 0.4, 1.0, size]
+    size, margin = math.log(1_000), 0.1 / 0.32
+    expected = [0.8, margin, 0.2, 0.3, 1.0, size]
     expected += [MOST_FIT, 3.0, 4.0, math.log(100), MOST_FIT * size, 3.0 * size, 4.0 * size]
     expected += [MOST_FIT**2, 9.0, margin**1.5]
     np.testing.assert_allclose(features(evidence), expected)
     logit = 0.3 + float(np.dot(weights, expected))
     assert probability(evidence, calibration) == pytest.approx(1 / (1 + math.exp(-logit)))
+
+
+def test_peaks_count_only_where_the_embeddings_see_the_track_too() -> None:
+    """Clicks fit the peaks of some track by their rhythm, and look like nothing to the network."""
+
+    def fits(normal: float) -> list[float]:
+        score = 0.05 + normal * (0.06 + LEAST_SPREAD)
+        given = Circumstances(5.0, Level(0.05, 0.06), 300_000)
+        found = features(Evidence(score, 0.1, given, PeakFit(14.0, 5.0, 90), 9.0))
+        return [*found[6:8].tolist(), *found[10:12].tolist()]
+
+    assert fits(-1.0) == fits(0.4) == [0.0, 0.0, 0.0, 0.0]
+    assert fits(1.6)[:2] == fits(9.0)[:2] == [MOST_FIT, MOST_FIT_MARGIN]
+    assert 0 < fits(1.0)[0] < MOST_FIT
 
 
 def test_there_is_a_weight_for_each_feature() -> None:

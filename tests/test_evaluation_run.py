@@ -11,12 +11,14 @@ import soundfile
 from fingerprint.errors import ConfigError, LibraryError
 from fingerprint.lab.benchmark import report
 from fingerprint.lab.benchmark.conditions import Condition, select
+from fingerprint.lab.benchmark.made_up import KINDS
 from fingerprint.lab.benchmark.material import WORKING_RATE, Material
 from fingerprint.lab.benchmark.queries import Query, Truth
 from fingerprint.lab.benchmark.results import Results
-from fingerprint.lab.benchmark.run import Progress, evaluate, judge
+from fingerprint.lab.benchmark.run import KNOWN_ROLES, Progress, evaluate, index_corpus, judge
 from fingerprint.lab.calibration import trust_report
 from fingerprint.lab.calibration.fit import fit, gather_for_fit
+from fingerprint.lab.calibration.small_libraries import ask_strange, ask_themselves
 from fingerprint.lab.calibration.trust import STRANGERS, measure
 from fingerprint.lab.calibration.varied import parts
 from fingerprint.lab.corpus import Corpus, CorpusFile, Recordings, Responses
@@ -286,6 +288,7 @@ def test_trust_is_measured_on_test_tracks_in_libraries_of_every_size(
 ) -> None:
     monkeypatch.setattr("fingerprint.lab.calibration.trust.LARGE", 3 * 8)
     monkeypatch.setattr("fingerprint.lab.calibration.trust.SMALL", 2)
+    monkeypatch.setattr("fingerprint.lab.calibration.trust.TINY", (1,))
     found = measure(
         packaged,
         model,
@@ -300,8 +303,12 @@ def test_trust_is_measured_on_test_tracks_in_libraries_of_every_size(
     assert len(found.unknown) == 16
     assert len(found.known) == 8
     assert {row.condition for row in found.operating(0.5)} == {"noise 5 s", "phone 10 s"}
-    assert [size for size, _ in found.growth()] == [2, 8, 24]
-    assert [share.total for _, share in found.growth()] == [8, 16, 16]
+    assert [size for size, _ in found.growth()] == [1, 2, 8, 24]
+    assert [share.total for _, share in found.growth()] == [8, 8, 16, 16]
+    (few,) = found.few()
+    assert (few.tracks, few.false_accepts.total) == (1, 8)
+    assert few.accepted.total <= 8  # without those of which chance has named the track
+    assert 0 <= few.calibration_error <= 1
     assert 0 <= found.calibration_error <= 1
     assert sum(one.answers for one in found.bins) <= 24
     text = trust_report.text(found)
@@ -311,3 +318,28 @@ def test_trust_is_measured_on_test_tracks_in_libraries_of_every_size(
     json.dumps(found.as_json())
     many = replace(found, min_confidence=1.5, grown=250 * list(found.grown))  # 0 of 4,000 accepted
     trust_report.draw(many, tmp_path / "none.png")
+
+
+def test_small_libraries_are_asked_for_what_they_do_not_hold_and_for_themselves(
+    packaged: Corpus, model: Fingerprinter, tmp_path: Path
+) -> None:
+    index_corpus(packaged, KNOWN_ROLES, model, tmp_path / "library", 1, lambda _: None)
+    sizes = (1, 2, 1_000)
+    strange = ask_strange(
+        packaged,
+        model,
+        library=tmp_path / "library",
+        sizes=sizes,
+        count=11,
+        seed=0,
+        jobs=1,
+        on_progress=lambda _: None,
+    )
+    assert len(strange) == 2 * 11 * len(sizes)
+    assert {one.tracks for one in strange} == {1, 2, 8}
+    assert {one.kind for one in strange} == {*KINDS, "speech", "effects", "other music"}
+    assert {one.short for one in strange if one.tracks < 8} == {True, False}
+    assert all(0 <= one.confidence <= 1 for one in strange)
+    themselves = ask_themselves(model, sizes=sizes, count=4, seed=0, on_progress=lambda _: None)
+    assert [one.tracks for one in themselves] == 4 * [1, 2, 4]
+    assert all(one.right for one in themselves if one.tracks == 1)

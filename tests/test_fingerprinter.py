@@ -10,12 +10,13 @@ import torch
 
 from fingerprint.config import EmbedderConfig, FrontendConfig, ModelConfig
 from fingerprint.errors import ModelError
+from fingerprint.model.background import pack
 from fingerprint.model.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from fingerprint.model.embedder import create_embedder
 from fingerprint.model.fingerprinter import QUERY_SHIFTS, Fingerprinter
 from fingerprint.model.torch_network import TorchNetwork
 from fingerprint.recognition.confidence import Calibration
-from fingerprint.types import Clip, Floats
+from fingerprint.types import Background, Clip, Floats
 
 SMALL = ModelConfig(embedder=EmbedderConfig(stem=8, widths=(8, 16, 16), depth=1, dim=32))
 
@@ -86,14 +87,27 @@ def test_a_cut_from_the_middle_embeds_like_its_place(model: Fingerprinter, music
 
 
 @pytest.mark.parametrize("seconds", [0.001, 0.3, 1.0, 1.9, 2.0])
-def test_a_short_query_is_padded_around_its_middle(
+def test_a_short_query_has_the_rows_of_all_windows_that_hold_it(
     model: Fingerprinter, music: Clip, seconds: float
 ) -> None:
     query = model.embed_query(cut(music, 10.0, seconds))
-    assert len(query.vectors) == QUERY_SHIFTS
-    assert query.start <= 0
-    end = query.start + (QUERY_SHIFTS - 1) * query.hop + model.window
-    assert query.start + end == pytest.approx(seconds, abs=0.2)
+    assert len(query.vectors) >= QUERY_SHIFTS
+    spare = max(0.0, model.window - seconds)
+    assert -spare - 0.2 <= query.start <= 0
+    last = query.start + (len(query.vectors) - 1) * query.hop
+    assert 0 <= last <= 0.2
+    assert query.start == pytest.approx(-spare, abs=0.2)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.0, 1.8])
+def test_one_row_of_a_short_query_is_what_a_library_stores_of_it(
+    model: Fingerprinter, music: Clip, seconds: float
+) -> None:
+    short = cut(music, 10.0, seconds)
+    query = model.embed_query(short)
+    number = round(-query.start / query.hop)
+    assert query.start + number * query.hop == pytest.approx(0, abs=1e-9)
+    assert cosines(query.vectors[number : number + 1], model.embed(short).vectors).min() > 0.9999
 
 
 @pytest.mark.parametrize("kind", ["log_mel", "pcen", "cqt", "stft"])
@@ -134,6 +148,21 @@ def test_a_saved_model_is_the_same_model(model: Fingerprinter, music: Clip, tmp_
     assert (again.id, again.config, again.card) == (model.id, model.config, "# Card")
     clip = cut(music, 0, 5)
     np.testing.assert_array_equal(again.embed(clip).vectors, model.embed(clip).vectors)
+
+
+def test_a_background_travels_with_the_model(model: Fingerprinter, tmp_path: Path) -> None:
+    assert model.background is None
+    model.save(tmp_path / "model.pt")
+    rows = np.random.default_rng(0).standard_normal((3, 5, model.dim)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=2, keepdims=True)
+    packed = pack(Background(rows, np.zeros((3, 5, 8), np.uint16), model.hop))
+    given = read_checkpoint(tmp_path / "model.pt")
+    write_checkpoint(replace(given, background=packed), tmp_path / "model.pt")
+    loaded = Fingerprinter.load(tmp_path / "model.pt", "cpu")
+    assert loaded.id == model.id
+    assert loaded.background is not None
+    assert loaded.background.vectors.shape == rows.shape
+    assert loaded.background.hop == model.hop
 
 
 def test_the_id_follows_weights_and_configuration_but_not_the_calibration(

@@ -11,6 +11,7 @@ from fingerprint.lab.calibration.large_libraries import (
     STRANGERS,
     SomeTracks,
     Strangers,
+    Stretch,
     Without,
     best_two,
 )
@@ -79,6 +80,18 @@ def test_landmarks_of_some_tracks_are_those_of_the_whole_under_their_own_numbers
     assert [one.track for one in some.vote(query, 5)] == [1, 0]
     hidden = Without(Whole(), frozenset([1]))
     assert [one.track for one in hidden.vote(query, 5)] == [0, 2]
+
+
+def test_tracks_cut_short_are_as_if_their_files_had_been() -> None:
+    whole = Whole()
+    some = SomeTracks.cut(whole, {1: Stretch(5, 15), 0: Stretch(2, 4)}, tail=3)
+    assert some.rows.starts.tolist() == [0, 10, 12]
+    np.testing.assert_array_equal(some.stored[:7], whole.stored[25:32])
+    assert not some.stored[7:10].any()  # windows that would reach beyond the end
+    np.testing.assert_array_equal(some.stored[10], whole.stored[2])  # but for a file's first
+    assert len(some.stored_peaks) == 12
+    found = some.vote(Landmarks(np.zeros(0, np.int64), np.zeros(0, np.int64)), 5)
+    assert [(one.track, one.offset) for one in found] == [(0, 1.0 - 5 * 0.25), (1, 1.0 - 2 * 0.25)]
 
 
 def test_the_best_of_more_tracks_are_as_if_they_had_been_there() -> None:

@@ -280,6 +280,20 @@ def test_a_query_shorter_than_a_hop_is_still_placed(world: World, windows: int) 
         assert 0.8 < best.score <= 1
 
 
+def test_of_a_query_shorter_than_a_window_only_rows_that_the_track_has_count() -> None:
+    """A track as short has one row, and the query one window more for every row before it."""
+    rng = np.random.default_rng(11)
+    short = World([walk(rng, HOP), walk(rng, 20)])
+    assert np.diff(short.rows.starts)[0] == 1
+    windows = np.concatenate([walk(rng, 1.0)[::4][:12], short.tracks[0][:1]]).astype(np.float32)
+    query = Fingerprint(windows, QUERY_HOP, -12 * QUERY_HOP)  # the last begins with the sound
+    best = short.ask(query, rates=STILL)[0]
+    assert (best.track, best.offset) == (0, pytest.approx(0, abs=QUERY_HOP))
+    assert best.score > 0.99
+    whole = replace(query, start=0.0)  # one that lasts a window or more overruns the track
+    assert short.ask(whole, rates=STILL)[0].score < 0.6
+
+
 @FEW
 @given(st.integers(0, 2**32 - 1))
 def test_the_order_of_hits_does_not_matter(world: World, seed: int) -> None:

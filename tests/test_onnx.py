@@ -3,7 +3,7 @@
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,13 @@ from fingerprint.config import EmbedderConfig, FrontendConfig, ModelConfig
 from fingerprint.errors import ModelError
 from fingerprint.lab.export.onnx import check_onnx, export_onnx, metadata, to_onnx
 from fingerprint.lab.export.spectrum import FourierPower
+from fingerprint.model.background import pack
 from fingerprint.model.fingerprinter import DEFAULT_WEIGHTS, QUERY_SHIFTS, Fingerprinter
 from fingerprint.model.frontend import FRONTENDS, FilterPower
 from fingerprint.model.onnx_network import OnnxNetwork
 from fingerprint.model.torch_network import TorchNetwork
 from fingerprint.recognition.confidence import Calibration
-from fingerprint.types import Clip, Floats
+from fingerprint.types import Background, Clip, Floats
 
 RATE = 8_000
 SMALL = EmbedderConfig(stem=8, widths=(8, 16, 16), depth=1, dim=32)
@@ -52,9 +53,12 @@ class Runtime:
         samples = np.pad(samples, (0, max(0, frontend.n_fft - len(samples))))
         frames = (len(samples) - frontend.n_fft) // frontend.hop + 1
         window, step = self.frames("window"), self.frames("query_row")
-        missing = max(0, window + self.frames("row") - 1 - frames)
-        count = (frames + missing - window) // step + 1
-        return self.rows(samples[None], first=-(missing // 2), rows=count, step=step)[0]
+        before = max(0, window - frames) // step
+        count = before + 1 + max(0, frames - window) // step
+        shifts = self.frames("row") // step
+        if count < shifts:
+            before, count = before + (shifts - count) // 2, shifts
+        return self.rows(samples[None], first=-before * step, rows=count, step=step)[0]
 
 
 def runtime_of(content: bytes) -> Runtime:
@@ -207,6 +211,14 @@ def test_the_metadata_say_all_that_a_program_needs(
     assert int(about["sample_rate"]) == model.sample_rate
     assert int(about["dim"]) == model.dim
     assert exported.frames("row") == QUERY_SHIFTS * exported.frames("query_row")
+
+
+def test_the_background_is_the_model_s(network: TorchNetwork, tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((2, 3, network.about.config.embedder.dim))
+    packed = pack(Background(rows.astype(np.float32), np.zeros((2, 3, 8), np.uint16), 0.25))
+    path = tmp_path / "model.onnx"
+    export_onnx(TorchNetwork(replace(network.checkpoint, background=packed), "cpu"), path)
+    assert OnnxNetwork.load(path, threads=1).about.background == packed
 
 
 def test_another_model_s_file_is_told_apart(network: TorchNetwork) -> None:

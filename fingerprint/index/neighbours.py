@@ -25,6 +25,19 @@ def index_part(vectors: Floats) -> Floats:
     return scaled
 
 
+def nearest(stored: Floats, vectors: Floats, most: int) -> Hits:
+    """The `most` rows of `stored` (N, D) nearest to each of `vectors` (M, D) that is not silent."""
+    (audible,) = np.nonzero(vectors.any(axis=1))
+    cosines = vectors[audible] @ stored.T
+    most = min(most, len(stored))
+    found = np.argpartition(-cosines, most - 1, axis=1)[:, :most]
+    return Hits(
+        np.repeat(audible, most),
+        found.ravel().astype(np.int64),
+        np.take_along_axis(cosines, found, axis=1).ravel().astype(np.float32),
+    )
+
+
 def best_per_query(hits: Hits, most: int) -> Hits:
     """The `most` most similar hits of every query row."""
     order = np.lexsort((hits.row, -hits.similarity, hits.query))

@@ -26,6 +26,10 @@ COMMANDS = {
     "generalisation": (f"{_COMMANDS}.generalisation:main", "Hit rates on trained and new music."),
     "library-bench": (f"{_COMMANDS}.library_bench:main", "What changing a library costs."),
     "pack": (f"{_COMMANDS}.pack:main", "Pack the corpus for a machine that reaches nothing."),
+    "made-up-sounds": (
+        f"{_COMMANDS}.made_up_sounds:main",
+        "False accepts of no music and of other music in small libraries.",
+    ),
     "peers": (f"{_COMMANDS}.peers:main", "Ask other recognisers the queries of `evaluate`."),
     "profile-training": (
         f"{_COMMANDS}.profile_training:main",

@@ -1,4 +1,4 @@
-"""The checkpoint file: format version, configuration, weights, calibration; read without pickle.
+"""The checkpoint file: configuration, weights, calibration, background; read without pickle.
 
 Weights are stored in half precision, which halves the file and changes no embedding by more than
 a cosine of 1e-5. A model's id is a digest of its configuration and its stored weights, so what is
@@ -25,15 +25,19 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """What a model file holds. `weights` are float16 tensors by name."""
+    """What a model file holds. `weights` are float16 tensors by name.
+
+    `background` is what `model.background` packs; empty in files that have none.
+    """
 
     config: ModelConfig
     weights: dict[str, Tensor]
     calibration: Calibration
+    background: bytes = b""
 
     @property
     def id(self) -> str:
-        """Hex SHA-256 of configuration and weights; the calibration is not part of it."""
+        """Hex SHA-256 of configuration and weights, of nothing else."""
         digest = hashlib.sha256(self.config.model_dump_json().encode())
         for name, tensor in sorted(self.weights.items()):
             digest.update(f"{name} {tuple(tensor.shape)}".encode())
@@ -58,6 +62,9 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "config": checkpoint.config.model_dump_json(),
         "weights": checkpoint.weights,
         "calibration": checkpoint.calibration.model_dump_json(),
+        "background": torch.frombuffer(bytearray(checkpoint.background), dtype=torch.uint8)
+        if checkpoint.background
+        else torch.empty(0, dtype=torch.uint8),
     }
     try:
         torch.save(document, part)
@@ -91,6 +98,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             ModelConfig.model_validate_json(document["config"]),
             document["weights"],
             Calibration.model_validate_json(document["calibration"]),
+            document["background"].numpy().tobytes() if "background" in document else b"",
         )
-    except (KeyError, ValidationError) as error:
+    except (KeyError, ValidationError, AttributeError) as error:
         raise ModelError(f"{path} is damaged: {type(error).__name__} in its header") from error

@@ -6,6 +6,7 @@ a `query_hop` from the library's grid wherever the query was cut.
 """
 
 import math
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 from fingerprint.config import ModelConfig
 from fingerprint.errors import ModelError
 from fingerprint.machine import available_cores, pick_device
+from fingerprint.model.background import unpack
 from fingerprint.model.geometry import Geometry
 from fingerprint.model.network import Network
 from fingerprint.recognition.confidence import Calibration
-from fingerprint.types import Clip, Fingerprint, Floats
+from fingerprint.types import Background, Clip, Fingerprint, Floats
 
 WEIGHTS = Path(__file__).parent / "weights"
 DEFAULT_WEIGHTS = WEIGHTS / "default.pt"  # with default.onnx, its twin, beside it
@@ -83,6 +85,16 @@ class Fingerprinter:
     def calibration(self) -> Calibration:
         return self.network.about.calibration
 
+    @cached_property
+    def background(self) -> Background | None:
+        """Other music, as strangers for small libraries; None for a model that has none.
+
+        Raises:
+            ModelError: it is damaged.
+        """
+        packed = self.network.about.background
+        return unpack(packed, self.hop) if packed else None
+
     @property
     def card(self) -> str:
         """The model card in Markdown, if there is one."""
@@ -130,8 +142,10 @@ class Fingerprinter:
     def embed_query(self, clip: Clip) -> Fingerprint:
         """Dense rows of a snippet.
 
-        A snippet shorter than a window and a hop is padded on both sides, so that whatever its
-        place in a track, one row is within half a `query_hop` of the library's grid.
+        Of a snippet shorter than a window, the rows of all windows that hold the whole of it: also
+        of the one that begins with it, which is all that a library has of a track as short. There
+        are a hop of rows at least, so that whatever the snippet's place in a track, one row is
+        within half a `query_hop` of the library's grid.
 
         Raises:
             ValueError: the clip has another sample rate than the model.
@@ -140,11 +154,13 @@ class Fingerprinter:
         where = self.geometry
         samples = _at_least(clip.samples, where.samples(1))
         frames = where.frames(len(samples))
-        missing = max(0, where.window + where.stride - 1 - frames)
-        first, step = -(missing // 2), where.stride // QUERY_SHIFTS
-        count = (frames + missing - where.window) // step + 1
-        vectors, clearness = self._rows(samples, first, step, count)
-        start = first * where.hop / self.sample_rate
+        step = where.stride // QUERY_SHIFTS
+        before = max(0, where.window - frames) // step  # rows of windows that begin earlier
+        count = before + 1 + max(0, frames - where.window) // step
+        if count < QUERY_SHIFTS:
+            before, count = before + (QUERY_SHIFTS - count) // 2, QUERY_SHIFTS
+        vectors, clearness = self._rows(samples, -before * step, step, count)
+        start = -before * step * where.hop / self.sample_rate
         return Fingerprint(vectors, self.query_hop, start, clearness)
 
     @property

@@ -15,12 +15,16 @@ from fingerprint.types import Floats
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """A model but for its weights. `id` is a digest of configuration and weights."""
+    """A model but for its weights. `id` is a digest of configuration and weights.
+
+    `background` is what `model.background` packs; empty where there is none.
+    """
 
     id: str
     config: ModelConfig
     calibration: Calibration
     card: str = ""  # Markdown
+    background: bytes = b""
 
 
 class Network(Protocol):

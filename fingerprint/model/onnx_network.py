@@ -2,11 +2,11 @@
 
 import hashlib
 import os
+from base64 import b64decode
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from pydantic import ValidationError
 
 from fingerprint.config import ModelConfig
 from fingerprint.errors import ModelError
@@ -40,8 +40,9 @@ class OnnxNetwork:
                 ModelConfig.model_validate_json(values["config"]),
                 Calibration.model_validate_json(values["calibration"]),
                 values["card"],
+                b64decode(values.get("background", ""), validate=True),
             )
-        except (KeyError, ValidationError) as error:
+        except (KeyError, ValueError) as error:
             raise ModelError(f"{type(error).__name__} in its metadata") from error
         self.source = values.get("source", "")
 

@@ -65,7 +65,9 @@ class TorchNetwork:
     def __init__(self, checkpoint: Checkpoint, device: str, card: str = "") -> None:
         self.checkpoint = checkpoint
         self.device = device
-        self.about = About(checkpoint.id, checkpoint.config, checkpoint.calibration, card)
+        self.about = About(
+            checkpoint.id, checkpoint.config, checkpoint.calibration, card, checkpoint.background
+        )
         config = checkpoint.config
         self.frontend = Frontend(config.frontend).to(device).eval()
         self.embedder = ConvEmbedder(config.embedder, config.frontend.n_bands)

@@ -41,13 +41,16 @@ class Places:
     Around `guesses`, one a stretch. `times` (C, R) are those of the library's rows, whose grid runs
     on past the track's ends, and `similarity` (C, R, N + 1) their cosines with the query's windows:
     0 past the ends of the track, and in the last column, which stands for "no window here".
-    `weight` (N + 1,) is what the windows count for: 0 if they are silent.
+    `weight` (N + 1,) is what the windows count for: 0 if they are silent. `counted` (C, R) says
+    which rows count at all: of a query shorter than a window, those alone that the track has, for
+    each of its windows holds the whole query, and the track the query where it has one of them.
     """
 
     guesses: tuple[Candidate, ...]
     times: Doubles  # s into the track
     similarity: Floats
     weight: Floats
+    counted: NDArray[np.bool_]
 
     def some(self, which: Sequence[int]) -> Self:
         """Some of the stretches, by number, perhaps more than once."""
@@ -56,6 +59,7 @@ class Places:
             guesses=tuple(self.guesses[i] for i in which),
             times=self.times[which],
             similarity=self.similarity[which],
+            counted=self.counted[which],
         )
 
 
@@ -85,9 +89,11 @@ def places_of(
     windows = np.zeros((vectors.shape[1], count + 1), np.float32)
     windows[:, :count] = query.vectors.T
     weight = np.append(weights_of(query), np.float32(0))
-    similarity = (vectors @ windows)[which.reshape(number.shape)]
+    which = which.reshape(number.shape)
+    similarity = (vectors @ windows)[which]
     times = (position * hop).astype(np.float64)
-    return Places(tuple(guesses), times, similarity, weight)
+    counted = np.logical_or(vectors.any(axis=1), query.start >= 0)[which]
+    return Places(tuple(guesses), times, similarity, weight, counted)
 
 
 def weights_of(query: Fingerprint) -> Floats:
@@ -168,7 +174,8 @@ def _column(places: Places, position: Doubles) -> Ints:
     """The nearest window, or the column that stands for none: (C, A, R)."""
     count = places.similarity.shape[2] - 1
     window = np.rint(position)
-    return np.where((window >= 0) & (window < count), window, count).astype(np.int64)
+    there = (window >= 0) & (window < count) & places.counted[:, None]
+    return np.where(there, window, count).astype(np.int64)
 
 
 def _cosines(places: Places, column: Ints) -> Floats:

@@ -46,6 +46,7 @@ class Calibration(Record):
 FEATURES = 16
 MOST_FIT = 12.0  # spreads; a better fit of the peaks says no more
 MOST_FIT_MARGIN = 8.0
+HEARD = (0.5, 1.5)  # spreads of a score above its cohort between which peaks begin to count
 
 
 def evidence_of(
@@ -85,14 +86,18 @@ def features(evidence: Evidence) -> NDArray[np.float64]:
     impostor, the largest of so many means over so many windows, falls with the one and grows with
     the other. Of the spectral peaks: how well they fit, by how much better than any other track's,
     both up to where more is no surer; how sharply; the logarithm of their number; and the first
-    three times the logarithm of the size. Last, powers of the margins and of the fit: what is far
-    above all impostors is surer than a line through what is near them would say.
+    three times the logarithm of the size. Peaks count only as far as the embeddings see the track,
+    `HEARD` spreads above the cohort: clicks and beeps fit the peaks of some track by their rhythm
+    alone, and look like nothing to the network. Last, powers of the margins and of the fit: what is
+    far above all impostors is surer than a line through what is near them would say.
     """
     given = evidence.given
     margin = evidence.margin / (given.level.spread + LEAST_SPREAD)
     size = math.log(max(given.rows, 1))
-    fit, sharpness = min(evidence.fit.score, MOST_FIT), evidence.fit.sharpness
-    fit_margin = min(evidence.fit_margin, MOST_FIT_MARGIN)
+    normal = (evidence.score - given.level.mean) / (given.level.spread + LEAST_SPREAD)
+    heard = min(max((normal - HEARD[0]) / (HEARD[1] - HEARD[0]), 0.0), 1.0)
+    fit, sharpness = min(evidence.fit.score, heard * MOST_FIT), evidence.fit.sharpness
+    fit_margin = min(evidence.fit_margin, heard * MOST_FIT_MARGIN)
     return np.array(
         [
             evidence.score,

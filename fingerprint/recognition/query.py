@@ -8,7 +8,7 @@ from fingerprint.index.landmarks import Query as Landmarks
 from fingerprint.recognition.alignment import StoredTracks
 from fingerprint.recognition.confidence import Calibration
 from fingerprint.recognition.verification import StoredPeaks
-from fingerprint.types import Candidate, Clip, Fingerprint, Floats, Hits, Track
+from fingerprint.types import Background, Candidate, Clip, Fingerprint, Floats, Hits, Track
 
 
 class Model(Protocol):
@@ -22,6 +22,8 @@ class Model(Protocol):
     def window(self) -> float: ...
     @property
     def calibration(self) -> Calibration: ...
+    @property
+    def background(self) -> Background | None: ...
     def embed(self, clip: Clip, /) -> Fingerprint: ...
     def embed_query(self, clip: Clip, /) -> Fingerprint: ...
 

@@ -18,10 +18,12 @@ import numpy as np
 
 from fingerprint.config import Effort, SearchConfig
 from fingerprint.index.landmarks import query_landmarks
+from fingerprint.recognition.background import backed, without_copies
 from fingerprint.recognition.cohort import level
 from fingerprint.recognition.confidence import LEAST_SPREAD, evidence_of, probability
 from fingerprint.recognition.copies import same_recordings
 from fingerprint.recognition.matcher import TIE, rank, settle
+from fingerprint.recognition.overlap import part_in_track
 from fingerprint.recognition.query import Model, Query, Reference
 from fingerprint.recognition.repeats import repeats
 from fingerprint.recognition.signal_check import Nothing, nothing_in
@@ -100,14 +102,16 @@ def recognise(
     rows = model.embed_query(part)
     if not rows.vectors.any():
         return Result(nothing="too short")
-    asked = Query(part, rows, model, reference, config)
+    asked = Query(part, rows, model, backed(reference, model.background), config)
     given = circumstances(asked)
     most = max(top, COMPARED)
     verified: list[Candidate] = []
     for more in _looks(asked, speeds):
         verified += _verified(asked, more)
-        found = _ranked(verified, given)
-        evidence = _evidence(asked, found, given, most)
+        ranked = _ranked(verified, given)
+        found = [one for one in ranked if one.track < len(reference.rows)]
+        rivals = [one for one in ranked if one.track >= len(reference.rows)]
+        evidence = _evidence(asked, found, rivals, given, most)
         if _is_sure(evidence, asked):
             break
     if not found:
@@ -233,12 +237,17 @@ def _every(vectors: Floats, step: int) -> Floats:
 
 
 def _evidence(
-    asked: Query, found: list[Candidate], given: Circumstances, most: int
+    asked: Query,
+    found: list[Candidate],
+    rivals: list[Candidate],
+    given: Circumstances,
+    most: int,
 ) -> list[Evidence]:
-    """The evidence for the `most` best candidates against all others."""
+    """The evidence for the `most` best candidates against all others, and the background's."""
     seconds = max(0.0, asked.clip.duration - asked.model.window)
     copies = same_recordings(found[:most], asked.reference, seconds=seconds)
-    return evidence_of(found, given, copies)
+    rivals = without_copies(rivals, found[:most], asked.reference, seconds=seconds)
+    return evidence_of([*found, *rivals], given, copies)
 
 
 def _is_sure(evidence: list[Evidence], asked: Query) -> bool:
@@ -248,7 +257,35 @@ def _is_sure(evidence: list[Evidence], asked: Query) -> bool:
 
 
 def _measured(asked: Query, candidate: Candidate) -> Candidate:
-    """The candidate with its offset and rate as exactly as they can be told.
+    """The candidate with its offset and rate as exactly as the part in its track can tell them."""
+    part, begin, candidate = _in_its_track(asked, candidate)
+    found = _measured_throughout(part, candidate)
+    return replace(found, offset=found.offset - found.rate * begin)
+
+
+def _in_its_track(asked: Query, candidate: Candidate) -> tuple[Query, float, Candidate]:
+    """The part of the query that is of the track, where it begins (s), and the candidate in it."""
+    if candidate.speed != 1:
+        return asked, 0.0, candidate
+    clip, rows = asked.clip, asked.rows
+    found = part_in_track(
+        rows,
+        candidate,
+        asked.reference,
+        stranger=level(asked.reference.cohort, rows, hop=asked.reference.hop).mean,
+        window=asked.model.window,
+        seconds=clip.duration,
+    )
+    if found is None:
+        return asked, 0.0, candidate
+    first, last = round(found.begin * clip.sample_rate), round(found.end * clip.sample_rate)
+    part = Clip(clip.samples[first:last], clip.sample_rate)
+    line = replace(found.line, offset=found.line.offset + found.line.rate * found.begin)
+    return replace(asked, clip=part, rows=asked.model.embed_query(part)), found.begin, line
+
+
+def _measured_throughout(asked: Query, candidate: Candidate) -> Candidate:
+    """The candidate with its offset and rate as exactly as the whole query can tell them.
 
     The peaks tell both to a fraction of a frame. Where they see the query play at the track's own
     speed, that is the rate; else the speed is measured by the pitch first.

@@ -50,7 +50,9 @@ class Everywhere:
 
     def of_package(self, path: Path) -> frozenset[int]:
         """The numbers of the tracks of the package that the recording `path` is from."""
-        own = self._package[path]
+        own = self._package.get(path)
+        if own is None:  # a sound of no track
+            return frozenset()
         return frozenset(n for n, one in enumerate(self.paths) if self._package.get(one) == own)
 
     def ask(self, part: Part, reference: Reference) -> Result:

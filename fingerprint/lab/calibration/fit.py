@@ -1,13 +1,15 @@
 """Fit the confidence: evidence of right and of wrong answers to a probability.
 
-Every query is cut from a validation track and asked of libraries from ten tracks to a million
-(large ones are simulated, see `simulated`), each time twice: as it is, when its best match is right
-or wrong; and with its own track taken out of the candidates, and all of its package with it (the
+Every query is cut from a validation track and asked of libraries from one track to a million (of
+the smallest, half hold tracks that are cut to a few seconds; large ones are simulated, see
+`large_libraries`), each time twice: as it is, when its best match is right or wrong; and with its
+own track taken out of the candidates, and all of its package with it (the
 tracks of a game share themes and loops, and a stranger's do not), as if they were not in the
 library, when its best match is wrong. Passages of which pitch shifts have made new recordings add
-to those. Known and unknown queries weigh the same in the fit, however many there are: that is the
-prior that the confidence assumes, and it is stored with the weights. Logistic regression with next
-to no penalty gives probabilities that are right on average over what it was fitted on.
+to those, and so do sounds by formula that are no music. Known and unknown queries weigh the same in
+the fit, however many there are: that is the prior that the confidence assumes, and it is stored
+with the weights. Logistic regression with next to no penalty gives probabilities that are right on
+average over what it was fitted on.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,6 +19,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fingerprint.lab.benchmark.conditions import Condition
+from fingerprint.lab.benchmark.made_up import KINDS
 from fingerprint.lab.benchmark.run import Progress, index_exactly
 from fingerprint.lab.calibration.cases import Case
 from fingerprint.lab.calibration.gather import Passage, gather
@@ -27,7 +31,8 @@ from fingerprint.recognition.confidence import Calibration, features
 if TYPE_CHECKING:
     from fingerprint.model.fingerprinter import Fingerprinter
 
-SOME = (10, 30, 100)  # tracks of the smaller libraries
+SMALL = (1, 2, 3)  # tracks of the smallest libraries
+SOME = (10, 30, 100)  # tracks of the smaller ones
 TIMES = (5.0, 30.0, 200.0, 2_000.0)  # as large as the corpus the simulated ones are
 REAL = "real"  # family of the queries that were recorded
 UNKNOWN_SHARE = 0.5  # of queries; the prior
@@ -56,7 +61,7 @@ def gather_for_fit(
     """
     music = [file.path for role in ("train", "validation") for file in corpus.music(role)]
     index_exactly([*music, *more], model, library, jobs, on_progress)
-    settings = {"masked": True, "some": SOME, "times": TIMES, "drawn": True}
+    settings = {"masked": True, "some": (*SMALL, *SOME), "times": TIMES, "drawn": True}
     new = [condition for condition in UNKNOWN if condition.warp is not None]
     # Families repeat in `KNOWN` to weigh more; their passages have numbers of their own.
     plan = [
@@ -66,6 +71,10 @@ def gather_for_fit(
     plan += [
         Passage(condition, number, known=False, **settings)  # type: ignore[arg-type]
         for number, condition in product(range(passages), new)
+    ]
+    plan += [
+        Passage(Condition(kind, 0.0), number, known=False, **settings)  # type: ignore[arg-type]
+        for number, kind in product(range(passages), KINDS)
     ]
     return gather(
         corpus,

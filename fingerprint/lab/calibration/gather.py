@@ -5,6 +5,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, partial
+from math import ceil
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,9 +15,16 @@ import numpy as np
 
 from fingerprint.lab.benchmark.conditions import Condition
 from fingerprint.lab.benchmark.material import Material, Split
+from fingerprint.lab.benchmark.places import near
 from fingerprint.lab.benchmark.run import OnProgress, Progress
 from fingerprint.lab.calibration.cases import Case, Everywhere, grown
-from fingerprint.lab.calibration.large_libraries import SomeTracks, Strangers, Without, best_two
+from fingerprint.lab.calibration.large_libraries import (
+    SomeTracks,
+    Strangers,
+    Stretch,
+    Without,
+    best_two,
+)
 from fingerprint.lab.calibration.varied import Part, parts
 from fingerprint.lab.corpus import Corpus
 from fingerprint.recognition.query import Reference
@@ -24,6 +32,9 @@ from fingerprint.types import Evidence
 
 if TYPE_CHECKING:
     from fingerprint.model.fingerprinter import Fingerprinter
+
+FEW = 9  # tracks: libraries of which any may come first by chance
+SHORT = (2.0, 12.0)  # s that they are cut to
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +168,13 @@ class Asked:
         whole, own = self._all.whole, self._own
         cases: list[Case] = []
         for known in self._kinds():
-            reference = whole if known or not self._passage.masked else Without(whole, own)
-            cases += self._judged(reference, len(self._all.paths), times, known=known)
+            masked = self._passage.masked and not known
+            here = Without(whole, own) if masked else whole
+            cases += self._judged(here, len(self._all.paths), times, known=known)
         for size in some:
-            tracks = self._some_tracks(size)
             for known in self._kinds():
-                masked = self._passage.masked and not known
-                left = [one for one in tracks if one not in own] if masked else tracks
-                cases += self._judged(SomeTracks.of(whole, left), len(left), (), known=known)
+                reference, begin = self._smaller(size, known=known)
+                cases += self._judged(reference, len(reference.rows), (), known=known, begin=begin)
         return cases
 
     def _kinds(self) -> list[bool]:
@@ -179,22 +189,62 @@ class Asked:
         pick = int(self._rng.integers(len(some) + len(times)))
         return some[pick : pick + 1], times[pick - len(some) :][:1] if pick >= len(some) else ()
 
-    def _some_tracks(self, size: int) -> list[int]:
-        """Random tracks, and that of the query if it is known."""
-        tracks = [int(i) for i in self._rng.permutation(len(self._all.paths))[:size]]
-        if self._passage.known:
+    def _smaller(self, size: int, *, known: bool) -> tuple[Reference, float]:
+        """Random tracks, that of the query first if it is known, and the second it begins at.
+
+        Few tracks are whole in half of the cases; else they are cut to a few seconds.
+        """
+        hidden = self._own if self._passage.masked and not known else frozenset()
+        order = self._rng.permutation(len(self._all.paths)).tolist()
+        tracks = [number for number in order if number not in hidden]
+        if known:
             own = self._all.paths.index(self._part.truth.path)
-            tracks = [own, *(track for track in tracks if track != own)][:size]
-        return tracks
+            tracks = [own, *(number for number in tracks if number != own)]
+        whole, tracks = self._all.whole, tracks[:size]
+        if size > FEW or self._rng.random() < 1 / 2:
+            return SomeTracks.of(whole, tracks), 0.0
+        truth, hop = self._part.truth, whole.hop
+        middle = round((truth.offset + truth.rate * self._part.clip.duration / 2) / hop)
+        stretches = {
+            number: self._stretch(number, middle if known and number == tracks[0] else None)
+            for number in tracks
+        }
+        tail = ceil(self._all.model.window / hop) - 1
+        return SomeTracks.cut(whole, stretches, tail), stretches[tracks[0]].first * hop
+
+    def _stretch(self, track: int, around: int | None) -> Stretch:
+        """A few seconds of a track, around a row of it or anywhere."""
+        whole = self._all.whole
+        total = int(np.diff(whole.rows.starts)[track])
+        low, high = np.log(SHORT)
+        length = min(total, round(float(np.exp(self._rng.uniform(low, high))) / whole.hop))
+        first = int(self._rng.integers(total - length + 1))
+        if around is not None:
+            first = min(max(around - int(self._rng.integers(length)), 0), total - length)
+        return Stretch(first, first + length)
 
     def _judged(
-        self, reference: Reference, tracks: int, times: tuple[float, ...], *, known: bool
+        self,
+        reference: Reference,
+        tracks: int,
+        times: tuple[float, ...],
+        *,
+        known: bool,
+        begin: float = 0.0,
     ) -> list[Case]:
-        """The case of a library of so many tracks, and those of ones so many `times` as large."""
+        """The case of a library of so many tracks, and those of ones so many `times` as large.
+
+        `begin` (s): where the query's own track begins if it is cut. Of a few tracks, the right one
+        comes first by chance; without the right place that says nothing, and gives no case.
+        """
         matches = self._all.ask(self._part, reference).matches
         if not matches or (best := matches[0].evidence) is None:
             return [self._case(tracks, None, known=known, right=False)]
         right = known and matches[0].track.path in self._correct
+        if right and tracks <= FEW:
+            truth = self._part.truth.offset - begin
+            if not any(near(one, truth) for one in (matches[0].offset, *matches[0].repeats)):
+                return []
         cases = [self._case(tracks, best, known=known, right=right)]
         # Tracks of the same package share themes with the query; new tracks would not.
         related = {self._all.paths[number] for number in self._own} | self._correct

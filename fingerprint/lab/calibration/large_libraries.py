@@ -8,7 +8,7 @@ spread, by their normal scores (Blom, "Statistical estimates and transformed bet
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import NormalDist
@@ -18,7 +18,7 @@ import numpy as np
 
 from fingerprint.index.landmarks import PLACES
 from fingerprint.index.landmarks import Query as Landmarks
-from fingerprint.index.neighbours import best_per_query, where
+from fingerprint.index.neighbours import best_per_query, nearest, where
 from fingerprint.recognition.cohort import sample
 from fingerprint.recognition.query import Reference
 from fingerprint.types import Candidate, Floats, Hits, Ints, PeakCodes, Rows, Track
@@ -27,6 +27,14 @@ NORMAL = NormalDist()
 NOBODY = -1.0  # score of a track that nobody loses to
 ENOUGH = 2_000  # places of a whole library by landmarks, to leave some for a part of it
 STRANGERS = 10  # of a query, that tell how all others score
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Rows `first` to `last` of a track, `last` not included."""
+
+    first: int
+    last: int
 
 
 @dataclass(frozen=True, eq=False)  # no slots, for the cohort is kept
@@ -39,21 +47,35 @@ class SomeTracks:
     tracks: tuple[Track | None, ...]
     stored_peaks: PeakCodes  # (N, kept)
     block: int  # frames
-    origin: tuple[Reference, Sequence[int]] | None = None  # of what it is a part, and the numbers
+    origin: tuple[Reference, Mapping[int, Stretch]] | None = None  # of what it is a part, and which
 
     @classmethod
     def of(cls, reference: Reference, numbers: Sequence[int]) -> Self:
         """The tracks of these numbers out of a reference."""
+        lengths = np.diff(reference.rows.starts)
+        return cls.cut(reference, {n: Stretch(0, int(lengths[n])) for n in numbers})
+
+    @classmethod
+    def cut(cls, reference: Reference, stretches: Mapping[int, Stretch], tail: int = 0) -> Self:
+        """Stretches of tracks, by the tracks' numbers, as if files had been cut there.
+
+        The windows of a file's last `tail` rows would reach beyond its end, so there are none.
+        """
         starts = reference.rows.starts
-        rows = [np.arange(starts[number], starts[number + 1]) for number in numbers]
+        rows = [starts[n] + np.arange(one.first, one.last) for n, one in stretches.items()]
+        vectors = reference.vectors(np.concatenate(rows))
+        lengths = [len(some) for some in rows]
+        ends = np.cumsum(lengths)
+        for length, end in zip(lengths, ends.tolist(), strict=True):
+            vectors[end - min(tail, length - 1) : end] = 0
         return cls(
-            reference.vectors(np.concatenate(rows)),
-            Rows(np.cumsum([0, *map(len, rows)]).astype(np.int64)),
+            vectors,
+            Rows(np.concatenate([[0], ends]).astype(np.int64)),
             reference.hop,
-            tuple(reference.track(number) for number in numbers),
+            tuple(reference.track(number) for number in stretches),
             reference.peaks(np.concatenate(rows)),
             reference.block,
-            (reference, numbers),
+            (reference, stretches),
         )
 
     @cached_property
@@ -73,22 +95,21 @@ class SomeTracks:
         """Those of the whole that are of these tracks, under their numbers here."""
         if self.origin is None:
             return []
-        whole, numbers = self.origin
-        here = {number: place for place, number in enumerate(numbers)}
-        found = whole.vote(query, ENOUGH)
-        return [replace(one, track=here[one.track]) for one in found if one.track in here][:most]
+        whole, stretches = self.origin
+        here = {number: place for place, number in enumerate(stretches)}
+        return [
+            replace(
+                one,
+                track=here[one.track],
+                offset=one.offset - stretches[one.track].first * self.hop,
+            )
+            for one in whole.vote(query, ENOUGH)
+            if one.track in here
+        ][:most]
 
     def search(self, vectors: Floats, *, neighbours: int, search_k: int) -> Hits:  # noqa: ARG002
         """The nearest rows of each of `vectors` (M, D) that is not silent."""
-        (audible,) = np.nonzero(vectors.any(axis=1))
-        cosines = vectors[audible] @ self.stored.T
-        most = min(neighbours, cosines.shape[1])
-        nearest = np.argpartition(-cosines, most - 1, axis=1)[:, :most]
-        return Hits(
-            np.repeat(audible, most),
-            nearest.ravel().astype(np.int64),
-            np.take_along_axis(cosines, nearest, axis=1).ravel().astype(np.float32),
-        )
+        return nearest(self.stored, vectors, neighbours)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fingerprint.model.fingerprinter import Fingerprinter
 
 WHOLE = (Condition("noise", 5.0, SNR_DB), Condition("phone", 10.0, SNR_DB, Phone()))
+TINY = (1, 2, 3, 10)  # tracks
 SMALL = 100  # tracks
 LARGE = 100_000  # tracks
 TARGET = 0.001  # false accepts
@@ -56,6 +57,16 @@ class Operating:
     accepted: Share
 
 
+@dataclass(frozen=True, slots=True)
+class Few:
+    """What libraries of so many tracks answer."""
+
+    tracks: int
+    accepted: Share  # of known queries: answered, and right
+    false_accepts: Share
+    calibration_error: float
+
+
 @dataclass(frozen=True)
 class Trust:
     """The answers of one run, by what they can say."""
@@ -64,6 +75,7 @@ class Trust:
     unknown: Sequence[Answered]
     whole: Sequence[Answered]  # known, of the conditions `WHOLE`
     grown: Sequence[Answered]  # unknown, in libraries of every size
+    tiny: Sequence[Answered]  # known and unknown, in libraries of `TINY`
     min_confidence: float
     prior: float  # share of unknown queries that the confidence assumes
     model_id: str
@@ -71,8 +83,14 @@ class Trust:
     @property
     def bins(self) -> list[WeightedBin]:
         """Answers by confidence. Known and unknown ones weigh as the prior says, however many."""
-        answers = [a for a in [*self.known, *self.unknown] if a.case.evidence is not None]
-        share = {True: (1 - self.prior) / len(self.known), False: self.prior / len(self.unknown)}
+        return self._bins(self.known, self.unknown)
+
+    def _bins(self, known: Sequence[Answered], unknown: Sequence[Answered]) -> list[WeightedBin]:
+        answers = [a for a in [*known, *unknown] if a.case.evidence is not None]
+        share = {
+            True: (1 - self.prior) / max(1, len(known)),
+            False: self.prior / max(1, len(unknown)),
+        }
         slots: list[list[Answered]] = [[] for _ in range(CALIBRATION_BINS)]
         for answer in answers:
             slots[min(int(answer.confidence * len(slots)), len(slots) - 1)].append(answer)
@@ -95,9 +113,25 @@ class Trust:
     @property
     def calibration_error(self) -> float:
         """Expected calibration error: mean distance of confidence from the share of the right."""
-        bins = self.bins
-        total = sum(b.weight for b in bins)
-        return sum(b.weight * abs(b.confidence - b.right) for b in bins) / total
+        return _error(self.bins)
+
+    def few(self) -> list[Few]:
+        """What libraries of `TINY` tracks answer, by their size."""
+        rows = []
+        for size in sorted({a.case.tracks for a in self.tiny}):
+            here = [a for a in self.tiny if a.case.tracks == size]
+            known = [a for a in here if a.case.known]
+            unknown = [a for a in here if not a.case.known]
+            right = sum(a.case.right and a.confidence >= self.min_confidence for a in known)
+            rows.append(
+                Few(
+                    size,
+                    Share(right, len(known)),
+                    self._accepted(unknown, self.min_confidence),
+                    _error(self._bins(known, unknown)),
+                )
+            )
+        return rows
 
     @property
     def false_accepts(self) -> Share:
@@ -163,7 +197,20 @@ class Trust:
                 for threshold in (self.min_confidence, self.strict)
             },
             "growth": {str(size): _share(share) for size, share in self.growth()},
+            "few": {
+                str(row.tracks): {
+                    "accepted": _share(row.accepted),
+                    "false_accepts": _share(row.false_accepts),
+                    "calibration_error": row.calibration_error,
+                }
+                for row in self.few()
+            },
         }
+
+
+def _error(bins: Sequence[WeightedBin]) -> float:
+    total = sum(b.weight for b in bins)
+    return sum(b.weight * abs(b.confidence - b.right) for b in bins) / total if total else 0.0
 
 
 def _share(share: Share) -> dict[str, Any]:
@@ -190,11 +237,11 @@ def measure(
         corpus: assembled.
         model: calibrated.
         library: folder of the library, made or completed.
-        known: queries of varied kind and length.
+        known: queries of varied kind and length; each is also asked of a library of `TINY` tracks.
         whole: queries of each of the conditions `WHOLE`.
         unknown: queries of tracks that are in no library, half of them shifted in pitch.
-        few: of those, how many are also asked of a library of `SMALL` tracks; all are of a
-            simulated one of `LARGE`.
+        few: of those, how many are also asked of libraries of `TINY` and `SMALL` tracks; all are
+            of a simulated one of `LARGE`.
         min_confidence: from which an answer is accepted.
         seed: decides every query.
         jobs: processes.
@@ -203,14 +250,15 @@ def measure(
     tracks, _ = index_corpus(corpus, KNOWN_ROLES, model, library, jobs, on_progress)
     parts = len(LENGTHS)
     plan = [
-        Passage(KNOWN[number % len(KNOWN)], number, known=True) for number in range(known // parts)
+        Passage(KNOWN[number % len(KNOWN)], number, known=True, some=TINY, drawn=True)
+        for number in range(known // parts)
     ]
     plan += [
         Passage(
             STRANGERS[number % len(STRANGERS)],
             number,
             known=False,
-            some=(SMALL,) if number < few // parts else (),
+            some=(*TINY, SMALL) if number < few // parts else (),
             times=(LARGE / tracks,),
         )
         for number in range(unknown // parts)
@@ -250,6 +298,7 @@ def sorted_out(
         unknown=[a for a in real if not a.case.known],
         whole=[a for a in real if a.case.known and a.case.family in whole],
         grown=[a for a in answers if not a.case.known],
+        tiny=[a for a in answers if a.case.tracks in TINY],
         min_confidence=min_confidence,
         prior=calibration.unknown,
         model_id=model_id,

@@ -7,17 +7,21 @@ each makes new ones.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import soxr
 
 from fingerprint.lab.benchmark.conditions import SNR_DB, Condition, Phone, Warp
-from fingerprint.lab.benchmark.material import Material
+from fingerprint.lab.benchmark.made_up import KINDS, made_up
+from fingerprint.lab.benchmark.material import WORKING_RATE, Material
 from fingerprint.lab.benchmark.queries import Query, Truth, make_query
 from fingerprint.types import Clip
 
 PASSAGE = 18.0  # s
 LENGTHS = (1.0, 3.0, 5.0, 8.0)  # s of its parts, in any order
 STRETCHED = (0.75, 1.06)  # times this
+MADE_UP = (1.0, 12.0)  # s of sounds that are no music
 NEW = Warp("pitch", (3.0, 7.0))  # semitones that make another recording of one
 
 _PHONE = Phone()
@@ -59,11 +63,18 @@ def parts(
 ) -> Iterator[Part]:
     """The parts of passage `number`: of all of `LENGTHS`, one after the other.
 
-    A condition of another length than `PASSAGE`, such as those of the table, is left whole.
+    A condition of another length than `PASSAGE`, such as those of the table, is left whole; one
+    named for a kind of made-up sounds gives one of those.
 
     Raises:
         CorpusError: no track is long enough.
     """
+    if condition.family in KINDS:
+        rng = np.random.default_rng([seed, number, len(condition.family)])
+        sound = made_up(condition.family, float(np.exp(rng.uniform(*np.log(MADE_UP)))), rng)
+        samples = soxr.resample(sound, WORKING_RATE, sample_rate, quality="HQ")
+        yield Part(condition.family, number, Clip(samples, sample_rate), Truth(Path(), 0.0, 1.0))
+        return
     query: Query = make_query(
         material, condition, seed=seed, number=number, sample_rate=sample_rate
     )

@@ -51,8 +51,9 @@ def calibrate_command(
 ) -> None:
     """Fit the confidence of a trained model.
 
-    MODEL is a file that `fingerprint train` made; what is fitted is written there. An export of it
-    (.onnx) is to be made anew.
+    MODEL is a file that `fingerprint train` made; what is fitted is written there. If it has no
+    background yet, passages of training music that small libraries are searched together with,
+    that is made first. An export of it (.onnx) is to be made anew.
 
     The model's id, and with it every library made with the model, stays as it is.
     """
@@ -61,11 +62,16 @@ def calibrate_command(
     opened = Corpus.open(corpus)
     from fingerprint.cli.opening import open_model
     from fingerprint.lab.calibration import cases
+    from fingerprint.lab.calibration.background import background_of
     from fingerprint.lab.calibration.fit import fit, gather_for_fit
     from fingerprint.lab.real.evidence import gather_real
     from fingerprint.lab.real.folder import RealSet
+    from fingerprint.model.background import pack
     from fingerprint.model.checkpoint import read_checkpoint, write_checkpoint
 
+    if not read_checkpoint(model).background:
+        made = pack(background_of(opened, open_model(model, device)))
+        write_checkpoint(replace(read_checkpoint(model), background=made), model)
     fingerprinter = open_model(model, device)
     evidence = output / f"cases-{fingerprinter.id[:12]}.jsonl"
     if not refit:

@@ -4,7 +4,8 @@
     python -m fingerprint.lab trust --publish      # and write docs/confidence.png
 
 Known and unknown queries of every kind and length, cut from the test split, are asked of a library
-of every track of the corpus; the unknown also of 100,000 simulated ones, some of 100 tracks.
+of every track of the corpus; the unknown also of 100,000 simulated ones, some of 100 tracks and of
+one to ten.
 """
 
 import json
@@ -36,7 +37,7 @@ PICTURE = Path("docs/confidence.png")
 @click.option("--known", type=click.IntRange(min=1), default=800, help="Known queries.")
 @click.option("--whole", type=int, default=400, help="Of noise 5 s and of phone 10 s each.")
 @click.option("--unknown", type=click.IntRange(min=1), default=4_000, help="Unknown queries.")
-@click.option("--few", type=int, default=1_000, help="Of the unknown, asked of 100 tracks too.")
+@click.option("--few", type=int, default=1_000, help="Of the unknown, asked of fewer tracks too.")
 @min_confidence_option
 @jobs_option
 @click.option("--publish", is_flag=True, help="Write docs/confidence.png.")

@@ -22,6 +22,7 @@ The file's metadata make it self-contained: see `metadata`.
 
 import copy
 import warnings
+from base64 import b64encode
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,7 +104,8 @@ def metadata(network: TorchNetwork) -> dict[str, str]:
     are in seconds; names that end in `_frames` count frames of `config.frontend.hop` samples:
     from a library row to the next, from a query row to the next, in a window, and on either side of
     a stretch that its rows can depend on. `card` is the model card in Markdown, if there is one;
-    `source` the SHA-256 of the checkpoint's file.
+    `background` is what `model.background` packs, in base 64; `source` the SHA-256 of the
+    checkpoint's file.
     """
     model, geometry, about = (
         Fingerprinter(network),
@@ -116,6 +118,7 @@ def metadata(network: TorchNetwork) -> dict[str, str]:
         "config": about.config.model_dump_json(),
         "calibration": about.calibration.model_dump_json(),
         "card": about.card,
+        "background": b64encode(about.background).decode("ascii"),
         "sample_rate": model.sample_rate,
         "dim": model.dim,
         "hop": model.hop,

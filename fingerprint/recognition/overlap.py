@@ -1,0 +1,113 @@
+"""Which part of a query is of its track? Pure NumPy.
+
+A query may reach past the track's end, or hold a hard cut to something else. What is not of the
+track says nothing of place and rate, yet bends a line that is fitted through all of it. So the
+stretch of the query with the largest sum of cosines above a level between the track's and that of
+strangers is looked for, along the line that was found and along every line of rate 1 that crosses
+it: the likeliest stretch for two levels in noise (Page, "Continuous inspection schemes", Biometrika
+1954).
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fingerprint.recognition.alignment import StoredTracks
+from fingerprint.types import Candidate, Fingerprint, Floats, Ints
+
+Doubles = NDArray[np.float64]
+
+HIGH = 0.9  # quantile of the cosines along a line that shows the track's level
+BETWEEN = 0.35  # of the way from the level of strangers to the track's: below it, it does not play
+WORSE = 1.2  # times the sum along any line of rate 1, from which another rate is believed
+MOST = 0.85  # of the query; if more of it is of the track, all is taken
+LEAST = 1.5  # s of it; by less no rate can be told
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The query from `begin` to `end` (s), and the line along which the track plays in it."""
+
+    begin: float
+    end: float
+    line: Candidate
+
+
+def part_in_track(
+    query: Fingerprint,
+    line: Candidate,
+    stored: StoredTracks,
+    *,
+    stranger: float,
+    window: float,
+    seconds: float,
+) -> Part | None:
+    """The part of a query in which the track plays; None if that is all of it, or next to nothing.
+
+    Args:
+        query: dense rows.
+        line: where the query was found in a track, at no undone speed.
+        stored: the tracks.
+        stranger: mean cosine of this query with other music.
+        window: s that a row describes.
+        seconds: length of the query.
+    """
+    hop, starts = stored.hop, stored.rows.starts
+    ends = np.array([0.0, seconds])
+    around = line.offset + (line.rate - 1) * ends  # where lines of rate 1 begin that cross it
+    plain = np.arange(around.min() - hop, around.max() + hop, query.hop)
+    offsets, rates = np.append(plain, line.offset), np.append(np.ones(len(plain)), line.rate)
+    total = int(starts[line.track + 1] - starts[line.track])
+    low, high = (line.offset + line.rate * ends) / hop
+    rows = np.arange(max(0, int(low) - 2), min(total, int(high) + 3))
+    vectors = stored.vectors(starts[line.track] + rows)
+    rows, vectors = rows[vectors.any(axis=1)], vectors[vectors.any(axis=1)]
+    moments = (rows * hop - offsets[:, None]) / rates[:, None]  # (A, R) s into the query
+    along = _cosines(query, vectors, moments)
+    heard = ~np.isnan(along).all(axis=1)
+    if not heard.any():
+        return None
+    track = float(np.nanquantile(along[heard], HIGH, axis=1).max())
+    least = stranger + BETWEEN * (track - stranger)
+    first, last, sums = best_stretches(np.nan_to_num(along - least))
+    best = int(np.argmax(sums[:-1]))
+    if sums[-1] > WORSE * sums[best]:
+        best = len(plain)
+    begin, end = float(moments[best, first[best]]), float(moments[best, last[best]]) + window
+    # Windows of which half is something else are still more like the track than not.
+    if begin <= hop:
+        begin = 0.0
+    elif rows[first[best]] > 0:
+        begin += window / 2
+    if end >= seconds - hop:
+        end = seconds
+    elif last[best] < len(rows) - 1:
+        end -= window / 2
+    if not LEAST <= end - begin <= MOST * seconds:
+        return None
+    return Part(begin, end, replace(line, offset=float(offsets[best]), rate=float(rates[best])))
+
+
+def best_stretches(gain: Doubles) -> tuple[Ints, Ints, Doubles]:
+    """The first and the last element of the stretch with the largest sum in each row (A, R)."""
+    until = np.cumsum(gain, axis=1)
+    before = until - gain
+    least = np.minimum.accumulate(before, axis=1)
+    last = np.argmax(until - least, axis=1)
+    sums = np.take_along_axis(until - least, last[:, None], axis=1)[:, 0]
+    held = np.where(np.arange(gain.shape[1]) <= last[:, None], before, np.inf)
+    return np.argmin(held, axis=1), last, sums
+
+
+def _cosines(query: Fingerprint, rows: Floats, moments: Doubles) -> Doubles:
+    """Of a track's rows (R, D) with the query's windows nearest to `moments` (A, R), in s.
+
+    NaN where the query has none, or is silent.
+    """
+    number = np.rint((moments - query.start) / query.hop).astype(np.int64)
+    there = (number >= 0) & (number < len(query.vectors))
+    number = np.where(there, number, 0)
+    there &= np.any(query.vectors, axis=1)[number]
+    cosines = (rows @ query.vectors.T)[np.arange(len(rows)), number]
+    return np.where(there, cosines, np.nan)
