@@ -12,6 +12,7 @@ from fingerprint.errors import ConfigError, LibraryError
 from fingerprint.lab.benchmark import report
 from fingerprint.lab.benchmark.conditions import Condition, select
 from fingerprint.lab.benchmark.material import WORKING_RATE, Material
+from fingerprint.lab.benchmark.metrics import Share, summarise
 from fingerprint.lab.benchmark.queries import Query, Truth
 from fingerprint.lab.benchmark.results import Results
 from fingerprint.lab.benchmark.run import Progress, evaluate, judge
@@ -200,7 +201,7 @@ def test_a_repeat_counts_as_the_right_place_only_where_the_sound_is_the_same(
     material, path = looped()
     query = Query(Clip(np.zeros(1, np.float32), WORKING_RATE), Truth(path, 1.0, 1.0), np.nan)
     match = Match(Track(path, 16.0), offset, 1.0, 0.9, 0.9)
-    outcome = judge(material, Condition("clean", 2.0), 0, query, match, 0.1)
+    outcome = judge(material, Condition("clean", 2.0), 0, query, [match], 0.1)
     assert outcome.right
     assert outcome.place_right == right
 
@@ -212,26 +213,44 @@ def test_the_true_place_may_be_one_of_those_that_the_answer_calls_the_same(
     material, path = looped()
     query = Query(Clip(np.zeros(1, np.float32), WORKING_RATE), Truth(path, 1.0, 1.0), np.nan)
     match = Match(Track(path, 16.0), 5.0, 1.0, 0.9, 0.9, repeats)
-    assert judge(material, Condition("clean", 2.0), 0, query, match, 0.1).place_right == right
+    assert judge(material, Condition("clean", 2.0), 0, query, [match], 0.1).place_right == right
 
 
 def test_the_right_place_in_the_wrong_track_is_wrong() -> None:
     material, path = looped()
     query = Query(Clip(np.zeros(1, np.float32), WORKING_RATE), Truth(path, 1.0, 1.0), np.nan)
-    for match in (Match(Track(Path("other.ogg"), 16.0), 1.0, 1.0, 0.9, 0.9), None):
-        outcome = judge(material, Condition("clean", 2.0), 0, query, match, 0.1)
+    for matches in ([Match(Track(Path("other.ogg"), 16.0), 1.0, 1.0, 0.9, 0.9)], []):
+        outcome = judge(material, Condition("clean", 2.0), 0, query, matches, 0.1)
         assert not outcome.right
         assert not outcome.place_right
-        assert outcome.confidence == (0.9 if match else 0.0)
+        assert outcome.confidence == (0.9 if matches else 0.0)
 
 
 def test_a_track_that_was_to_be_unknown_is_not_right_even_when_it_is_named() -> None:
     material, path = looped()
     query = Query(Clip(np.zeros(1, np.float32), WORKING_RATE), Truth(path, 1.0, 1.0), np.nan)
     match = Match(Track(path, 16.0), 1.0, 1.0, 0.9, 0.9)
-    outcome = judge(material, Condition("x", 2.0, unknown=True), 0, query, match, 0.1)
+    outcome = judge(material, Condition("x", 2.0, unknown=True), 0, query, [match], 0.1)
     assert not outcome.right
     assert not outcome.place_right
+
+
+def test_either_of_two_mixed_tracks_is_right_and_the_other_is_sought_second() -> None:
+    material, path = looped()
+    other = Truth(Path("other.ogg"), 3.0, 1.0)
+    clip = Clip(np.zeros(1, np.float32), WORKING_RATE)
+    query = Query(clip, Truth(path, 1.0, 1.0), np.nan, other)
+    both = [
+        Match(Track(other.path, 16.0), 3.1, 1.0, 0.95, 0.9),
+        Match(Track(path, 16.0), 1.0, 1.0, 0.9, 0.9),
+    ]
+    condition = Condition("two tracks mixed", 2.0, effect="second track")
+    outcomes = [judge(material, condition, 0, query, some, 0.1) for some in (both, both[:1])]
+    assert all(outcome.right and outcome.place_right for outcome in outcomes)
+    assert outcomes[0].truth_path == "other.ogg"
+    assert [outcome.second for outcome in outcomes] == [0.9, 0.0]
+    assert summarise("x", outcomes, 0.9).both == Share(1, 2)
+    assert summarise("x", outcomes, 0.92).both == Share(0, 2)
 
 
 @pytest.fixture
