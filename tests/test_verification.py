@@ -41,7 +41,7 @@ def cut(track: int, start: float, seconds: float, *, snr_db: float = 0.0) -> Cli
 
 def line(stored: Stored, candidate: Candidate) -> Lines:
     first, end = stored.rows.starts[candidate.track : candidate.track + 2]
-    return Lines(*(np.array([x]) for x in (first, end - first, candidate.offset, candidate.rate)))
+    return Lines(*(np.array([x]) for x in (first, end - first, candidate.offset, candidate.rate, 1.0)))
 
 
 def test_the_right_place_fits_far_better_than_any_other(stored: Stored) -> None:

@@ -10,23 +10,37 @@ of pitch is a change of speed followed by one of tempo: at one of the speeds the
 right, and the matcher finds the tempo that is left.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from fingerprint.config import Effort, SearchConfig
+from fingerprint.config import Effort, Range, SearchConfig
 from fingerprint.index.landmarks import query_landmarks
 from fingerprint.recognition.cohort import level
 from fingerprint.recognition.confidence import LEAST_SPREAD, evidence_of, probability
 from fingerprint.recognition.copies import same_recordings
-from fingerprint.recognition.matcher import TIE, rank, settle
+from fingerprint.recognition.matcher import TIE, evidence_for, rank, refit, settle
 from fingerprint.recognition.query import Model, Query, Reference
 from fingerprint.recognition.repeats import repeats
 from fingerprint.recognition.signal_check import Nothing, nothing_in
-from fingerprint.recognition.speed import at_its_speed, at_speed, candidate_of, plain_rates
-from fingerprint.recognition.verification import lines_of, refined, template_of, verify
+from fingerprint.recognition.speed import (
+    TUNE,
+    at_its_speed,
+    at_speed,
+    candidate_of,
+    in_tune,
+    line_of,
+    plain_rates,
+)
+from fingerprint.recognition.verification import (
+    best_of,
+    lines_of,
+    refined,
+    template_of,
+    verify,
+)
 from fingerprint.types import (
     Candidate,
     Circumstances,
@@ -39,8 +53,13 @@ from fingerprint.types import (
 )
 
 DEFAULTS = SearchConfig()
+TUNED = 3  # best candidates of a speed, that are verified at the very best pitch and tempo nearby
+TUNED_GAIN = 1.6  # spreads by which they then fit better if they are wrong, as measured
 COMPARED = 5  # candidates, at least: the evidence for one is how far it is ahead of the others
 SCORE_WEIGHT = 0.8  # of the embeddings' score in spreads of its cohort, beside that of the peaks
+TUNED_EVIDENCE = 8.0  # for another speed: of the squares of two scores of the peaks
+LEAST_TUNED = 6.0  # score of the peaks, from which they tell speed and tempo
+SLACK = 0.1  # of a rate that the embeddings tell
 LEAST_FIT = 4.0  # spreads above the cohort, from which peaks tell offset and rate
 LONGEST_QUERY = 30.0  # s; of a longer clip, a part of this length is enough
 MOVE = 1.0  # s between the parts of a long clip among which the query is chosen
@@ -153,16 +172,21 @@ def circumstances(asked: Query) -> Circumstances:
     )
 
 
-def at_other_speeds(asked: Query) -> Iterator[tuple[float, Fingerprint]]:
-    """Changes of speed that are undone when in doubt, and the clip's rows with each undone."""
-    for semitones in asked.config.semitones:
+def at_other_speeds(asked: Query, every: Sequence[float]) -> Iterator[tuple[float, Fingerprint]]:
+    """Changes of speed (semitones) that are undone when in doubt, and the rows with each undone."""
+    for semitones in every:
         speed = 2 ** (semitones / 12)
         # A row a hop is enough to be recognised by; the place can be measured later.
         yield speed, asked.model.embed(at_speed(asked.clip, 1 / speed))
 
 
-def candidates_at(asked: Query, rows: Fingerprint, speed: float, effort: Effort) -> list[Candidate]:
-    """Candidates for a query that is played at 1 / `speed` and then has these rows, best first."""
+def candidates_at(
+    asked: Query, rows: Fingerprint, speed: float, effort: Effort, rates: Range | None = None
+) -> list[Candidate]:
+    """Candidates for a query that is played at 1 / `speed` and then has these rows, best first.
+
+    Tried are `rates`, by default those of the configuration.
+    """
     reference, config = asked.reference, asked.config
     looked_up = _every(rows.vectors, -(-len(rows.vectors) // effort.windows))
     search_k = -(-effort.nodes // max(1, int(looked_up.any(axis=1).sum())))
@@ -170,7 +194,7 @@ def candidates_at(asked: Query, rows: Fingerprint, speed: float, effort: Effort)
         rows,
         reference.search(looked_up, neighbours=config.neighbours, search_k=search_k),
         reference,
-        rates=config.rates,
+        rates=rates or config.rates,
         most=effort.candidates,
         plain=plain_rates(speed),
     )
@@ -193,19 +217,51 @@ def _looks(asked: Query, speeds: Speeds) -> Iterator[list[Candidate]]:
     if speeds == "in doubt":
         yield [
             candidate
-            for speed, rows in at_other_speeds(asked)
+            for speed, rows in at_other_speeds(asked, config.semitones)
             for candidate in candidates_at(asked, rows, speed, config.at_other_speeds)
         ]
+        yield [*_at_far_tempos(asked), *_at_far_speeds(asked)]
+
+
+def _at_far_tempos(asked: Query) -> list[Candidate]:
+    """Candidates whose tempo alone has changed, by more than is looked for at first."""
+    config = asked.config
+    found = candidates_at(asked, asked.rows, 1.0, config.at_far_speeds, config.far_rates)
+    return [
+        replace(one, score=one.score - config.handicap)
+        for one in found
+        if not config.rates[0] <= one.rate <= config.rates[1]
+    ]
+
+
+def _at_far_speeds(asked: Query) -> list[Candidate]:
+    """Candidates at speeds, and so at pitches, further off than those that are tried at first."""
+    config = asked.config
+    found = []
+    for speed, rows in at_other_speeds(asked, config.far_semitones):
+        low, high = config.rates
+        rates = min(low, 1 / speed), max(high, 1 / speed)  # at 1 / speed pitch alone has changed
+        found += candidates_at(asked, rows, speed, config.at_far_speeds, rates)
+    return found
 
 
 def _verified(asked: Query, found: list[Candidate]) -> list[Candidate]:
-    """The candidates with the fit of their spectral peaks."""
+    """The candidates with the fit of their spectral peaks.
+
+    The best few at another speed are put in tune first: peaks meet only at the very pitch. By
+    chance alone the best of so many pitches and tempos fits better, so that much is taken off.
+    """
+    reference, seconds = asked.reference, asked.clip.duration
     checked: list[Candidate] = []
     for speed in dict.fromkeys(one.speed for one in found):
         here = [one for one in found if one.speed == speed]
+        few = TUNED if speed != 1 else 0
         template = template_of(at_speed(asked.clip, 1 / speed))
-        fits = verify(template, here, asked.reference)
-        checked += [replace(one, fit=fit) for one, fit in zip(here, fits, strict=True)]
+        tuned = [in_tune(template, one, reference, speed, seconds)[0] for one in here[:few]]
+        here = [*tuned, *here[few:]]
+        for number, fit in enumerate(verify(template, here, reference, speed)):
+            less = TUNED_GAIN if number < few else 0.0
+            checked.append(replace(here[number], fit=replace(fit, score=fit.score - less)))
     return checked
 
 
@@ -251,23 +307,56 @@ def _measured(asked: Query, candidate: Candidate) -> Candidate:
     """The candidate with its offset and rate as exactly as they can be told.
 
     The peaks tell both to a fraction of a frame. Where they see the query play at the track's own
-    speed, that is the rate; else the speed is measured by the pitch first.
+    speed, that is the rate; else speed and tempo are measured first: by the peaks if they fit
+    somewhere, by the embeddings if not.
     """
-    exact = _by_peaks(asked, candidate)
+    exact = _by_peaks(asked, candidate) if candidate.fit.score >= LEAST_FIT else None
     if exact is not None and exact.rate == candidate.rate == candidate.speed == 1:
         return exact
+    candidate = _at_its_tempo(asked, candidate)
+    tuned = _in_tune(asked, candidate)
+    if tuned is not None:
+        return _by_peaks(asked, tuned)
     corrected = at_its_speed(asked, candidate)
-    return _by_peaks(asked, corrected) or corrected
+    return corrected if candidate.fit.score < LEAST_FIT else _by_peaks(asked, corrected)
 
 
-def _by_peaks(asked: Query, candidate: Candidate) -> Candidate | None:
-    """The candidate where its peaks fit best; None where they hardly fit at all."""
-    if candidate.fit.score < LEAST_FIT:
+def _at_its_tempo(asked: Query, candidate: Candidate) -> Candidate:
+    """The candidate at a tempo further off than was tried, if its embeddings speak for that."""
+    config, window = asked.config, asked.model.window
+    if candidate.speed != 1 or not config.rates[0] <= candidate.rate <= config.rates[1]:
+        return candidate
+    line = line_of(candidate, 1.0, window)
+    far = refit(asked.rows, line, asked.reference, rates=config.far_rates)
+    rows = (asked.clip.duration - window) / asked.reference.hop
+    if not evidence_for(far.score, candidate.score, rows):
+        return candidate
+    return candidate_of(far, 1.0, window)
+
+
+def _in_tune(asked: Query, candidate: Candidate) -> Candidate | None:
+    """The candidate at the speed at which its peaks fit best; None if they fit at none."""
+    clip, reference, speed = asked.clip, asked.reference, candidate.speed
+    template = template_of(at_speed(clip, 1 / speed))
+    _, plain = best_of(template, [candidate], reference, speed)
+    tuned, score = in_tune(template, candidate, reference, speed, clip.duration)
+    if score < LEAST_TUNED:
         return None
-    line = lines_of([candidate], asked.reference)
+    if score**2 - plain**2 < TUNED_EVIDENCE:
+        return candidate
+    template = template_of(at_speed(clip, 1 / tuned.speed))
+    fine, _ = in_tune(template, tuned, reference, tuned.speed, clip.duration, step=TUNE / 10)
+    return fine
+
+
+def _by_peaks(asked: Query, candidate: Candidate) -> Candidate:
+    """The candidate where its peaks fit best."""
+    rate, (low, high) = candidate.rate / candidate.speed, asked.config.rates
+    line = lines_of([candidate], asked.reference, candidate.speed)
     template = template_of(at_speed(asked.clip, 1 / candidate.speed))
-    plain = tuple(plain_rates(candidate.speed))
-    offset, rate = refined(template, asked.reference, line, asked.config.rates, plain)
+    plain = [one for one in plain_rates(candidate.speed) if abs(one - rate) <= SLACK]
+    rates = min(low, rate - SLACK), max(high, rate + SLACK)
+    offset, rate = refined(template, asked.reference, line, rates, plain)
     return replace(candidate, offset=offset, rate=round(rate * candidate.speed, 9))
 
 

@@ -15,6 +15,7 @@ import soxr
 from fingerprint.recognition.alignment import weights_of
 from fingerprint.recognition.matcher import evidence_for, fit, vertex
 from fingerprint.recognition.query import Query
+from fingerprint.recognition.verification import StoredPeaks, Template, best_of
 from fingerprint.types import Candidate, Clip
 
 LEAST_SHIFT = 0.75  # semitones that can be a shift of pitch alone
@@ -22,6 +23,8 @@ LONGEST_PROBE = 10.0  # s of the query by which its speed is measured
 STEP = 0.015  # share of the speed between two that are compared
 STEPS = 8  # at most from the first guess to the best speed
 PERFECT = 0.99  # score; what is played 1 % faster or slower never scores as much
+TUNE = 0.005  # share of the speed between two that are compared by peaks
+TUNES = 8  # of them either way
 HOPELESS = 0.1  # of the score; where playing at the guessed speed costs more, speed is not it
 
 
@@ -128,6 +131,43 @@ def _score(asked: Query, part: Clip, speed: float, place: float, track: int) -> 
     return float(cosines @ weights / weights.sum()) if weights.any() else 0.0
 
 
+def in_tune(
+    template: Template,
+    candidate: Candidate,
+    reference: StoredPeaks,
+    speed: float,
+    seconds: float,
+    *,
+    step: float = TUNE,
+) -> tuple[Candidate, float]:
+    """The candidate at the speed near its own at which its peaks fit best, and how they do.
+
+    A change of speed comes with the same change of tempo; with none, if pitch alone was shifted; or
+    with the candidate's own. The query's middle stays where it is.
+
+    Args:
+        template: of the query with `speed` undone.
+        candidate: found at about that speed.
+        reference: where its track is.
+        speed: see `template`.
+        seconds: length of the query as it is.
+        step: share of the speed between two that are tried.
+    """
+    speeds = candidate.speed * (1 + step * np.arange(-TUNES, TUNES + 1))
+    tried = [
+        at_rate(replace(candidate, speed=one), rate, seconds)
+        for one in speeds.tolist()
+        for rate in {one, candidate.rate, *((1.0,) if is_shift(one) else ())}
+    ]
+    return best_of(template, tried, reference, speed)
+
+
+def at_rate(candidate: Candidate, rate: float, seconds: float) -> Candidate:
+    """The candidate at another rate, with the middle of a query of so many seconds in its place."""
+    offset = candidate.offset + (candidate.rate - rate) * seconds / 2
+    return replace(candidate, offset=offset, rate=rate)
+
+
 def line_of(candidate: Candidate, speed: float, window: float) -> Candidate:
     """A candidate as the matcher sees it in a query that is played at 1 / `speed`.
 
@@ -150,5 +190,9 @@ def plain_rates(speed: float) -> list[float]:
 
     Who shifts pitch alone does it by whole semitones; less is a matter of speed.
     """
-    alone = abs(12 * log2(speed)) >= LEAST_SHIFT
-    return [1.0, 1 / speed] if alone else [1.0]
+    return [1.0, 1 / speed] if is_shift(speed) else [1.0]
+
+
+def is_shift(speed: float) -> bool:
+    """Whether that much can be a shift of pitch alone."""
+    return abs(12 * log2(speed)) >= LEAST_SHIFT
