@@ -27,6 +27,7 @@ from fingerprint.recognition.repeats import repeats
 from fingerprint.recognition.signal_check import Nothing, nothing_in
 from fingerprint.recognition.speed import (
     TUNE,
+    TUNES,
     at_its_speed,
     at_speed,
     candidate_of,
@@ -57,7 +58,9 @@ TUNED = 3  # best candidates of a speed, that are verified at the very best pitc
 TUNED_GAIN = 1.6  # spreads by which they then fit better if they are wrong, as measured
 COMPARED = 5  # candidates, at least: the evidence for one is how far it is ahead of the others
 SCORE_WEIGHT = 0.8  # of the embeddings' score in spreads of its cohort, beside that of the peaks
-TUNED_EVIDENCE = 8.0  # for another speed: of the squares of two scores of the peaks
+TUNED_EVIDENCE = 20.0  # for another speed: of the squares of two scores of the peaks
+CLEAR_FIT = 8.0  # spreads, from which the peaks would not fit as well at another speed
+FAR_TUNES = 16  # of speeds around that of the track, which the embedder bears
 LEAST_TUNED = 6.0  # score of the peaks, from which they tell speed and tempo
 SLACK = 0.1  # of a rate that the embeddings tell
 LEAST_FIT = 4.0  # spreads above the cohort, from which peaks tell offset and rate
@@ -311,7 +314,8 @@ def _measured(asked: Query, candidate: Candidate) -> Candidate:
     somewhere, by the embeddings if not.
     """
     exact = _by_peaks(asked, candidate) if candidate.fit.score >= LEAST_FIT else None
-    if exact is not None and exact.rate == candidate.rate == candidate.speed == 1:
+    plain = exact is not None and exact.rate == candidate.rate == candidate.speed == 1
+    if exact is not None and plain and candidate.fit.score >= CLEAR_FIT:
         return exact
     candidate = _at_its_tempo(asked, candidate)
     tuned = _in_tune(asked, candidate)
@@ -339,7 +343,8 @@ def _in_tune(asked: Query, candidate: Candidate) -> Candidate | None:
     clip, reference, speed = asked.clip, asked.reference, candidate.speed
     template = template_of(at_speed(clip, 1 / speed))
     _, plain = best_of(template, [candidate], reference, speed)
-    tuned, score = in_tune(template, candidate, reference, speed, clip.duration)
+    steps = TUNES if speed != 1 else FAR_TUNES
+    tuned, score = in_tune(template, candidate, reference, speed, clip.duration, steps=steps)
     if score < LEAST_TUNED:
         return None
     if score**2 - plain**2 < TUNED_EVIDENCE:

@@ -139,6 +139,7 @@ def in_tune(
     seconds: float,
     *,
     step: float = TUNE,
+    steps: int = TUNES,
 ) -> tuple[Candidate, float]:
     """The candidate at the speed near its own at which its peaks fit best, and how they do.
 
@@ -152,8 +153,9 @@ def in_tune(
         speed: see `template`.
         seconds: length of the query as it is.
         step: share of the speed between two that are tried.
+        steps: tried, either way.
     """
-    speeds = candidate.speed * (1 + step * np.arange(-TUNES, TUNES + 1))
+    speeds = candidate.speed * (1 + step * np.arange(-steps, steps + 1))
     tried = [
         at_rate(replace(candidate, speed=one), rate, seconds)
         for one in speeds.tolist()
