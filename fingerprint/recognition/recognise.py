@@ -5,9 +5,9 @@
 `recognise` is the one way in: for a library, the scanner, the listener, an explanation and the fit
 of the confidence. Effort follows doubt: a first look searches little of the index; where that is
 not sure, more is searched, by landmarks too; and where that is not sure either, the clip is tried
-at other playback speeds. The embedder bears a change of tempo and hardly one of pitch, and a shift
-of pitch is a change of speed followed by one of tempo: at one of the speeds the pitch is about
-right, and the matcher finds the tempo that is left.
+at other playback speeds, near ones first. The embedder bears a change of tempo and hardly one of
+pitch, and a shift of pitch is a change of speed followed by one of tempo: at one of the speeds the
+pitch is about right, and the matcher finds the tempo that is left.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,33 +15,25 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fingerprint.config import Effort, Range, SearchConfig
 from fingerprint.index.landmarks import query_landmarks
 from fingerprint.recognition.cohort import level
 from fingerprint.recognition.confidence import LEAST_SPREAD, evidence_of, probability
-from fingerprint.recognition.copies import same_recordings
-from fingerprint.recognition.matcher import TIE, evidence_for, rank, refit, settle
+from fingerprint.recognition.copies import SAME, likeness
+from fingerprint.recognition.matcher import TIE, rank, settle
 from fingerprint.recognition.query import Model, Query, Reference
 from fingerprint.recognition.repeats import repeats
 from fingerprint.recognition.signal_check import Nothing, nothing_in
 from fingerprint.recognition.speed import (
-    TUNE,
-    TUNES,
-    at_its_speed,
     at_speed,
     candidate_of,
     in_tune,
-    line_of,
+    measured,
     plain_rates,
 )
-from fingerprint.recognition.verification import (
-    best_of,
-    lines_of,
-    refined,
-    template_of,
-    verify,
-)
+from fingerprint.recognition.verification import template_of, verify
 from fingerprint.types import (
     Candidate,
     Circumstances,
@@ -56,14 +48,9 @@ from fingerprint.types import (
 DEFAULTS = SearchConfig()
 TUNED = 3  # best candidates of a speed, that are verified at the very best pitch and tempo nearby
 TUNED_GAIN = 1.6  # spreads by which they then fit better if they are wrong, as measured
+UNLIKE = 0.4  # mean cosine of two passages, below which neither is taken for the other
 COMPARED = 5  # candidates, at least: the evidence for one is how far it is ahead of the others
 SCORE_WEIGHT = 0.8  # of the embeddings' score in spreads of its cohort, beside that of the peaks
-TUNED_EVIDENCE = 20.0  # for another speed: of the squares of two scores of the peaks
-CLEAR_FIT = 8.0  # spreads, from which the peaks would not fit as well at another speed
-FAR_TUNES = 16  # of speeds around that of the track, which the embedder bears
-LEAST_TUNED = 6.0  # score of the peaks, from which they tell speed and tempo
-SLACK = 0.1  # of a rate that the embeddings tell
-LEAST_FIT = 4.0  # spreads above the cohort, from which peaks tell offset and rate
 LONGEST_QUERY = 30.0  # s; of a longer clip, a part of this length is enough
 MOVE = 1.0  # s between the parts of a long clip among which the query is chosen
 AUDIBLE_RMS = 10 ** (-60 / 20)  # of full scale, of a second that has sound
@@ -134,7 +121,7 @@ def recognise(
             break
     if not found:
         return Result(nothing="nothing near enough", query=rows)
-    found[0], later = _at_its_earliest(asked, _measured(asked, found[0]))
+    found[0], later = _at_its_earliest(asked, measured(asked, found[0]))
     matches = [
         _match(track, candidate, weight, later if number == 0 else (), model, begin)
         for number, (candidate, weight) in enumerate(zip(found, evidence, strict=False))
@@ -294,75 +281,41 @@ def _every(vectors: Floats, step: int) -> Floats:
 def _evidence(
     asked: Query, found: list[Candidate], given: Circumstances, most: int
 ) -> list[Evidence]:
-    """The evidence for the `most` best candidates against all others."""
+    """The evidence for the `most` best candidates against all others.
+
+    Two tracks may play at once: then each speaks against the other. So where the best one and the
+    next that is nothing like it would both be sure without the other, they are both answered.
+    """
+    if not found:
+        return []
     seconds = max(0.0, asked.clip.duration - asked.model.window)
-    copies = same_recordings(found[:most], asked.reference, seconds=seconds)
-    return evidence_of(found, given, copies)
+    alike = likeness(found[:most], asked.reference, seconds=seconds)
+    copies = alike >= SAME
+    evidence = evidence_of(found, given, copies)
+    second = next((number for number, one in enumerate(alike[0]) if one < UNLIKE), 0)
+    if not second:
+        return evidence
+    alone = [
+        _without(found, given, copies, one, other) for one, other in ((0, second), (second, 0))
+    ]
+    if all(_is_sure([one], asked) for one in alone):
+        evidence[0], evidence[second] = alone
+    return evidence
+
+
+def _without(
+    found: list[Candidate], given: Circumstances, copies: NDArray[np.bool_], one: int, other: int
+) -> Evidence:
+    """The evidence for one candidate as if another one had not been found."""
+    left = [number for number in range(len(copies)) if number != other]
+    others = [*(found[number] for number in left), *found[len(copies) :]]
+    return evidence_of(others, given, copies[np.ix_(left, left)])[left.index(one)]
 
 
 def _is_sure(evidence: list[Evidence], asked: Query) -> bool:
     """Whether the best candidate would be answered by default."""
     least, calibration = asked.config.min_confidence, asked.model.calibration
     return bool(evidence) and probability(evidence[0], calibration) >= least
-
-
-def _measured(asked: Query, candidate: Candidate) -> Candidate:
-    """The candidate with its offset and rate as exactly as they can be told.
-
-    The peaks tell both to a fraction of a frame. Where they see the query play at the track's own
-    speed, that is the rate; else speed and tempo are measured first: by the peaks if they fit
-    somewhere, by the embeddings if not.
-    """
-    exact = _by_peaks(asked, candidate) if candidate.fit.score >= LEAST_FIT else None
-    plain = exact is not None and exact.rate == candidate.rate == candidate.speed == 1
-    if exact is not None and plain and candidate.fit.score >= CLEAR_FIT:
-        return exact
-    candidate = _at_its_tempo(asked, candidate)
-    tuned = _in_tune(asked, candidate)
-    if tuned is not None:
-        return _by_peaks(asked, tuned)
-    corrected = at_its_speed(asked, candidate)
-    return corrected if candidate.fit.score < LEAST_FIT else _by_peaks(asked, corrected)
-
-
-def _at_its_tempo(asked: Query, candidate: Candidate) -> Candidate:
-    """The candidate at a tempo further off than was tried, if its embeddings speak for that."""
-    config, window = asked.config, asked.model.window
-    if candidate.speed != 1 or not config.rates[0] <= candidate.rate <= config.rates[1]:
-        return candidate
-    line = line_of(candidate, 1.0, window)
-    far = refit(asked.rows, line, asked.reference, rates=config.far_rates)
-    rows = (asked.clip.duration - window) / asked.reference.hop
-    if not evidence_for(far.score, candidate.score, rows):
-        return candidate
-    return candidate_of(far, 1.0, window)
-
-
-def _in_tune(asked: Query, candidate: Candidate) -> Candidate | None:
-    """The candidate at the speed at which its peaks fit best; None if they fit at none."""
-    clip, reference, speed = asked.clip, asked.reference, candidate.speed
-    template = template_of(at_speed(clip, 1 / speed))
-    _, plain = best_of(template, [candidate], reference, speed)
-    steps = TUNES if speed != 1 else FAR_TUNES
-    tuned, score = in_tune(template, candidate, reference, speed, clip.duration, steps=steps)
-    if score < LEAST_TUNED:
-        return None
-    if score**2 - plain**2 < TUNED_EVIDENCE:
-        return candidate
-    template = template_of(at_speed(clip, 1 / tuned.speed))
-    fine, _ = in_tune(template, tuned, reference, tuned.speed, clip.duration, step=TUNE / 10)
-    return fine
-
-
-def _by_peaks(asked: Query, candidate: Candidate) -> Candidate:
-    """The candidate where its peaks fit best."""
-    rate, (low, high) = candidate.rate / candidate.speed, asked.config.rates
-    line = lines_of([candidate], asked.reference, candidate.speed)
-    template = template_of(at_speed(asked.clip, 1 / candidate.speed))
-    plain = [one for one in plain_rates(candidate.speed) if abs(one - rate) <= SLACK]
-    rates = min(low, rate - SLACK), max(high, rate + SLACK)
-    offset, rate = refined(template, asked.reference, line, rates, plain)
-    return replace(candidate, offset=offset, rate=round(rate * candidate.speed, 9))
 
 
 def _at_its_earliest(asked: Query, candidate: Candidate) -> tuple[Candidate, tuple[float, ...]]:

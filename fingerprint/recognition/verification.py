@@ -40,6 +40,7 @@ LEAST_SPREAD = 0.3  # of scores
 COHORT = 400  # random places of the reference
 COHORT_SPREAD = 0.05  # added to the spread of their scores; keeps a score in spreads finite
 NEIGHBOURS = (4, 5, 6, 7)  # frames, beyond those of which a window holds the same sound
+SHARPNESS = 0.55  # share of their mean that is taken off
 EVIDENCE = 20.0  # for another rate than a plain one: of the squares of two scores
 
 
@@ -92,13 +93,13 @@ def _variance(values: Floats) -> Floats:
 
 
 def _above_neighbours(values: Floats) -> Floats:
-    """What is above the mean of the frames `NEIGHBOURS` before and after, (F, bins)."""
+    """Less a share of the mean of the frames `NEIGHBOURS` before and after, (F, bins)."""
     reach = NEIGHBOURS[-1]
     padded = np.pad(values, ((reach, reach), (0, 0)), mode="edge")
     total = np.zeros_like(values)
     for apart in (*NEIGHBOURS, *(-one for one in NEIGHBOURS)):
         total += padded[reach + apart : reach + apart + len(values)]
-    above: Floats = values - total * np.float32(1 / (2 * len(NEIGHBOURS)))
+    above: Floats = values - total * np.float32(SHARPNESS / (2 * len(NEIGHBOURS)))
     return above
 
 
