@@ -78,6 +78,7 @@ def _family(name: str, lengths: Iterable[float], **settings: object) -> tuple[Co
 
 
 LITTLE: Range = (10.0, 10.0)  # dB
+TALKER_DB: Range = (-12.0, -6.0)
 BEHIND_A_WALL = Phone(overload_db=None)
 
 CONDITIONS: tuple[Condition, ...] = (
@@ -105,7 +106,7 @@ CONDITIONS: tuple[Condition, ...] = (
     *_family("speed by 10 to 30 %", (5, 10), snr_db=LITTLE, warp=Warp("speed", (0.10, 0.30))),
     *_family("pitch by 3 to 4 semitones", (5, 10), snr_db=LITTLE, warp=Warp("pitch", (3.0, 4.0))),
     *_family("tempo by 25 to 45 %", (5, 10), snr_db=LITTLE, warp=Warp("tempo", (0.25, 0.45))),
-    *_family("talker 6 to 12 dB above", (5, 10), snr_db=(-12.0, -6.0), noise="talker"),
+    *_family("talker 6 to 12 dB above", (5, 10), snr_db=TALKER_DB, noise="talker"),
     *_family("through a wall", (5, 10), snr_db=SNR_DB, phone=BEHIND_A_WALL, effect="wall"),
     *_family("telephone", (5,), snr_db=SNR_DB, effect="telephone"),
     *_family("noise suppression", (5,), snr_db=SNR_DB, phone=Phone(), effect="suppression"),
@@ -115,7 +116,7 @@ CONDITIONS: tuple[Condition, ...] = (
     *_family("unknown speed", (10,), snr_db=LITTLE, warp=Warp("speed", (0.10, 0.30)), unknown=True),
     *_family("unknown pitch", (10,), snr_db=LITTLE, warp=Warp("pitch", (3.0, 4.0)), unknown=True),
     *_family("unknown tempo", (10,), snr_db=LITTLE, warp=Warp("tempo", (0.25, 0.45)), unknown=True),
-    *_family("unknown talker", (10,), snr_db=(-12.0, -6.0), noise="talker", unknown=True),
+    *_family("unknown talker", (10,), snr_db=TALKER_DB, noise="talker", unknown=True),
 )
 
 
