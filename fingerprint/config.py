@@ -104,9 +104,12 @@ class SearchConfig(Record):
     in_doubt: Effort = Effort(windows=32, nodes=600_000, candidates=50)
     landmarks: PositiveInt = 150  # places taken from landmarks when in doubt
     at_other_speeds: Effort = Effort(windows=32, nodes=100_000, candidates=50)
+    at_far_speeds: Effort = Effort(windows=16, nodes=40_000, candidates=10)
     neighbours: PositiveInt = 20  # per query window looked up
     rates: Range = (0.8, 1.2)  # playback speeds tried when the best candidates are refined
     semitones: tuple[float, ...] = (-2.0, -1.0, 1.0, 2.0)  # changes of speed undone when in doubt
+    far_semitones: tuple[float, ...] = (-5.5, -4.25, -3.0, 3.0, 4.25)  # when still in doubt
+    far_rates: Range = (0.53, 1.47)  # tempos tried when still in doubt
     handicap: Probability = 0.05  # of the score of what is found by undoing a change of speed
     min_confidence: Probability = 0.98  # below it the answer is "not in the library"
 

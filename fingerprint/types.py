@@ -123,8 +123,8 @@ class Candidate:
 
     `track` is the track's number in `Rows`; `offset` (s into the track at which the query's start
     falls); `rate` (playback speed against the track); `score` mean aligned cosine, at most 1, less
-    a handicap where it was found by undoing a change of speed; `speed` is the one that was undone;
-    `fit` is that of its spectral peaks.
+    a handicap where it was found by undoing a change of speed; `speed` is the one that was undone,
+    or the one nearby at which its spectral peaks fit best; `fit` is that of its spectral peaks.
     """
 
     track: int

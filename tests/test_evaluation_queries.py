@@ -90,7 +90,7 @@ def test_a_query_is_made_again_bit_for_bit(material: Material, condition: Condit
     assert first.truth == again.truth
     assert np.array_equal(first.clip.samples, again.clip.samples)
     assert abs(first.clip.duration - condition.seconds) < 0.002
-    assert np.abs(first.clip.samples).max() > 0.05
+    assert np.abs(first.clip.samples).max() > 0.004  # the faintest come through a wall
     for different in (other, reseeded):
         assert different.truth != first.truth
         assert not np.array_equal(different.clip.samples, first.clip.samples)

@@ -71,6 +71,52 @@ def test_a_passage_at_another_tempo_is_named_with_its_rate(
     assert match.rate == pytest.approx(tempo, rel=0.03)
 
 
+@pytest.mark.parametrize("speed", [0.71, 0.77, 0.84, 1.17, 1.23, 1.29])
+def test_a_passage_at_a_speed_far_off_is_answered_with_its_rate_and_place(
+    library: Library, songs: list[Floats], speed: float
+) -> None:
+    match = best(library, at_speed(Clip(passage(songs), RATE), speed).samples)
+    assert match.track.path.name == "3.wav"
+    assert match.confidence > 0.9
+    assert match.rate == pytest.approx(speed, rel=0.005)
+    assert match.offset == pytest.approx(BEGIN, abs=0.1)
+
+
+@pytest.mark.parametrize("semitones", [-4, -3, 3, 4])
+def test_a_passage_at_a_pitch_far_off_is_named_at_rate_one_and_its_place(
+    library: Library, songs: list[Floats], semitones: int
+) -> None:
+    match = best(library, change_pitch(passage(songs), semitones))
+    assert match.track.path.name == "3.wav"
+    assert match.rate == pytest.approx(1.0, abs=0.005)
+    assert match.offset == pytest.approx(BEGIN, abs=0.2)
+
+
+@pytest.mark.parametrize("tempo", [0.6, 0.7, 1.3, 1.4])
+def test_a_passage_at_a_tempo_far_off_is_named_with_its_rate_and_place(
+    library: Library, songs: list[Floats], tempo: float
+) -> None:
+    match = best(library, change_tempo(passage(songs), tempo))
+    assert match.track.path.name == "3.wav"
+    assert match.rate == pytest.approx(tempo, rel=0.02)
+    assert match.offset == pytest.approx(BEGIN, abs=0.2)
+
+
+def test_of_two_songs_at_once_both_are_answered_with_their_places(
+    library: Library, songs: list[Floats]
+) -> None:
+    other = songs[6][round(2 * RATE) : round(10 * RATE)]
+    both = passage(songs) + other
+    matches = library.identify(Clip(both[::2] / 2, RATE // 2), top=3)
+    found = {match.track.path.name: match.offset for match in matches}
+    assert found == pytest.approx({"3.wav": BEGIN, "6.wav": 2.0}, abs=0.1)
+
+
+def test_one_song_alone_is_answered_alone(library: Library, songs: list[Floats]) -> None:
+    matches = library.identify(Clip(passage(songs)[::2].copy(), RATE // 2), top=3)
+    assert [match.track.path.name for match in matches] == ["3.wav"]
+
+
 def test_another_speed_and_back_is_the_same_sound(songs: list[Floats]) -> None:
     clip = Clip(passage(songs), RATE)
     there = at_speed(clip, 1.25)

@@ -5,8 +5,15 @@ import pytest
 from library_world import RATE, busy_song
 
 from fingerprint.audio.peaks import BLOCK, peaks_of
-from fingerprint.recognition.speed import at_speed
-from fingerprint.recognition.verification import Lines, fit, refined, template_of, verify
+from fingerprint.recognition.speed import at_speed, in_tune
+from fingerprint.recognition.verification import (
+    Lines,
+    best_of,
+    fit,
+    refined,
+    template_of,
+    verify,
+)
 from fingerprint.types import Candidate, Clip, Floats, Ints, PeakCodes, Rows
 
 SONGS = 12
@@ -41,7 +48,9 @@ def cut(track: int, start: float, seconds: float, *, snr_db: float = 0.0) -> Cli
 
 def line(stored: Stored, candidate: Candidate) -> Lines:
     first, end = stored.rows.starts[candidate.track : candidate.track + 2]
-    return Lines(*(np.array([x]) for x in (first, end - first, candidate.offset, candidate.rate)))
+    return Lines(
+        *(np.array([x]) for x in (first, end - first, candidate.offset, candidate.rate, 1.0))
+    )
 
 
 def test_the_right_place_fits_far_better_than_any_other(stored: Stored) -> None:
@@ -96,6 +105,32 @@ def test_offset_and_rate_are_refined_to_a_fraction_of_a_frame(stored: Stored, sp
     offset, rate = refined(template_of(undone), stored, line(stored, start), (0.8, 1.2))
     assert offset == pytest.approx(4.0, abs=0.01)
     assert rate == pytest.approx(1.0, abs=0.001)
+
+
+@pytest.mark.parametrize("speed", [0.935, 0.97, 1.0, 1.025, 1.07])
+def test_the_peaks_put_a_query_in_tune(stored: Stored, speed: float) -> None:
+    clip = at_speed(cut(5, 4.0, 8.0, snr_db=5), speed)
+    # As the embeddings tell it: at the track's own speed, with the middle about in its place.
+    start = Candidate(5, 8.05 - clip.duration / 2, 1.0, 0.5)
+    tuned, score = in_tune(template_of(clip), start, stored, 1.0, clip.duration, steps=16)
+    _, plain = best_of(template_of(clip), [start], stored)
+    assert tuned.speed == pytest.approx(speed, abs=0.0051)
+    assert tuned.rate == pytest.approx(speed, abs=0.02)
+    assert score >= plain
+    assert speed == 1 or score > plain + 5
+
+
+def test_a_shift_of_pitch_alone_is_put_in_tune_at_rate_one(stored: Stored) -> None:
+    pitch = 2 ** (2 / 12)
+    clip = at_speed(cut(5, 4.0, 8.0), pitch)  # and each note again as long as it was
+    hop, note = round(0.1 * RATE), round(0.1 * RATE / pitch)
+    notes = [np.resize(clip.samples[i * note : (i + 1) * note], hop) for i in range(79)]
+    clip = Clip(np.concatenate(notes), RATE)
+    start = Candidate(5, 4.05, 1.0, 0.5, speed=2 ** (1.8 / 12))
+    undone = template_of(at_speed(clip, 1 / start.speed))
+    tuned, _ = in_tune(undone, start, stored, start.speed, clip.duration)
+    assert tuned.speed == pytest.approx(pitch, rel=0.006)
+    assert tuned.rate == pytest.approx(1.0, abs=0.001)
 
 
 def test_a_change_of_tempo_is_measured(stored: Stored) -> None:

@@ -23,11 +23,21 @@ COMPARED = 128  # rows, at most, over the whole of what two recordings share
 def same_recordings(
     candidates: Sequence[Candidate], stored: StoredTracks, *, seconds: float
 ) -> NDArray[np.bool_]:
-    """Which of n candidates are the same recording under the query, (n, n).
+    """Which of n candidates are the same recording under the query, (n, n); see `likeness`.
+
+    Every candidate is a copy of itself.
+    """
+    same: NDArray[np.bool_] = likeness(candidates, stored, seconds=seconds) >= SAME
+    return same
+
+
+def likeness(
+    candidates: Sequence[Candidate], stored: StoredTracks, *, seconds: float
+) -> NDArray[np.float64]:
+    """How alike n candidates are under the query: mean cosines (n, n).
 
     Compares the stored embeddings of the stretches that the query of `seconds` covers, between the
-    rows by interpolation, since the copies' grids need not coincide. Every candidate is a copy of
-    itself.
+    rows by interpolation, since the copies' grids need not coincide.
 
     Args:
         candidates: the places.
@@ -35,13 +45,14 @@ def same_recordings(
         seconds: length of the stretches.
     """
     stretches = [_stretch(place, stored, seconds) for place in candidates]
-    same = np.eye(len(stretches), dtype=bool)
+    alike = np.eye(len(stretches))
     for i, one in enumerate(stretches):
         for j, other in enumerate(stretches[:i]):
             both = one.any(axis=1) & other.any(axis=1)
-            cosines = np.sum(one[both] * other[both], axis=1)
-            same[i, j] = same[j, i] = bool(both.any()) and float(cosines.mean()) >= SAME
-    return same
+            if both.any():
+                cosines = np.sum(one[both] * other[both], axis=1)
+                alike[i, j] = alike[j, i] = float(cosines.mean())
+    return alike
 
 
 def _stretch(place: Candidate, stored: StoredTracks, seconds: float) -> Floats:

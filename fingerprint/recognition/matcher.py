@@ -100,6 +100,16 @@ def fit(
     return _polished(replace(place, guesses=(line,)), query, rates, plain, STEP * stored.hop)[0]
 
 
+def refit(query: Fingerprint, line: Candidate, stored: StoredTracks, *, rates: Range) -> Candidate:
+    """The best line, at any of the rates, through a point of one that is known."""
+    if not _tells_rates(query, stored.hop, rates):
+        return line
+    reach = max(1 - rates[0], rates[1] - 1)
+    places = places_of([line], query, stored, reach=reach)
+    tried = _tried(places, query, stored.hop, rates, line.rate)
+    return _polished(tried, query, rates, (), STEP * stored.hop)[0]
+
+
 def _order(candidate: Candidate) -> tuple[float, int, float]:
     return -round(candidate.score, TIE), candidate.track, candidate.offset
 
@@ -142,10 +152,12 @@ def _tells_rates(query: Fingerprint, hop: float, rates: Range) -> bool:
     return _span(query) * (rates[1] - rates[0]) >= 2 * hop
 
 
-def _trials(query: Fingerprint, hop: float, rates: Range) -> tuple[Doubles, Doubles]:
+def _trials(
+    query: Fingerprint, hop: float, rates: Range, base: float = 1.0
+) -> tuple[Doubles, Doubles]:
     """Other rates to try and how far to shift the offset for each: (A,) and (A,).
 
-    Neighbouring rates drift apart by `STEP` hops over the query. An alignment at rate 1 can
+    Neighbouring rates drift apart by `STEP` hops over the query. An alignment at rate `base` can
     be right at any moment of a query of another rate: so each line goes through one of those
     moments, spaced so that the lines are as far apart. No trials where rates cannot be told.
     """
@@ -154,15 +166,17 @@ def _trials(query: Fingerprint, hop: float, rates: Range) -> tuple[Doubles, Doub
     span = _span(query)
     step = STEP * hop / span
     tried = 1 + step * np.arange(np.ceil((rates[0] - 1) / step), (rates[1] - 1) / step + 1e-9)
-    lines = np.ceil(np.abs(tried - 1) / step).astype(np.int64) + 1
+    lines = np.ceil(np.abs(tried - base) / step).astype(np.int64) + 1
     moments = [query.start + np.linspace(0, span, number) for number in lines]
-    shifts = [(1 - rate) * moment for rate, moment in zip(tried, moments, strict=True)]
+    shifts = [(base - rate) * moment for rate, moment in zip(tried, moments, strict=True)]
     return np.concatenate(shifts), np.repeat(tried, lines)
 
 
-def _tried(places: Places, query: Fingerprint, hop: float, rates: Range) -> Places:
-    """The places with their guesses, or better ones at other rates."""
-    shifts, tried = _trials(query, hop, rates)
+def _tried(
+    places: Places, query: Fingerprint, hop: float, rates: Range, base: float = 1.0
+) -> Places:
+    """The places with their guesses, at rate `base`, or better ones at other rates."""
+    shifts, tried = _trials(query, hop, rates, base)
     if not len(tried):
         return places
     offsets = _offsets(places)[:, None] + shifts

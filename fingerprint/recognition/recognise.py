@@ -5,30 +5,37 @@
 `recognise` is the one way in: for a library, the scanner, the listener, an explanation and the fit
 of the confidence. Effort follows doubt: a first look searches little of the index; where that is
 not sure, more is searched, by landmarks too; and where that is not sure either, the clip is tried
-at other playback speeds. The embedder bears a change of tempo and hardly one of pitch, and a shift
-of pitch is a change of speed followed by one of tempo: at one of the speeds the pitch is about
-right, and the matcher finds the tempo that is left.
+at other playback speeds, near ones first. The embedder bears a change of tempo and hardly one of
+pitch, and a shift of pitch is a change of speed followed by one of tempo: at one of the speeds the
+pitch is about right, and the matcher finds the tempo that is left.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fingerprint.config import Effort, SearchConfig
+from fingerprint.config import Effort, Range, SearchConfig
 from fingerprint.index.landmarks import query_landmarks
 from fingerprint.recognition.background import backed, without_copies
 from fingerprint.recognition.cohort import level
 from fingerprint.recognition.confidence import LEAST_SPREAD, evidence_of, probability
-from fingerprint.recognition.copies import same_recordings
+from fingerprint.recognition.copies import SAME, likeness
 from fingerprint.recognition.matcher import TIE, rank, settle
 from fingerprint.recognition.overlap import part_in_track
 from fingerprint.recognition.query import Model, Query, Reference
 from fingerprint.recognition.repeats import repeats
 from fingerprint.recognition.signal_check import Nothing, nothing_in
-from fingerprint.recognition.speed import at_its_speed, at_speed, candidate_of, plain_rates
-from fingerprint.recognition.verification import lines_of, refined, template_of, verify
+from fingerprint.recognition.speed import (
+    at_speed,
+    candidate_of,
+    in_tune,
+    measured,
+    plain_rates,
+)
+from fingerprint.recognition.verification import template_of, verify
 from fingerprint.types import (
     Candidate,
     Circumstances,
@@ -41,9 +48,11 @@ from fingerprint.types import (
 )
 
 DEFAULTS = SearchConfig()
+TUNED = 3  # best candidates of a speed, that are verified at the very best pitch and tempo nearby
+TUNED_GAIN = 1.6  # spreads by which they then fit better if they are wrong, as measured
+UNLIKE = 0.4  # mean cosine of two passages, below which neither is taken for the other
 COMPARED = 5  # candidates, at least: the evidence for one is how far it is ahead of the others
 SCORE_WEIGHT = 0.8  # of the embeddings' score in spreads of its cohort, beside that of the peaks
-LEAST_FIT = 4.0  # spreads above the cohort, from which peaks tell offset and rate
 LONGEST_QUERY = 30.0  # s; of a longer clip, a part of this length is enough
 MOVE = 1.0  # s between the parts of a long clip among which the query is chosen
 AUDIBLE_RMS = 10 ** (-60 / 20)  # of full scale, of a second that has sound
@@ -157,16 +166,21 @@ def circumstances(asked: Query) -> Circumstances:
     )
 
 
-def at_other_speeds(asked: Query) -> Iterator[tuple[float, Fingerprint]]:
-    """Changes of speed that are undone when in doubt, and the clip's rows with each undone."""
-    for semitones in asked.config.semitones:
+def at_other_speeds(asked: Query, every: Sequence[float]) -> Iterator[tuple[float, Fingerprint]]:
+    """Changes of speed (semitones) that are undone when in doubt, and the rows with each undone."""
+    for semitones in every:
         speed = 2 ** (semitones / 12)
         # A row a hop is enough to be recognised by; the place can be measured later.
         yield speed, asked.model.embed(at_speed(asked.clip, 1 / speed))
 
 
-def candidates_at(asked: Query, rows: Fingerprint, speed: float, effort: Effort) -> list[Candidate]:
-    """Candidates for a query that is played at 1 / `speed` and then has these rows, best first."""
+def candidates_at(
+    asked: Query, rows: Fingerprint, speed: float, effort: Effort, rates: Range | None = None
+) -> list[Candidate]:
+    """Candidates for a query that is played at 1 / `speed` and then has these rows, best first.
+
+    Tried are `rates`, by default those of the configuration.
+    """
     reference, config = asked.reference, asked.config
     looked_up = _every(rows.vectors, -(-len(rows.vectors) // effort.windows))
     search_k = -(-effort.nodes // max(1, int(looked_up.any(axis=1).sum())))
@@ -174,7 +188,7 @@ def candidates_at(asked: Query, rows: Fingerprint, speed: float, effort: Effort)
         rows,
         reference.search(looked_up, neighbours=config.neighbours, search_k=search_k),
         reference,
-        rates=config.rates,
+        rates=rates or config.rates,
         most=effort.candidates,
         plain=plain_rates(speed),
     )
@@ -197,19 +211,51 @@ def _looks(asked: Query, speeds: Speeds) -> Iterator[list[Candidate]]:
     if speeds == "in doubt":
         yield [
             candidate
-            for speed, rows in at_other_speeds(asked)
+            for speed, rows in at_other_speeds(asked, config.semitones)
             for candidate in candidates_at(asked, rows, speed, config.at_other_speeds)
         ]
+        yield [*_at_far_tempos(asked), *_at_far_speeds(asked)]
+
+
+def _at_far_tempos(asked: Query) -> list[Candidate]:
+    """Candidates whose tempo alone has changed, by more than is looked for at first."""
+    config = asked.config
+    found = candidates_at(asked, asked.rows, 1.0, config.at_far_speeds, config.far_rates)
+    return [
+        replace(one, score=one.score - config.handicap)
+        for one in found
+        if not config.rates[0] <= one.rate <= config.rates[1]
+    ]
+
+
+def _at_far_speeds(asked: Query) -> list[Candidate]:
+    """Candidates at speeds, and so at pitches, further off than those that are tried at first."""
+    config = asked.config
+    found = []
+    for speed, rows in at_other_speeds(asked, config.far_semitones):
+        low, high = config.rates
+        rates = min(low, 1 / speed), max(high, 1 / speed)  # at 1 / speed pitch alone has changed
+        found += candidates_at(asked, rows, speed, config.at_far_speeds, rates)
+    return found
 
 
 def _verified(asked: Query, found: list[Candidate]) -> list[Candidate]:
-    """The candidates with the fit of their spectral peaks."""
+    """The candidates with the fit of their spectral peaks.
+
+    The best few at another speed are put in tune first: peaks meet only at the very pitch. By
+    chance alone the best of so many pitches and tempos fits better, so that much is taken off.
+    """
+    reference, seconds = asked.reference, asked.clip.duration
     checked: list[Candidate] = []
     for speed in dict.fromkeys(one.speed for one in found):
         here = [one for one in found if one.speed == speed]
+        few = TUNED if speed != 1 else 0
         template = template_of(at_speed(asked.clip, 1 / speed))
-        fits = verify(template, here, asked.reference)
-        checked += [replace(one, fit=fit) for one, fit in zip(here, fits, strict=True)]
+        tuned = [in_tune(template, one, reference, speed, seconds)[0] for one in here[:few]]
+        here = [*tuned, *here[few:]]
+        for number, fit in enumerate(verify(template, here, reference, speed)):
+            less = TUNED_GAIN if number < few else 0.0
+            checked.append(replace(here[number], fit=replace(fit, score=fit.score - less)))
     return checked
 
 
@@ -243,11 +289,36 @@ def _evidence(
     given: Circumstances,
     most: int,
 ) -> list[Evidence]:
-    """The evidence for the `most` best candidates against all others, and the background's."""
+    """The evidence for the `most` best candidates against all others, and the background's.
+
+    Two tracks may play at once: then each speaks against the other. So where the best one and the
+    next that is nothing like it would both be sure without the other, they are both answered.
+    """
+    if not found:
+        return []
     seconds = max(0.0, asked.clip.duration - asked.model.window)
-    copies = same_recordings(found[:most], asked.reference, seconds=seconds)
-    rivals = without_copies(rivals, found[:most], asked.reference, seconds=seconds)
-    return evidence_of([*found, *rivals], given, copies)
+    alike = likeness(found[:most], asked.reference, seconds=seconds)
+    copies = alike >= SAME
+    everyone = [*found, *without_copies(rivals, found[:most], asked.reference, seconds=seconds)]
+    evidence = evidence_of(everyone, given, copies)
+    second = next((number for number, one in enumerate(alike[0]) if one < UNLIKE), 0)
+    if not second:
+        return evidence
+    alone = [
+        _without(everyone, given, copies, one, other) for one, other in ((0, second), (second, 0))
+    ]
+    if all(_is_sure([one], asked) for one in alone):
+        evidence[0], evidence[second] = alone
+    return evidence
+
+
+def _without(
+    found: list[Candidate], given: Circumstances, copies: NDArray[np.bool_], one: int, other: int
+) -> Evidence:
+    """The evidence for one candidate as if another one had not been found."""
+    left = [number for number in range(len(copies)) if number != other]
+    others = [*(found[number] for number in left), *found[len(copies) :]]
+    return evidence_of(others, given, copies[np.ix_(left, left)])[left.index(one)]
 
 
 def _is_sure(evidence: list[Evidence], asked: Query) -> bool:
@@ -259,7 +330,7 @@ def _is_sure(evidence: list[Evidence], asked: Query) -> bool:
 def _measured(asked: Query, candidate: Candidate) -> Candidate:
     """The candidate with its offset and rate as exactly as the part in its track can tell them."""
     part, begin, candidate = _in_its_track(asked, candidate)
-    found = _measured_throughout(part, candidate)
+    found = measured(part, candidate)
     return replace(found, offset=found.offset - found.rate * begin)
 
 
@@ -282,30 +353,6 @@ def _in_its_track(asked: Query, candidate: Candidate) -> tuple[Query, float, Can
     part = Clip(clip.samples[first:last], clip.sample_rate)
     line = replace(found.line, offset=found.line.offset + found.line.rate * found.begin)
     return replace(asked, clip=part, rows=asked.model.embed_query(part)), found.begin, line
-
-
-def _measured_throughout(asked: Query, candidate: Candidate) -> Candidate:
-    """The candidate with its offset and rate as exactly as the whole query can tell them.
-
-    The peaks tell both to a fraction of a frame. Where they see the query play at the track's own
-    speed, that is the rate; else the speed is measured by the pitch first.
-    """
-    exact = _by_peaks(asked, candidate)
-    if exact is not None and exact.rate == candidate.rate == candidate.speed == 1:
-        return exact
-    corrected = at_its_speed(asked, candidate)
-    return _by_peaks(asked, corrected) or corrected
-
-
-def _by_peaks(asked: Query, candidate: Candidate) -> Candidate | None:
-    """The candidate where its peaks fit best; None where they hardly fit at all."""
-    if candidate.fit.score < LEAST_FIT:
-        return None
-    line = lines_of([candidate], asked.reference)
-    template = template_of(at_speed(asked.clip, 1 / candidate.speed))
-    plain = tuple(plain_rates(candidate.speed))
-    offset, rate = refined(template, asked.reference, line, asked.config.rates, plain)
-    return replace(candidate, offset=offset, rate=round(rate * candidate.speed, 9))
 
 
 def _at_its_earliest(asked: Query, candidate: Candidate) -> tuple[Candidate, tuple[float, ...]]:

@@ -17,6 +17,7 @@ import soxr
 from numpy.typing import NDArray
 
 from fingerprint.audio.peaks import (
+    BINS,
     EMPTY,
     FRAME_RATE,
     HOP,
@@ -38,7 +39,9 @@ FAR = 40  # frames, to which that is looked at
 LEAST_SPREAD = 0.3  # of scores
 COHORT = 400  # random places of the reference
 COHORT_SPREAD = 0.05  # added to the spread of their scores; keeps a score in spreads finite
-EVIDENCE = 12.0  # for another rate than a plain one: of the squares of two scores
+NEIGHBOURS = (4, 5, 6, 7)  # frames, beyond those of which a window holds the same sound
+SHARPNESS = 0.55  # share of their mean that is taken off
+EVIDENCE = 20.0  # for another rate than a plain one: of the squares of two scores
 
 
 class StoredPeaks(Protocol):
@@ -60,12 +63,14 @@ class Template:
     `values` (F, bins): how far the query rises above its local mean there, less what it does on
     average at that frequency and on average at that time: so a steady tone is worth nothing, nor is
     a beat, which fits any beat; what counts is which frequencies sound when. `variance` (bins,) of
-    the values over time.
+    the values over time. `exact` and its variance are of how far a frame rises above those a little
+    earlier and later: they tell a place between frames, where a note that lasts tells none.
     """
 
     values: Floats
     variance: Floats
-    exact: Floats  # as `values`, each frame by itself: for places between frames
+    exact: Floats
+    exact_variance: Floats
 
 
 def template_of(clip: Clip) -> Template:
@@ -76,10 +81,26 @@ def template_of(clip: Clip) -> Template:
     samples = np.pad(samples, (0, max(0, SIZE - len(samples)))).astype(np.float32, copy=False)
     levels = np.pad(log_power(samples), ((MEAN_FRAMES, MEAN_FRAMES), (0, 0)), mode="edge")
     height = np.clip(whitened(levels), 0, HIGHEST)
-    exact = _centred(height)
+    exact = _above_neighbours(_centred(height))
     height[:-1] = np.maximum(height[:-1], height[1:])  # frames of track and query do not coincide
     values = _centred(height)
-    return Template(values, values.var(axis=0) + np.float32(LEAST_VARIANCE), exact)
+    return Template(values, _variance(values), exact, _variance(exact))
+
+
+def _variance(values: Floats) -> Floats:
+    variance: Floats = values.var(axis=0) + np.float32(LEAST_VARIANCE)
+    return variance
+
+
+def _above_neighbours(values: Floats) -> Floats:
+    """Less a share of the mean of the frames `NEIGHBOURS` before and after, (F, bins)."""
+    reach = NEIGHBOURS[-1]
+    padded = np.pad(values, ((reach, reach), (0, 0)), mode="edge")
+    total = np.zeros_like(values)
+    for apart in (*NEIGHBOURS, *(-one for one in NEIGHBOURS)):
+        total += padded[reach + apart : reach + apart + len(values)]
+    above: Floats = values - total * np.float32(SHARPNESS / (2 * len(NEIGHBOURS)))
+    return above
 
 
 def _centred(height: Floats) -> Floats:
@@ -92,13 +113,15 @@ def _centred(height: Floats) -> Floats:
 class Lines:
     """C ways to lay a query along tracks: query time t (s) plays `offset + rate * t` (s).
 
-    A track is `count` rows of the reference, from row `first` on. All (C,).
+    A track is `count` rows of the reference, from row `first` on. The query's frequencies are
+    `pitch` times the track's. All (C,).
     """
 
     first: Ints
     count: Ints
     offset: NDArray[np.float64]
     rate: NDArray[np.float64]
+    pitch: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,28 +140,32 @@ class Fits:
     peaks: Ints
 
 
-def lines_of(candidates: Sequence[Candidate], stored: StoredPeaks) -> Lines:
-    """The lines of candidates that were all found at one speed, in a query with it undone."""
+def lines_of(candidates: Sequence[Candidate], stored: StoredPeaks, speed: float = 1.0) -> Lines:
+    """The lines of candidates in a query with a change of speed, near theirs, undone."""
     tracks = np.array([one.track for one in candidates], dtype=np.int64)
     first = stored.rows.starts[tracks]
     return Lines(
         first,
         stored.rows.starts[tracks + 1] - first,
         np.array([one.offset for one in candidates], dtype=np.float64),
-        np.array([one.rate / one.speed for one in candidates], dtype=np.float64),
+        np.array([one.rate / speed for one in candidates], dtype=np.float64),
+        np.array([one.speed / speed for one in candidates], dtype=np.float64),
     )
 
 
 def verify(
-    template: Template, candidates: Sequence[Candidate], stored: StoredPeaks
+    template: Template,
+    candidates: Sequence[Candidate],
+    stored: StoredPeaks,
+    speed: float = 1.0,
 ) -> list[PeakFit]:
     """How well the peaks at each candidate's place fit, against a cohort of random places.
 
-    The candidates are of one speed, and the template is of the query with that speed undone.
+    The template is of the query with `speed` undone, which is near that of the candidates.
     """
     if not candidates:
         return []
-    fits = fit(template, stored, lines_of(candidates, stored))
+    fits = fit(template, stored, lines_of(candidates, stored, speed))
     others = best_scores(template, stored, _cohort(stored))
     low, middle, high = np.percentile(others, (16, 50, 84))
     normal = (fits.score - middle) / ((high - low) / 2 + COHORT_SPREAD)
@@ -150,6 +177,15 @@ def verify(
     ]
 
 
+def best_of(
+    template: Template, candidates: Sequence[Candidate], stored: StoredPeaks, speed: float = 1.0
+) -> tuple[Candidate, float]:
+    """The candidate whose peaks fit best, and its score; see `verify`."""
+    scores = best_scores(template, stored, lines_of(candidates, stored, speed))
+    best = int(np.argmax(scores))
+    return candidates[best], float(scores[best])
+
+
 def _cohort(stored: StoredPeaks) -> Lines:
     """Random places of the reference, always the same ones."""
     starts = stored.rows.starts
@@ -157,7 +193,7 @@ def _cohort(stored: StoredPeaks) -> Lines:
     track = np.searchsorted(starts, place, side="right") - 1
     first = starts[track]
     offset = (place - first) * (stored.block / FRAME_RATE)
-    return Lines(first, starts[track + 1] - first, offset, np.ones(COHORT))
+    return Lines(first, starts[track + 1] - first, offset, np.ones(COHORT), np.ones(COHORT))
 
 
 def fit(template: Template, stored: StoredPeaks, lines: Lines) -> Fits:
@@ -190,7 +226,7 @@ def refined(
     stored: StoredPeaks,
     line: Lines,
     rates: tuple[float, float],
-    plain: tuple[float, ...] = (1.0,),
+    plain: Sequence[float] = (1.0,),
 ) -> tuple[float, float]:
     """The offset (s) and the rate of the best line near one, to a fraction of a frame.
 
@@ -202,7 +238,7 @@ def refined(
     at_middle = float(origin(line)[0]) + rate * middle  # frame of the track
     widest = max(rates[1], rate)
     start = begin + (rate - widest) * middle * SECONDS
-    around = Lines(line.first, line.count, np.array([start]), np.array([widest]))
+    around = Lines(line.first, line.count, np.array([start]), np.array([widest]), np.ones(1))
     frame, bin_, there = (array[0] for array in peaks_under(stored, around, len(template.exact)))
     under = _Under(template, frame[there] - at_middle, bin_[there], middle)
     free = under.best(rate, rates)
@@ -261,7 +297,7 @@ class _Under:
         index = below * bins + self.bin_
         here, after = values.take(index), values.take(np.minimum(index + bins, values.size - 1))
         total = np.where(under, here + part * (after - here), 0).sum(axis=1)
-        variance = np.where(under, self.template.variance[self.bin_], 0).sum(axis=1)
+        variance = np.where(under, self.template.exact_variance[self.bin_], 0).sum(axis=1)
         scores: Floats = total / np.sqrt(np.maximum(variance, LEAST_SUM))
         return scores
 
@@ -272,6 +308,10 @@ def _totals(
     """Sums of values at the peaks, (C, shifts); their variance and the peaks unshifted, (C,)."""
     length, bins = template.values.shape
     frame, bin_, there = peaks_under(stored, lines, length)
+    if (lines.pitch != 1).any():
+        bin_ = np.rint((bin_ + BINS[0]) * lines.pitch[:, None]).astype(np.int64) - BINS[0]
+        there &= (bin_ >= 0) & (bin_ < bins)
+        bin_ = np.where(there, bin_, 0)
     position = np.rint((frame - origin(lines)[:, None]) / lines.rate[:, None]).astype(np.int32)
     under = there & (position >= 0) & (position < length)
     variance: Floats = np.where(under, template.variance[bin_], np.float32(0)).sum(axis=1)

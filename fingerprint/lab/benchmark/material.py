@@ -156,6 +156,17 @@ def draw_noise(material: Material, length: int, rng: Rng) -> Floats:
     return at_hand[int(rng.integers(len(at_hand)))](material, length, rng)
 
 
+def draw_talker(material: Material, length: int, rng: Rng) -> Floats:
+    """One voice: (length,).
+
+    Raises:
+        CorpusError: there is no speech.
+    """
+    if not material.speech:
+        raise CorpusError("there is no speech to talk over the music")
+    return chain(material.speech, length, rng)
+
+
 def rms(samples: Floats) -> float:
     """Root mean square."""
     return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import nan, sqrt
+from math import isnan, nan, sqrt
 
 import numpy as np
 
@@ -19,7 +19,8 @@ class Outcome:
     `truth_path` is the track the query was cut from, in the library or not. Without an answer
     `path` is empty, `confidence` 0, and the numbers are NaN. `place_right` asks for the right
     track too: the right offset within `PLACE_TOLERANCE`, as the answer's own or among its repeats,
-    or a repeat of the very same sound.
+    or a repeat of the very same sound. `second` is the confidence of the other of two tracks that
+    are mixed, if it comes second after the first.
     """
 
     condition: str
@@ -36,6 +37,7 @@ class Outcome:
     right: bool
     place_right: bool
     seconds: float  # processing time of the identification
+    second: float = nan  # confidence; NaN if there is one track alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class Summary:
     rate_error_median: float  # share of the true rate
     rate: Share  # of the right answers: those whose rate is within `RATE_TOLERANCE`
     seconds_median: float  # processing time a query
+    both: Share  # of two tracks that are mixed: both accepted
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,14 @@ def summarise(condition: str, outcomes: Sequence[Outcome], min_confidence: float
         rate_error_median=_quantile(rate_errors, 0.5),
         rate=Share(sum(error <= RATE_TOLERANCE for error in rate_errors), len(rate_errors)),
         seconds_median=_quantile([o.seconds for o in outcomes], 0.5),
+        both=_both(outcomes, min_confidence),
     )
+
+
+def _both(outcomes: Sequence[Outcome], min_confidence: float) -> Share:
+    mixed = [o for o in outcomes if not isnan(o.second)]
+    named = [o.right and min(o.confidence, o.second) >= min_confidence for o in mixed]
+    return Share(sum(named), len(mixed))
 
 
 def reliability(outcomes: Iterable[Outcome], bins: int = CALIBRATION_BINS) -> list[Bin]:

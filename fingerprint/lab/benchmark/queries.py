@@ -17,22 +17,31 @@ import soundfile
 import soxr
 
 from fingerprint.audio.decode import load_clip
+from fingerprint.errors import CorpusError
+from fingerprint.lab.benchmark import effects
 from fingerprint.lab.benchmark.conditions import Condition, Phone, Warp
 from fingerprint.lab.benchmark.material import (
     WORKING_RATE,
     Material,
+    Place,
     Rng,
     cut,
     draw_noise,
     draw_place,
+    draw_talker,
     path_of,
+    rms,
 )
+from fingerprint.lab.corpus import Recordings
 from fingerprint.lab.training.degrade import EQ_POINTS, band_shape, convolve, mix_at_snr, overdrive
 from fingerprint.types import Clip, Floats
 
 PAST = 1.0  # s of the track before the query, so that reverberation has a past
 FUTURE = 0.25  # s of the track after it, so that a phase vocoder meets no edge
 PEAK_DB = (-20.0, -1.0)  # full scale; level of queries that are not clean
+BEHIND_A_WALL_DB = (-45.0, -25.0)  # the same, of what comes through a wall
+OTHERS_TRIED = 50  # places, before there is no other track
+SECOND_DB = (-3.0, 3.0)  # of a second track, against the first
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +55,15 @@ class Truth:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
-    """What the recogniser gets, and what it should answer. `snr_db` is NaN without noise."""
+    """What the recogniser gets, and what it should answer. `snr_db` is NaN without noise.
+
+    `second` is the truth of a second track that is mixed in.
+    """
 
     clip: Clip
     truth: Truth
     snr_db: float
+    second: Truth | None = None
 
 
 def make_query(
@@ -68,18 +81,46 @@ def make_query(
     tracks = material.unknown if condition.unknown else material.known
     place = draw_place(tracks, round(condition.seconds * rate * WORKING_RATE), rng)
     sound = _warped(tracks.recording(place.track), place.start, condition, amount)
+    second = None
+    if condition.effect == "second track":
+        sound, second = _with_another(sound, tracks, place, condition, rng)
     sound, snr_db = _degraded(sound, material, condition, rng)
     file = _encoded(sound, condition, rng)
     clip = load_clip(file, sample_rate, name=f"query {number} of {condition.name}")
-    truth = Truth(path_of(tracks, place), place.start / WORKING_RATE, rate)
-    return Query(clip, truth, snr_db)
+    return Query(clip, _truth(tracks, place, rate), snr_db, second)
+
+
+def _truth(tracks: Recordings, place: Place, rate: float = 1.0) -> Truth:
+    return Truth(path_of(tracks, place), place.start / WORKING_RATE, rate)
+
+
+def _with_another(
+    sound: Floats, tracks: Recordings, place: Place, condition: Condition, rng: Rng
+) -> tuple[Floats, Truth]:
+    """Mixed with a passage of another track, and where that is from.
+
+    Raises:
+        CorpusError: no other track is long enough.
+    """
+    for _ in range(OTHERS_TRIED):
+        other = draw_place(tracks, place.length, rng)
+        if other.track != place.track:
+            break
+    else:
+        raise CorpusError("there is one track alone; two are to be mixed")
+    more = _warped(tracks.recording(other.track), other.start, condition, 1.0)
+    level = 10 ** (_draw(SECOND_DB, rng) / 20) * rms(sound) / max(rms(more), effects.TINY)
+    both = sound + np.float32(level) * more
+    both *= np.float32(1 / max(1.0, float(np.abs(both).max())))
+    return both, _truth(tracks, other)
 
 
 def _draw_warp(warp: Warp | None, rng: Rng) -> float:
     """A factor for speed and tempo, semitones for pitch; 1 for none."""
     if warp is None:
         return 1.0
-    amount = rng.uniform(*warp.amount) * rng.choice([-1, 1])
+    signs = {"either": [-1, 1], "up": [1], "down": [-1]}[warp.way]
+    amount = rng.uniform(*warp.amount) * rng.choice(signs)
     return float(amount if warp.kind == "pitch" else 1 + amount)
 
 
@@ -125,19 +166,34 @@ def _degraded(
 
     begin = round(PAST * WORKING_RATE)
     end = begin + round(condition.seconds * WORKING_RATE)
-    x = torch.from_numpy(sound)[None]  # (1, T)
+    x = torch.from_numpy(_at_source(sound, condition, rng))[None]  # (1, T)
     if condition.phone is not None:
         x = _in_a_room(x, condition.phone, material, rng)
     x = x[:, begin:end]
     snr_db = nan
     if condition.snr_db is not None:
         snr_db = float(rng.uniform(*condition.snr_db))
-        noise = torch.from_numpy(draw_noise(material, end - begin, rng))[None]
+        draw = draw_talker if condition.noise == "talker" else draw_noise
+        noise = torch.from_numpy(draw(material, end - begin, rng))[None]
         x = mix_at_snr(x, noise, torch.tensor([snr_db]))
     if condition.phone is not None:
         x = _through_a_microphone(x, condition.phone, rng)
     samples: Floats = x[0].numpy()
-    return (samples if condition.snr_db is None else _at_peak(samples, rng)), snr_db
+    if condition.effect == "suppression":
+        samples = effects.suppressed(samples)
+    if condition.snr_db is not None:
+        peak_db = BEHIND_A_WALL_DB if condition.effect == "wall" else PEAK_DB
+        samples = _at_peak(samples, _draw(peak_db, rng))
+    return (effects.telephone(samples, rng) if condition.effect == "telephone" else samples), snr_db
+
+
+def _at_source(sound: Floats, condition: Condition, rng: Rng) -> Floats:
+    """What happens to the music before it is played, or before it reaches the room."""
+    if condition.effect == "hall":
+        return effects.hall(sound, rng)
+    if condition.effect == "vinyl":
+        return effects.vinyl(sound, rng)
+    return effects.through_wall(sound, rng) if condition.effect == "wall" else sound
 
 
 def _in_a_room(x: Any, phone: Phone, material: Material, rng: Rng) -> Any:
@@ -184,16 +240,18 @@ def _encoded(samples: Floats, condition: Condition, rng: Rng) -> BytesIO:
     if condition.phone is not None and condition.phone.opus_level is not None:
         level = _draw(condition.phone.opus_level, rng)
         settings = {"format": "OGG", "subtype": "OPUS", "compression_level": level}
+    if condition.effect == "out of phase":
+        samples = np.stack([samples, -samples], axis=1)
     file = BytesIO()
     soundfile.write(file, samples, WORKING_RATE, **settings)
     file.seek(0)
     return file
 
 
-def _at_peak(samples: Floats, rng: Rng) -> Floats:
-    """Scaled to a drawn peak level."""
+def _at_peak(samples: Floats, peak_db: float) -> Floats:
+    """Scaled to a peak level."""
     peak = max(float(np.abs(samples).max()), 1e-9)
-    return samples * np.float32(10 ** (_draw(PEAK_DB, rng) / 20) / peak)
+    return samples * np.float32(10 ** (peak_db / 20) / peak)
 
 
 def _exactly(samples: Floats, length: int) -> Floats:

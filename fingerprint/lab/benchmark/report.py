@@ -44,6 +44,10 @@ def headline(results: Results) -> str:
         f"Confidence at which 1 % of unknown queries are answered: "
         f"{_number(results.threshold_1_percent, 4)}; "
         f"known queries accepted and right there: {_percent(results.right_at_1_percent)} %."
+    ) + "".join(
+        f"\n{summary.condition}: both accepted {_percent(summary.both)} %."
+        for summary in results.summaries
+        if summary.both.total
     )
 
 
@@ -132,7 +136,7 @@ def _share_json(share: Share) -> dict[str, Any]:
 
 
 def _summary_json(summary: Summary) -> dict[str, Any]:
-    shares = ("top1", "place", "accepted_right", "accepted_wrong", "rate")
+    shares = ("top1", "place", "accepted_right", "accepted_wrong", "rate", "both")
     numbers = ("offset_error_median", "offset_error_95", "rate_error_median", "seconds_median")
     return (
         {"condition": summary.condition}

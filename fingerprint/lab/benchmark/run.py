@@ -178,10 +178,9 @@ def answer(material: Material, library: "Library", task: Task) -> list[Outcome]:
             material, task.condition, seed=task.seed, number=number, sample_rate=rate
         )
         begin = time.perf_counter()
-        matches = library.recognise(query.clip, top=1).matches
+        matches = library.recognise(query.clip, top=2).matches
         seconds = time.perf_counter() - begin
-        match = matches[0] if matches else None
-        outcomes.append(judge(material, task.condition, number, query, match, seconds))
+        outcomes.append(judge(material, task.condition, number, query, matches, seconds))
     return outcomes
 
 
@@ -243,11 +242,17 @@ def judge(
     condition: Condition,
     number: int,
     query: Query,
-    match: Match | None,
+    matches: Sequence[Match],
     seconds: float,
 ) -> Outcome:
-    """Compare the best match with the truth. An answer for an unknown track is never right."""
-    truth = query.truth
+    """Compare the best match with the truth. An answer for an unknown track is never right.
+
+    Of two tracks that are mixed, the truth is the one that is named first.
+    """
+    match = matches[0] if matches else None
+    truth, second = query.truth, query.second
+    if second is not None and match is not None and match.track.path == second.path:
+        truth, second = second, truth
     right = match is not None and not condition.unknown and match.track.path == truth.path
     place_right = right and match is not None and _right_place(material, condition, truth, match)
     return Outcome(
@@ -265,7 +270,16 @@ def judge(
         right=right,
         place_right=place_right,
         seconds=seconds,
+        second=_second(second, matches),
     )
+
+
+def _second(truth: Truth | None, matches: Sequence[Match]) -> float:
+    """The confidence of the second track, 0 where it does not come second; NaN if there is none."""
+    if truth is None:
+        return nan
+    named = len(matches) > 1 and matches[1].track.path == truth.path
+    return matches[1].confidence if named else 0.0
 
 
 def _right_place(material: Material, condition: Condition, truth: Truth, match: Match) -> bool:

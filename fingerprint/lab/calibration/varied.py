@@ -12,7 +12,15 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from fingerprint.lab.benchmark.conditions import SNR_DB, Condition, Phone, Warp
+from fingerprint.lab.benchmark.conditions import (
+    BEHIND_A_WALL,
+    LITTLE,
+    SNR_DB,
+    TALKER_DB,
+    Condition,
+    Phone,
+    Warp,
+)
 from fingerprint.lab.benchmark.made_up import KINDS, made_up
 from fingerprint.lab.benchmark.material import WORKING_RATE, Material
 from fingerprint.lab.benchmark.queries import Query, Truth, make_query
@@ -37,6 +45,12 @@ KNOWN: tuple[Condition, ...] = (
     Condition("speed", PASSAGE, (10.0, 10.0), None, Warp("speed", (0.02, 0.10))),
     Condition("pitch", PASSAGE, (10.0, 10.0), None, Warp("pitch", (1.0, 2.0))),
     Condition("tempo", PASSAGE, (10.0, 10.0), None, Warp("tempo", (0.05, 0.20))),
+    Condition("speed by 10 to 30 %", PASSAGE, LITTLE, None, Warp("speed", (0.10, 0.30))),
+    Condition("pitch by 2 to 4 semitones", PASSAGE, LITTLE, None, Warp("pitch", (2.0, 4.0))),
+    Condition("tempo by 20 to 45 %", PASSAGE, LITTLE, None, Warp("tempo", (0.20, 0.45))),
+    Condition("talker 6 to 12 dB above", PASSAGE, TALKER_DB, noise="talker"),
+    Condition("through a wall", PASSAGE, SNR_DB, BEHIND_A_WALL, effect="wall"),
+    Condition("noise suppression", PASSAGE, SNR_DB, _PHONE, effect="suppression"),
 )
 UNKNOWN: tuple[Condition, ...] = (
     Condition("clean", PASSAGE),
