@@ -14,8 +14,9 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fingerprint.answers import json_line
 from fingerprint.cli import main
-from fingerprint.cli.text import clock, counted, json_line, one_line, percent, printable
+from fingerprint.cli.text import clock, counted, one_line, percent, printable
 from fingerprint.config import SearchConfig
 from fingerprint.errors import FingerprintError
 

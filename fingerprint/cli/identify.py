@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from fingerprint.answers import json_line, query_record
 from fingerprint.audio.files import display_name, without_password
 from fingerprint.cli.inputs import recording, spoken
 from fingerprint.cli.opening import open_library
@@ -23,9 +24,7 @@ from fingerprint.cli.options import (
 from fingerprint.cli.progress import note
 from fingerprint.cli.text import (
     clock,
-    json_line,
     lost,
-    match_record,
     percent,
     reason,
     track_name,
@@ -190,14 +189,8 @@ def _load(query: str, sample_rate: int, asking: _Asking) -> tuple["Clip", list["
 
 def as_record(answer: Answer) -> dict[str, object]:
     """Return the JSON object of an answer: documented, stable, plain types only."""
-    return {
-        "query": without_password(answer.query),
-        "status": answer.status,
-        "seconds": round(answer.seconds, 4),
-        "matches": [match_record(match) for match in answer.matches],
-        "warnings": [one.as_record() for one in answer.damage],
-        "error": answer.error,
-    }
+    query = without_password(answer.query)
+    return query_record(query, answer.seconds, answer.matches, answer.damage, answer.error)
 
 
 def _show_json(answer: Answer) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fingerprint.answers import json_line
 from fingerprint.audio import files as audio_files
 from fingerprint.audio.files import display_name, find_audio
 from fingerprint.cli.inputs import listed, local
@@ -22,7 +23,7 @@ from fingerprint.cli.options import (
     strict_option,
 )
 from fingerprint.cli.progress import ProgressLine, note
-from fingerprint.cli.text import counted, json_line, length, one_line, reason, warn
+from fingerprint.cli.text import counted, length, one_line, reason, warn
 from fingerprint.errors import AudioError
 
 if TYPE_CHECKING:

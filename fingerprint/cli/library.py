@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
+from fingerprint.answers import json_line, track_record
 from fingerprint.cli.opening import open_model, require_library
 from fingerprint.cli.options import json_option, library_option, model_option
 from fingerprint.cli.progress import note
-from fingerprint.cli.text import clock, json_line, printable, track_name
+from fingerprint.cli.text import clock, printable, track_name
 
 
 @click.command("list")
@@ -31,10 +32,7 @@ def list_command(library: Path, damaged: bool, as_json: bool) -> None:
     for one in listed:
         track = one.track
         if as_json:
-            record = {"id": one.id, "path": str(track.path), "duration": track.duration}
-            warnings = [found.as_record() for found in damage.get(one.id, ())]
-            record = {**record, **asdict(track.tags), "warnings": warnings}
-            click.echo(json_line(record).encode("utf-8"))
+            click.echo(json_line(track_record(one, damage.get(one.id, ()))).encode("utf-8"))
         else:
             click.echo(f"{one.id:>6}  {clock(track.duration):>8}  {track_name(track)}")
             for found in damage[one.id] if damaged else ():

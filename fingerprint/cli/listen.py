@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING, Literal
 
 import click
 
+from fingerprint.answers import json_line, match_record
 from fingerprint.cli.inputs import standard_input
 from fingerprint.cli.opening import open_library
 from fingerprint.cli.options import (
@@ -21,7 +22,7 @@ from fingerprint.cli.options import (
     model_option,
 )
 from fingerprint.cli.progress import note
-from fingerprint.cli.text import clock, json_line, match_record, one_line, percent, track_name
+from fingerprint.cli.text import clock, one_line, percent, track_name
 
 if TYPE_CHECKING:
     from fingerprint.library.library import Library

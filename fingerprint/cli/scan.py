@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from fingerprint.answers import json_line, span_record
 from fingerprint.audio.files import display_name, without_password
 from fingerprint.cli.inputs import recording, spoken
 from fingerprint.cli.opening import open_library
@@ -21,9 +22,7 @@ from fingerprint.cli.options import (
 from fingerprint.cli.progress import ProgressLine, note
 from fingerprint.cli.text import (
     clock,
-    json_line,
     lost,
-    match_record,
     percent,
     reason,
     track_name,
@@ -194,17 +193,7 @@ def _lines(file: Path, spans: Iterator["Span"], form: Format) -> Iterator[str]:
     elif form == "csv":
         yield from (formats.csv_line(display_name(file), span) for span in spans)
     else:
-        yield from (json_line(as_record(file, span)) for span in spans)
-
-
-def as_record(file: Path, span: "Span") -> dict[str, object]:
-    """Return the JSON object of a span; `match` is null where nothing is known."""
-    return {
-        "recording": str(file),
-        "start": round(span.start, 3),
-        "end": round(span.end, 3),
-        "match": match_record(span.match) if span.match is not None else None,
-    }
+        yield from (json_line(span_record(str(file), span)) for span in spans)
 
 
 def _table(file: Path, spans: Iterator["Span"]) -> Iterator[str]:
