@@ -30,6 +30,7 @@ from fingerprint.cli.index import index_command
 from fingerprint.cli.library import info_command, list_command, stats_command
 from fingerprint.cli.listen import listen_command
 from fingerprint.cli.scan import scan_command
+from fingerprint.cli.serve import serve_command
 
 ERROR_STATUS = dict.fromkeys(
     ("identify", "scan", "listen"), 2
@@ -92,6 +93,7 @@ main.add_command(identify_command)
 main.add_command(scan_command)
 main.add_command(listen_command)
 main.add_command(explain_command)
+main.add_command(serve_command)
 main.add_command(list_command)
 main.add_command(info_command)
 main.add_command(stats_command)

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 REMEDY = "learn some music with: fingerprint index FOLDER"
 
 
-def open_model(file: Path | None, device: str) -> "Fingerprinter":
-    """Load a checkpoint, or the shipped one where no file is named."""
-    from fingerprint.model.fingerprinter import Fingerprinter
+def open_model(file: Path | None, device: str, *, threads: int = 0) -> "Fingerprinter":
+    """Load a checkpoint, or the shipped one where no file is named; `threads` as of `load`."""
+    from fingerprint.model.fingerprinter import DEFAULT_WEIGHTS, Fingerprinter
 
-    model = Fingerprinter.default(device) if file is None else Fingerprinter.load(file, device)
+    model = Fingerprinter.load(file or DEFAULT_WEIGHTS, device, threads=threads)
     if model.calibration.outdated:
         name = display_name(file) if file else "the shipped model"
         click.echo(

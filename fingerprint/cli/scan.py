@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from fingerprint.library.library import Library
     from fingerprint.scanning import Span
 
-Format = Literal["table", "json", "csv", "cue", "audacity"]
+Format = Literal["table", "json", "csv", "cue", "audacity", "tracklist"]
 UNKNOWN_NAME = "(unknown)"
 
 
@@ -49,10 +49,11 @@ UNKNOWN_NAME = "(unknown)"
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "json", "csv", "cue", "audacity"]),
+    type=click.Choice(["table", "json", "csv", "cue", "audacity", "tracklist"]),
     default="table",
     show_default=True,
-    help="JSON Lines, CSV, a cue sheet, or labels for Audacity (of one FILE).",
+    help="JSON Lines, CSV, a cue sheet, labels for Audacity (of one FILE), or a tracklist "
+    "as people post it under a mix.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
 @strict_option
@@ -190,6 +191,8 @@ def _lines(file: Path, spans: Iterator["Span"], form: Format) -> Iterator[str]:
         yield from _table(file, spans)
     elif form == "audacity":
         yield from map(formats.audacity_line, spans)
+    elif form == "tracklist":
+        yield from map(formats.tracklist_line, spans)
     elif form == "csv":
         yield from (formats.csv_line(display_name(file), span) for span in spans)
     else:

@@ -1,0 +1,104 @@
+"""The application: routes, their description, and what surrounds them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from fingerprint import __version__
+from fingerprint.errors import LibraryError
+from fingerprint.serving import page, problems, queries, records, tracks
+from fingerprint.serving.guard import Guard
+from fingerprint.serving.metrics import CONTENT_TYPE
+from fingerprint.serving.problems import Problem, documented
+from fingerprint.serving.service import Served, Service
+
+DESCRIPTION = """
+Name the recording that is playing from a few noisy seconds of it.
+
+    curl --data-binary @snippet.wav http://127.0.0.1:8765/v1/identify
+
+Errors are problem documents (RFC 9457) with a stable `type`.
+"""
+
+
+def create_app(service: Service) -> ASGIApp:
+    """An application that serves a library, and closes it in the end."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        tracks.sweep(service)
+        yield
+        service.close()
+
+    app = FastAPI(
+        title="fingerprint",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,  # its pages come from a CDN; ours from the package
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.service = service
+    problems.install(app)
+    app.include_router(queries.router)
+    app.include_router(tracks.router)
+    _add_health(app)
+    page.install(app)
+    schemas = app.openapi()["components"]["schemas"]
+    schemas["ProblemDocument"] = problems.ProblemDocument.model_json_schema()
+    return Guard(app, service.settings.names, service.metrics)
+
+
+def _add_health(app: FastAPI) -> None:
+    @app.get(
+        "/healthz",
+        tags=["operation"],
+        summary="Is the process alive?",
+        response_model=records.Ready,
+        responses=documented(),
+    )
+    async def healthz() -> records.Ready:
+        """Says nothing of the library."""
+        return records.Ready(status="alive")
+
+    @app.get(
+        "/readyz",
+        tags=["operation"],
+        summary="Can it answer?",
+        response_model=records.Ready,
+        responses=documented("library-unavailable", "stopping"),
+    )
+    def readyz(service: Served) -> records.Ready:
+        """503 while the library cannot be read, or the server is being stopped."""
+        if service.stopping.is_set():
+            raise Problem("stopping")
+        try:
+            info = service.library.info()
+            service.library.snapshot()
+        except (LibraryError, OSError) as error:
+            raise queries.unavailable(error) from error
+        return records.Ready(status="ready", tracks=info.tracks, model=info.model_id)
+
+    @app.get(
+        "/metrics",
+        tags=["operation"],
+        summary="What Prometheus reads",
+        response_class=Response,
+        responses={
+            200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+            **documented("library-unavailable"),
+        },
+    )
+    def metrics(service: Served) -> Response:
+        """Requests, latencies by phase, queues, refusals, rows."""
+        try:
+            now = service.library.snapshot()
+            service.metrics.tracks.set(service.library.info().tracks)
+        except (LibraryError, OSError) as error:
+            raise queries.unavailable(error) from error
+        service.metrics.rows.set(int(now.rows.starts[-1]) if len(now.rows.starts) else 0)
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
