@@ -2,11 +2,12 @@
 
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 
 from fingerprint.cli.opening import open_model, require_library
-from fingerprint.cli.options import FILE, library_option, model_option
+from fingerprint.cli.options import FILE, Finite, library_option, model_option
 from fingerprint.cli.progress import note
 from fingerprint.errors import ConfigError
 from fingerprint.machine import available_cores
@@ -56,6 +57,34 @@ SHORTEST_TOKEN = 16  # characters
     metavar="HOST",
     help="A host name by which it may be asked, beside addresses and the machine's own.",
 )
+@click.option(
+    "--tls",
+    is_flag=True,
+    help="Serve https with a certificate of its own, and show a QR code: phones give their "
+    "microphone to https only.",
+)
+@click.option("--certificate", type=FILE, metavar="FILE", help="Serve https with this certificate.")
+@click.option("--key", type=FILE, metavar="FILE", help="Private key of --certificate.")
+@click.option(
+    "--log",
+    "journal",
+    type=FILE,
+    metavar="FILE",
+    show_default="in memory",
+    help="Keep what was recognised in this SQLite file.",
+)
+@click.option(
+    "--log-days",
+    type=Finite(min=0),
+    metavar="DAYS",
+    default=30.0,
+    show_default=True,
+    help="How long it is kept; 0 keeps nothing.",
+)
+@click.option("--webhook", metavar="URL", help="Call this address with what was recognised.")
+@click.option(
+    "--webhook-secret-file", type=FILE, metavar="FILE", help="Key that signs calls of --webhook."
+)
 @click.option("--json-log", is_flag=True, help="Log lines as JSON objects.")
 @click.option("--quiet", is_flag=True, help="Log errors only.")
 def serve_command(
@@ -66,6 +95,13 @@ def serve_command(
     workers: int,
     token_file: Path | None,
     names: tuple[str, ...],
+    tls: bool,
+    certificate: Path | None,
+    key: Path | None,
+    journal: Path | None,
+    log_days: float,
+    webhook: str | None,
+    webhook_secret_file: Path | None,
     json_log: bool,
     quiet: bool,
 ) -> None:
@@ -82,15 +118,60 @@ def serve_command(
         names=names,
         token=_token(token_file),
         open_writes=is_loopback(host),
+        journal=journal,
+        keep_days=log_days,
+        webhook=_webhook(webhook, webhook_secret_file),
+        webhook_secret=_token(webhook_secret_file) or "",
     )
+    files = _certificate(certificate, key, host if tls else None, names)
     listener = bound(host, port)
     opened = _opened(library, model, workers)
     log_to_stderr(as_json=json_log, quiet=quiet)
-    shown = f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{listener.getsockname()[1]}"
     if not settings.open_writes and settings.token is None:
         note("Uploading and removing are off: they need --token-file on this address.")
-    run(opened, settings, listener, on_ready=lambda: click.echo(f"Serving on {address}"))
+    run(
+        opened,
+        settings,
+        listener,
+        certificate=files,
+        on_ready=lambda: _greet(host, listener.getsockname()[1], https=bool(files), tls=tls),
+    )
+
+
+def _greet(host: str, port: int, *, https: bool, tls: bool) -> None:
+    scheme = "https" if https else "http"
+    shown = f"[{host}]" if ":" in host else host
+    click.echo(f"Serving on {scheme}://{shown}:{port}")
+    if tls:
+        from fingerprint.serving.tls import addresses, qr_code
+
+        url = f"https://{addresses(host)[0]}:{port}"
+        note(f"{qr_code(url)}\nOpen {url} on the phone, and trust the certificate once.")
+
+
+def _certificate(
+    certificate: Path | None, key: Path | None, host: str | None, names: tuple[str, ...]
+) -> tuple[Path, Path] | None:
+    if (certificate is None) != (key is None):
+        raise click.UsageError("--certificate and --key go together")
+    if certificate is not None and key is not None:
+        return certificate, key
+    if host is None:
+        return None
+    import platformdirs
+
+    from fingerprint.serving import tls
+
+    folder = platformdirs.user_data_path("fingerprint") / "tls"
+    return tls.certificate(folder, (*tls.addresses(host), *names))
+
+
+def _webhook(url: str | None, secret: Path | None) -> str | None:
+    if url is not None and urlsplit(url).scheme not in ("http", "https"):
+        raise click.UsageError("--webhook needs an address of http or https")
+    if url is not None and secret is None:
+        raise click.UsageError("--webhook needs --webhook-secret-file, whose key signs the calls")
+    return url
 
 
 def _opened(folder: Path, model: Path | None, workers: int) -> "Library":

@@ -1,5 +1,6 @@
 """The application: routes, their description, and what surrounds them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -9,7 +10,7 @@ from starlette.types import ASGIApp
 
 from fingerprint import __version__
 from fingerprint.errors import LibraryError
-from fingerprint.serving import page, problems, queries, records, tracks
+from fingerprint.serving import listen, log, page, problems, queries, records, tracks, webhooks
 from fingerprint.serving.guard import Guard
 from fingerprint.serving.metrics import CONTENT_TYPE
 from fingerprint.serving.problems import Problem, documented
@@ -30,7 +31,11 @@ def create_app(service: Service) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         tracks.sweep(service)
+        hook, secret = service.settings.webhook, service.settings.webhook_secret
+        sender = hook and asyncio.create_task(webhooks.deliver(service.journal, hook, secret))
         yield
+        if sender:
+            sender.cancel()
         service.close()
 
     app = FastAPI(
@@ -46,6 +51,8 @@ def create_app(service: Service) -> ASGIApp:
     problems.install(app)
     app.include_router(queries.router)
     app.include_router(tracks.router)
+    app.include_router(listen.router)
+    app.include_router(log.router)
     _add_health(app)
     page.install(app)
     schemas = app.openapi()["components"]["schemas"]

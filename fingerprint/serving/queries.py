@@ -82,7 +82,7 @@ async def identify(
     service.queries.check()  # before a body that would be in vain
     file = await receive(request, service, limits.body)
 
-    def job() -> dict[str, object]:
+    def job() -> dict[str, Any]:
         with file:
             begin = perf_counter()
             bounds = Bounds(limits.seconds, limits.decoding)
@@ -95,6 +95,8 @@ async def identify(
             return query_record(name, perf_counter() - begin, matches, damage)
 
     record = await service.queries.run(job)
+    if matches := record["matches"]:
+        service.journal.add("identify", matches[0])
     return Response(json_line(record), media_type="application/json")
 
 

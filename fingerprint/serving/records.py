@@ -68,6 +68,22 @@ class Tracks(BaseModel):
     cursor: int | None = Field(description="Of the next page; null at the end.")
 
 
+class Entry(BaseModel):
+    """Something that was recognised."""
+
+    id: int
+    time: str
+    source: Literal["identify", "listen"]
+    match: Match
+
+
+class Log(BaseModel):
+    """Entries of the log, and where older ones begin."""
+
+    entries: list[Entry]
+    cursor: int | None = Field(description="Of the page of older ones; null at the end.")
+
+
 class Ready(BaseModel):
     """The server can answer."""
 
@@ -94,6 +110,7 @@ IDENTIFIED = {
     "warnings": [],
     "error": None,
 }
+ENTRY = {"id": 1, "time": "2026-11-01T20:15:00.000+00:00", "source": "listen", "match": MATCH}
 SPAN = {"recording": "mix.mp3", "start": 0.0, "end": 61.2, "match": MATCH}
 TRACK = {
     "id": 7,
