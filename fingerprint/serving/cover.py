@@ -23,10 +23,11 @@ LARGEST = 1 << 20  # bytes of an answer
 @lru_cache(maxsize=256)
 def cover(path: Path, _stamp: Stamp) -> bytes | None:
     """The cover of a recording as JPEG; None if it has none that can be read."""
+    boot = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main()"
     try:
         with open_recording(path) as file:
             done = subprocess.run(
-                [sys.executable, "-m", __name__],
+                [sys.executable, "-c", boot],
                 stdin=file,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -63,7 +64,3 @@ def main() -> None:
         image.convert("RGB").save(out := BytesIO(), "JPEG", quality=85)
     with open(1, "wb", closefd=False) as answer:
         answer.write(out.getvalue())
-
-
-if __name__ == "__main__":
-    main()

@@ -3,7 +3,7 @@
 A `type` is stable; `title` says what it means, `detail` what happened, `hint` what to do about it.
 """
 
-from collections.abc import Mapping
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -147,11 +147,12 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for no other
         return Problem("invalid-request", _first(error)).response()
 
-    async def http(_request: Request, error: Exception) -> Response:
+    async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for no other
         kind = _BY_STATUS.get(error.status_code, "bad-request")
         answer = Problem(kind).response()
-        answer.headers.update(_allow(error.headers))
+        if kind == "method-not-allowed":
+            answer.headers["Allow"] = _allowed(app, request.url.path)
         return answer
 
     async def failed(_request: Request, _error: Exception) -> Response:
@@ -169,5 +170,10 @@ def _first(error: RequestValidationError) -> str:
     return f"{place}: {first['msg']}"
 
 
-def _allow(headers: Mapping[str, str] | None) -> dict[str, str]:
-    return {name: value for name, value in (headers or {}).items() if name.lower() == "allow"}
+def _allowed(app: FastAPI, path: str) -> str:
+    """The methods of an address, over all its routes."""
+    paths: dict[str, dict[str, object]] = app.openapi()["paths"]
+    for template, methods in paths.items():
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path):
+            return ", ".join(sorted(method.upper() for method in methods))
+    return "GET, HEAD"  # the page's
