@@ -11,11 +11,11 @@ import click
 from fingerprint.answers import json_line, query_record
 from fingerprint.audio.files import display_name, without_password
 from fingerprint.cli.inputs import recording, spoken
-from fingerprint.cli.opening import open_library
+from fingerprint.cli.opening import open_any
 from fingerprint.cli.options import (
     device_option,
     json_option,
-    library_option,
+    library_or_server_option,
     min_confidence_option,
     model_option,
     stream_option,
@@ -77,7 +77,7 @@ class _Asking:
 
 @click.command("identify")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@library_option
+@library_or_server_option
 @model_option
 @device_option
 @click.option(
@@ -96,7 +96,7 @@ class _Asking:
 def identify_command(
     ctx: click.Context,
     files: tuple[str, ...],
-    library: Path,
+    library: Path | str,
     model: Path | None,
     device: str,
     top: int,
@@ -125,7 +125,7 @@ def identify_command(
 
 def _answers(
     files: tuple[str, ...],
-    folder: Path,
+    folder: Path | str,
     model: Path | None,
     device: str,
     asking: _Asking,
@@ -134,7 +134,7 @@ def _answers(
 ) -> Iterator[Answer]:
     try:
         # A snippet is too little work for what it takes to start a GPU.
-        library = open_library(folder, model, "cpu" if device == "auto" else device)
+        library = open_any(folder, model, "cpu" if device == "auto" else device)
     except FingerprintError as error:
         if not as_json:
             raise

@@ -1,7 +1,8 @@
 """Open the model and the library that the options name."""
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -28,6 +29,25 @@ def open_model(file: Path | None, device: str, *, threads: int = 0) -> "Fingerpr
             err=True,
         )
     return model
+
+
+def open_any(place: Path | str, model: Path | None, device: str) -> "Library":
+    """Open a library that is to be searched: in a folder, or on a server.
+
+    Raises:
+        LibraryError, ModelError: as `open_library`; or the server is away.
+    """
+    if isinstance(place, Path):
+        return open_library(place, model, device)
+    from fingerprint.serving.remote import RemoteLibrary
+
+    # It is asked with what a library is asked with.
+    return cast("Library", RemoteLibrary(place, open_model(model, device), token()))
+
+
+def token() -> str | None:
+    """What servers let change a library."""
+    return os.environ.get("FINGERPRINT_TOKEN") or None
 
 
 def open_library(folder: Path, model: Path | None, device: str) -> "Library":

@@ -10,10 +10,10 @@ import click
 from fingerprint.answers import json_line, span_record
 from fingerprint.audio.files import display_name, without_password
 from fingerprint.cli.inputs import recording, spoken
-from fingerprint.cli.opening import open_library
+from fingerprint.cli.opening import open_any
 from fingerprint.cli.options import (
     device_option,
-    library_option,
+    library_or_server_option,
     min_confidence_option,
     model_option,
     stream_option,
@@ -42,7 +42,7 @@ UNKNOWN_NAME = "(unknown)"
 
 @click.command("scan")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@library_option
+@library_or_server_option
 @model_option
 @device_option
 @min_confidence_option
@@ -62,7 +62,7 @@ UNKNOWN_NAME = "(unknown)"
 def scan_command(
     ctx: click.Context,
     files: tuple[str, ...],
-    library: Path,
+    library: Path | str,
     model: Path | None,
     device: str,
     min_confidence: float,
@@ -89,7 +89,7 @@ def scan_command(
         ctx.exit(
             _scan_all(
                 files,
-                open_library(library, model, device),
+                open_any(library, model, device),
                 _Scanning(decoder, min_confidence, form, stream, strict),
             )
         )

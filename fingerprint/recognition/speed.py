@@ -15,7 +15,7 @@ import soxr
 from fingerprint.recognition.alignment import weights_of
 from fingerprint.recognition.matcher import evidence_for, fit, vertex
 from fingerprint.recognition.query import Query
-from fingerprint.types import Candidate, Clip
+from fingerprint.types import Candidate, Clip, Outline
 
 LEAST_SHIFT = 0.75  # semitones that can be a shift of pitch alone
 LONGEST_PROBE = 10.0  # s of the query by which its speed is measured
@@ -29,6 +29,8 @@ def at_speed(clip: Clip, rate: float) -> Clip:
     """The clip played `rate` times as fast, as a tape is: tempo and pitch change together."""
     if rate == 1:
         return clip
+    if isinstance(clip, Outline):
+        return clip.at_speed(1 / rate)
     samples = soxr.resample(clip.samples, rate, 1.0, quality="HQ")
     return Clip(samples, clip.sample_rate)
 
@@ -36,10 +38,12 @@ def at_speed(clip: Clip, rate: float) -> Clip:
 def at_its_speed(asked: Query, candidate: Candidate) -> Candidate:
     """The candidate with the rate and offset that come out when the query's pitch is undone.
 
-    The candidate as it is, if pitch has not changed.
+    The candidate as it is, if pitch has not changed, or the sound is not here to be played.
     """
     clip, model, reference = asked.clip, asked.model, asked.reference
-    if candidate.speed == candidate.rate == 1 and candidate.score >= PERFECT:
+    if isinstance(clip, Outline) or (
+        candidate.speed == candidate.rate == 1 and candidate.score >= PERFECT
+    ):
         return candidate
     part = _central(clip)
     place = candidate.offset + candidate.rate * clip.duration / 2

@@ -3,13 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 
 from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from fingerprint import __version__
+from fingerprint.answers import json_line
 from fingerprint.errors import LibraryError
+from fingerprint.library.stats import count
 from fingerprint.serving import listen, log, page, problems, queries, records, tracks, webhooks
 from fingerprint.serving.guard import Guard
 from fingerprint.serving.metrics import CONTENT_TYPE
@@ -54,6 +57,7 @@ def create_app(service: Service) -> ASGIApp:
     app.include_router(listen.router)
     app.include_router(log.router)
     _add_health(app)
+    _add_about(app)
     page.install(app)
     schemas = app.openapi()["components"]["schemas"]
     schemas["ProblemDocument"] = problems.ProblemDocument.model_json_schema()
@@ -109,3 +113,48 @@ def _add_health(app: FastAPI) -> None:
             raise queries.unavailable(error) from error
         service.metrics.rows.set(int(now.rows.starts[-1]) if len(now.rows.starts) else 0)
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+
+
+def _add_about(app: FastAPI) -> None:
+    @app.get(
+        "/v1/model",
+        tags=["recognition"],
+        summary="The model of the library",
+        response_model=records.ModelCard,
+        responses=documented("library-unavailable"),
+    )
+    def model(service: Served) -> records.ModelCard:
+        """Queries that a client computes must be of this model."""
+        library = service.library
+        try:
+            info = library.info()
+        except (LibraryError, OSError) as error:
+            raise queries.unavailable(error) from error
+        return records.ModelCard(
+            model_id=library.model.id,
+            sample_rate=library.model.sample_rate,
+            dim=library.model.dim,
+            hop=library.model.hop,
+            window=library.model.window,
+            min_confidence=library.config.min_confidence,
+            tracks=info.tracks,
+            hours=info.hours,
+        )
+
+    @app.get(
+        "/v1/stats",
+        tags=["library"],
+        summary="The library in numbers",
+        response_class=Response,
+        responses={
+            200: {"content": {"application/json": {"schema": {"type": "object"}}}},
+            **documented("library-unavailable"),
+        },
+    )
+    def stats(service: Served) -> Response:
+        """The object of `fingerprint stats --json`."""
+        try:
+            found = count(service.library.folder)
+        except (LibraryError, OSError) as error:
+            raise queries.unavailable(error) from error
+        return Response(json_line(asdict(found)), media_type="application/json")

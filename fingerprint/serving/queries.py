@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import CancelledError as FutureCancelledError
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any, BinaryIO, Literal
@@ -14,14 +15,14 @@ from starlette.responses import Response, StreamingResponse
 from fingerprint.answers import json_line, query_record, span_record
 from fingerprint.audio.report import DecodeReport
 from fingerprint.errors import LibraryError
-from fingerprint.recognition.recognise import SPOKEN
+from fingerprint.recognition.recognise import SPOKEN, Speeds, recognise
 from fingerprint.scanning import Span, formats, scan
-from fingerprint.serving import records
+from fingerprint.serving import records, wire
 from fingerprint.serving.bodies import check, received
 from fingerprint.serving.problems import Problem, documented
 from fingerprint.serving.service import Served, Service
 from fingerprint.serving.work import Bounds, blocks, whole
-from fingerprint.types import Clip
+from fingerprint.types import Clip, Outline, SpeedWanted
 
 router = APIRouter(tags=["recognition"])
 LEAST = 0.98
@@ -30,6 +31,15 @@ RECORDING: dict[str, Any] = {
         "required": True,
         "description": "A recording in any container, as it is: no form, no base64.",
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+QUERY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "A recording in any container, as it is: no form, no base64. Or a query of "
+        "which the client has computed embeddings and spectral peaks itself.",
+        "content": {"application/octet-stream": BINARY, wire.MEDIA_TYPE: BINARY},
     }
 }
 Name = Annotated[
@@ -51,7 +61,7 @@ MEDIA = {
 @router.post(
     "/v1/identify",
     summary="Name the recording that a snippet is from",
-    openapi_extra=RECORDING,
+    openapi_extra=QUERY,
     response_class=Response,
     responses={
         200: {
@@ -66,6 +76,7 @@ MEDIA = {
             "too-slow",
             "not-a-body",
             "bad-request",
+            "other-model",
             "library-unavailable",
         ),
     },
@@ -76,10 +87,17 @@ async def identify(
     top: Annotated[int, Query(ge=1, le=50, description="At most so many matches.")] = 5,
     min_confidence: Sure = LEAST,
     name: Name = "body",
+    speeds: Annotated[
+        Literal["in-doubt", "as-it-is"],
+        Query(description="When it is tried at other playback speeds."),
+    ] = "in-doubt",
 ) -> Response:
     """The object of `fingerprint identify --json`; no match is an answer as well."""
     limits = service.settings.limits
+    asked = Asked(top, min_confidence, "as it is" if speeds == "as-it-is" else "in doubt")
     service.queries.check()  # before a body that would be in vain
+    if request.headers.get("content-type", "").lower() == wire.MEDIA_TYPE:
+        return await _identify_outline(request, service, asked, name)
     file = await receive(request, service, limits.body)
 
     def job() -> dict[str, Any]:
@@ -90,7 +108,7 @@ async def identify(
             clip, damage = whole(service.decoders, file, rate, name, bounds)
             decoded = perf_counter()
             service.metrics.phase.labels("decode").observe(decoded - begin)
-            matches = recognised(service, clip, top, min_confidence)
+            matches = recognised(service, clip, asked)
             service.metrics.phase.labels("recognise").observe(perf_counter() - decoded)
             return query_record(name, perf_counter() - begin, matches, damage)
 
@@ -100,20 +118,80 @@ async def identify(
     return Response(json_line(record), media_type="application/json")
 
 
-def recognised(service: Service, clip: Clip, top: int, least: float) -> list[Any]:
-    """The matches of a clip; counts its outcome.
+async def _identify_outline(
+    request: Request, service: Service, asked: "Asked", name: str
+) -> Response:
+    """A query that a client has outlined; in doubt, at which other speeds it is wanted too."""
+    file = await receive(request, service, min(wire.LARGEST, service.settings.limits.body))
+
+    def job() -> dict[str, Any]:
+        begin, model = perf_counter(), service.library.model
+        with file:
+            data = file.read()
+        try:
+            model_id, query = wire.decode(data, model.sample_rate, model.dim)
+        except ValueError as error:
+            raise Problem("unreadable", f"not a query: {error}") from error
+        if model_id != model.id:
+            told = f"with {model_id[:12]}; the library is of {model.id[:12]}"
+            raise Problem("other-model", f"it was made {told}")
+        try:
+            matches = recognised(service, query, asked)
+        except SpeedWanted as wanted:
+            record = query_record(name, perf_counter() - begin)
+            return {**record, "status": "doubtful", "speeds": _speeds(service, wanted.speed)}
+        return query_record(name, perf_counter() - begin, matches)
+
+    record = await service.queries.run(job)
+    if matches := record["matches"]:
+        service.journal.add("identify", matches[0])
+    return Response(json_line(record), media_type="application/json")
+
+
+def _speeds(service: Service, wanted: float) -> list[float]:
+    """The speed that is wanted, and with it all that are tried in the same look."""
+    config = service.library.config
+    names = [name for name in type(config).model_fields if name.endswith("semitones")]
+    for semitones in (getattr(config, name) for name in names):
+        planned = [2 ** (one / 12) for one in semitones]
+        if any(abs(one - wanted) < 1e-9 for one in planned):
+            return planned
+    return [wanted]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How many matches of a query, how sure at least, and when other speeds are tried."""
+
+    top: int
+    least: float
+    speeds: Speeds
+
+
+def recognised(service: Service, clip: Clip, asked: Asked) -> list[Any]:
+    """The matches of a clip, or of the outline of one; counts its outcome.
 
     Raises:
         Problem: there is nothing to recognise in it, or the library is out of order.
+        SpeedWanted: the outline is wanted at other speeds.
     """
+    library = service.library
+    model = wire.OutlineModel(library.model) if isinstance(clip, Outline) else library.model
     try:
-        result = service.library.recognise(clip, top=top)
+        result = recognise(
+            library.snapshot(),
+            clip,
+            model,
+            top=asked.top,
+            config=library.config,
+            speeds=asked.speeds,
+        )
     except (LibraryError, OSError) as error:
         raise unavailable(error) from error
     if result.nothing not in (None, "nothing near enough"):
         service.metrics.answers.labels("nothing").inc()
         raise Problem("nothing-to-recognise", SPOKEN[result.nothing])
-    matches = result.at_least(least)
+    matches = result.at_least(asked.least)
     service.metrics.answers.labels("match" if matches else "no-match").inc()
     return matches
 

@@ -30,11 +30,16 @@ class Identified(BaseModel):
     """The object of `fingerprint identify --json`."""
 
     query: str
-    status: Literal["match", "no-match"]
+    status: Literal["match", "no-match", "doubtful"]
     seconds: float = Field(description="Processing time.")
     matches: list[Match]
     warnings: list[Loss]
     error: None = None
+    speeds: list[float] | None = Field(
+        default=None,
+        description="Of a doubtful answer to a computed query: changes of speed with which undone "
+        "it is wanted as well.",
+    )
 
 
 class Span(BaseModel):
@@ -82,6 +87,19 @@ class Log(BaseModel):
 
     entries: list[Entry]
     cursor: int | None = Field(description="Of the page of older ones; null at the end.")
+
+
+class ModelCard(BaseModel):
+    """What a client needs to compute queries itself."""
+
+    model_id: str
+    sample_rate: int
+    dim: int
+    hop: float = Field(description="Seconds between rows.")
+    window: float = Field(description="Seconds that a row describes.")
+    min_confidence: float
+    tracks: int
+    hours: float
 
 
 class Ready(BaseModel):

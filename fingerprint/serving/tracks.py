@@ -18,10 +18,10 @@ from fingerprint.errors import LibraryError
 from fingerprint.library.indexing import index_files
 from fingerprint.library.records import Listed
 from fingerprint.library.writer import Changes
-from fingerprint.serving import records
+from fingerprint.serving import records, wire
 from fingerprint.serving.cover import cover
 from fingerprint.serving.problems import Problem, documented
-from fingerprint.serving.queries import RECORDING, receive, unavailable
+from fingerprint.serving.queries import BINARY, RECORDING, receive, unavailable
 from fingerprint.serving.service import Served, Service
 
 router = APIRouter(prefix="/v1/tracks", tags=["library"])
@@ -107,6 +107,27 @@ async def track_cover(service: Served, number: Id) -> Response:
         raise Problem("not-found", "the track has no cover")
     caching = {"Cache-Control": "private, max-age=3600"}
     return Response(found, media_type="image/jpeg", headers=caching)
+
+
+@router.get(
+    "/{number}/fingerprint",
+    summary="The embeddings of a track",
+    response_class=Response,
+    responses={
+        200: {"content": {wire.ROWS_MEDIA_TYPE: BINARY}},
+        **documented("not-found", "library-unavailable"),
+    },
+)
+def track_fingerprint(service: Served, number: Id) -> Response:
+    """By which a client that scans a recording finds where in it the track begins and ends."""
+    listed = _listed(service, number)
+    try:
+        found = service.library.fingerprint(listed.track)
+    except (LibraryError, OSError) as error:
+        raise unavailable(error) from error
+    if found is None:
+        raise Problem("not-found", f"there is no track {number}")
+    return Response(wire.encode_rows(found), media_type=wire.ROWS_MEDIA_TYPE)
 
 
 @router.post(
