@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
@@ -13,10 +14,13 @@ from fingerprint import __version__
 from fingerprint.answers import json_line
 from fingerprint.errors import LibraryError
 from fingerprint.library.stats import count
+from fingerprint.model.fingerprinter import QUERY_SHIFTS, SILENCE_RMS, Fingerprinter
+from fingerprint.model.onnx_network import OnnxNetwork
 from fingerprint.serving import listen, log, page, problems, queries, records, tracks, webhooks
 from fingerprint.serving.guard import Guard
 from fingerprint.serving.metrics import CONTENT_TYPE
 from fingerprint.serving.problems import Problem, documented
+from fingerprint.serving.queries import BINARY
 from fingerprint.serving.service import Served, Service
 
 DESCRIPTION = """
@@ -139,7 +143,28 @@ def _add_about(app: FastAPI) -> None:
             min_confidence=library.config.min_confidence,
             tracks=info.tracks,
             hours=info.hours,
+            **_geometry(library.model),
         )
+
+    @app.get(
+        "/v1/model/onnx",
+        tags=["recognition"],
+        summary="The model itself, for ONNX Runtime",
+        response_class=Response,
+        responses={
+            200: {"content": {"application/octet-stream": BINARY}},
+            **documented("not-found"),
+        },
+    )
+    def model_file(request: Request, service: Served) -> Response:
+        """With it a browser computes queries, so that its sound stays where it is."""
+        network = getattr(service.library.model, "network", None)
+        if not isinstance(network, OnnxNetwork):
+            raise Problem("not-found", "this server's model is not one for ONNX Runtime")
+        headers = {"ETag": f'"{service.library.model.id[:16]}"', "Cache-Control": "no-cache"}
+        if request.headers.get("if-none-match") == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+        return Response(network.content, media_type="application/octet-stream", headers=headers)
 
     @app.get(
         "/v1/stats",
@@ -158,3 +183,17 @@ def _add_about(app: FastAPI) -> None:
         except (LibraryError, OSError) as error:
             raise queries.unavailable(error) from error
         return Response(json_line(asdict(found)), media_type="application/json")
+
+
+def _geometry(model: object) -> dict[str, Any]:
+    """What a browser needs of the shipped kind of models; nothing of others."""
+    if not isinstance(model, Fingerprinter):
+        return {}
+    where = model.geometry
+    return {
+        "step": where.stride,
+        "query_step": where.stride // QUERY_SHIFTS,
+        "frame_hop": where.hop,
+        "window_samples": where.samples(where.window),
+        "silence": SILENCE_RMS,
+    }

@@ -33,7 +33,11 @@ class _File:
 
 def install(app: FastAPI) -> None:
     """Serve every file of the page under its name, and its entries under theirs."""
-    files = {path.name: _read(path) for path in sorted(STATIC.iterdir()) if path.suffix in KINDS}
+    files = {
+        path.relative_to(STATIC).as_posix(): _read(path)
+        for path in sorted(STATIC.rglob("*"))
+        if path.suffix in KINDS
+    }
     places = {f"/{name}": file for name, file in files.items()}
     places |= {place: files[name] for place, name in ENTRIES.items() if name in files}
 

@@ -143,7 +143,8 @@ async def _identify_outline(
         return query_record(name, perf_counter() - begin, matches)
 
     record = await service.queries.run(job)
-    if matches := record["matches"]:
+    matches = record["matches"]
+    if matches and matches[0]["confidence"] >= LEAST:  # clients ask for candidates, too
         service.journal.add("identify", matches[0])
     return Response(json_line(record), media_type="application/json")
 

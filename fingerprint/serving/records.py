@@ -100,6 +100,11 @@ class ModelCard(BaseModel):
     min_confidence: float
     tracks: int
     hours: float
+    step: int | None = Field(default=None, description="Frames from a library row to the next.")
+    query_step: int | None = Field(default=None, description="Frames from a query row to the next.")
+    frame_hop: int | None = Field(default=None, description="Samples from a frame to the next.")
+    window_samples: int | None = None
+    silence: float | None = Field(default=None, description="RMS below which a window is silent.")
 
 
 class Ready(BaseModel):

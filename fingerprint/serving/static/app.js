@@ -4,6 +4,7 @@ import { take } from "./files.js";
 import * as library from "./library.js";
 import { resumeBefore, setBefore, toggle, wantsBefore } from "./listen.js";
 import * as log from "./log.js";
+import { ready } from "./prints-here.js";
 import { forgetHistory, showHistory } from "./result.js";
 import { LANGUAGES, preferred, speak, t } from "./texts.js";
 
@@ -28,6 +29,7 @@ function texts() {
   document.title = "fingerprint";
   $("language").value = document.documentElement.lang;
   $("where").textContent = t("sends_sound");
+  ready().then((card) => { $("where").textContent = t(card ? "sends_prints" : "sends_sound"); });
   $("state").textContent = t("idle");
   showHistory();
 }
