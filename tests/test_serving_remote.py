@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("fastapi", reason="needs fingerprint[serve]")
 
-from serving_world import Running, cli_server, toy_library, toy_server
+from serving_world import TOKEN, Running, cli_server, toy_library, toy_server
 
 from fingerprint.errors import LibraryError
 from fingerprint.library.indexing import index_files
@@ -227,3 +227,37 @@ def test_certificates_are_made_once_and_trusted_by_name(tmp_path: Path, here: Li
         assert json.loads(done.stdout)["tracks"] == 6
     certificate(folder, ("music.example",))
     assert files[0].read_bytes() != made
+
+
+def test_a_library_on_a_server_is_changed(
+    here: Library, tmp_path: Path, model: Fingerprinter
+) -> None:
+    folder = tmp_path / "library"
+    with Library.create_or_open(folder, model):
+        pass
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    song = save_audio(tmp_path / "my song.flac", make_song(11, 20), RATE)
+    with cli_server(folder, "--token-file", str(token)) as running:
+        at = {"FINGERPRINT_LIBRARY": running.url}
+        refused = run("index", str(song), "--jobs", "1", **at)
+        assert refused.returncode == 1
+        assert b"needs the token" in refused.stderr
+        at["FINGERPRINT_TOKEN"] = TOKEN
+        done = run("index", str(song), "--jobs", "1", **at)
+        assert b"Indexed 1 track" in done.stdout, done.stderr
+        assert b"1 unchanged" in run("index", str(song), "--jobs", "1", **at).stdout
+        found = json.loads(
+            run("identify", "--json", "--min-confidence", "0", str(song), **at).stdout
+        )
+        path = found["matches"][0]["path"]
+        assert path == f"/elsewhere/{socket.gethostname()}{song}"
+        assert not list((folder / "uploads").glob("*"))
+        nothing = run("remove", "*.mp3", **at)
+        assert b"no track for *.mp3" in nothing.stderr
+        assert run("remove", "*/my song.flac", **at).stdout.decode() == f"removed {path}\n"
+        assert running.ask("GET", "/v1/tracks").json["tracks"] == []
+        body = b"FPRC\1\0\0\0" + bytes(20)
+        kind = {"Content_Type": "application/vnd.fingerprint.recording"}
+        hostile = running.ask("POST", "/v1/tracks", body, Authorization=f"Bearer {TOKEN}", **kind)
+        assert hostile.kind == "unreadable"

@@ -15,10 +15,11 @@ from fingerprint import __version__
 from fingerprint.audio.files import without_password
 from fingerprint.config import SearchConfig
 from fingerprint.errors import LibraryError
+from fingerprint.library.embedding import Recording
 from fingerprint.library.library import Embedder
 from fingerprint.recognition.recognise import Result, Speeds, query_part
 from fingerprint.recognition.signal_check import nothing_in
-from fingerprint.serving import wire
+from fingerprint.serving import recordings, wire
 from fingerprint.types import Clip, Fingerprint, Match, Tags, Track
 
 TIMEOUT = 30.0  # s for a connection, and for each answer
@@ -26,6 +27,7 @@ ATTEMPTS = 4  # of what may be asked again
 PAUSE = 0.5  # s before the second; each next one is twice as long
 LONGEST_PAUSE = 10.0  # s, whatever a server asks for
 ROUNDS = 8  # of other speeds that a server may want
+CONFLICT = 409
 AGAIN = (429, 502, 503, 504)  # statuses with which a server asks to come back
 LARGEST = 256 << 20  # bytes of an answer
 
@@ -122,7 +124,8 @@ class Connection:
             why = f"{problem['detail']}; {problem['hint']}"
         except (ValueError, KeyError, TypeError):
             why = f"status {status}; is it a fingerprint server?"
-        return LibraryError(f"the server {self.name} refuses: {why.rstrip('.')}")
+        kind = KnownError if status == CONFLICT and "track" in str(content) else LibraryError
+        return kind(f"the server {self.name} refuses: {why.rstrip('.')}")
 
     def _parsed(self, content: bytes) -> Any:
         try:
@@ -216,6 +219,26 @@ class RemoteLibrary:
             return wire.decode_rows(content)
         except ValueError as error:
             raise LibraryError(f"the server {self.server.name} sends no rows: {error}") from error
+
+
+class KnownError(LibraryError):
+    """The server's library has the recording."""
+
+
+def add(server: Connection, recording: Recording, model_id: str, host: str) -> None:
+    """Add a recording of this machine to a server's library. It may be repeated: it is known then.
+
+    Raises:
+        KnownError: its library has it.
+        LibraryError: the server is away, or refuses.
+    """
+    body = recordings.encode(recording, model_id, host)
+    server.ask("POST", "/v1/tracks", body, recordings.MEDIA_TYPE)
+
+
+def remove(server: Connection, number: int) -> None:
+    """Remove a track. Raises LibraryError if there is none, or the server refuses."""
+    server.ask("DELETE", f"/v1/tracks/{number}")
 
 
 def tracks(server: Connection) -> Iterator[dict[str, Any]]:

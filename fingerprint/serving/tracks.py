@@ -14,20 +14,29 @@ from starlette.responses import Response
 from fingerprint.answers import json_line, track_record
 from fingerprint.audio.files import display_name, is_control
 from fingerprint.audio.formats import AUDIO_SUFFIXES
+from fingerprint.audio.peaks import kept_of
 from fingerprint.errors import LibraryError
+from fingerprint.library.identity import twin_in_library
 from fingerprint.library.indexing import index_files
-from fingerprint.library.records import Listed
+from fingerprint.library.records import Listed, hop_block
 from fingerprint.library.writer import Changes
-from fingerprint.serving import records, wire
+from fingerprint.serving import recordings, records, wire
 from fingerprint.serving.cover import cover
 from fingerprint.serving.problems import Problem, documented
-from fingerprint.serving.queries import BINARY, RECORDING, receive, unavailable
+from fingerprint.serving.queries import BINARY, receive, unavailable
 from fingerprint.serving.service import Served, Service
 
 router = APIRouter(prefix="/v1/tracks", tags=["library"])
 GREATEST_ID = (1 << 63) - 1
 LONGEST_NAME = 80
 Id = Annotated[int, InPath(ge=1, le=GREATEST_ID)]
+UPLOAD: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "A recording as it is; or what a client has computed of one.",
+        "content": {"application/octet-stream": BINARY, recordings.MEDIA_TYPE: BINARY},
+    }
+}
 TOKEN = [Depends(HTTPBearer(auto_error=False, description="The token of --token-file."))]
 _UNSAFE = re.compile(r"[^\w .,()&'+-]")
 
@@ -134,7 +143,7 @@ def track_fingerprint(service: Served, number: Id) -> Response:
     "",
     summary="Add a recording",
     status_code=201,
-    openapi_extra=RECORDING,
+    openapi_extra=UPLOAD,
     dependencies=TOKEN,
     response_class=Response,
     responses={
@@ -146,6 +155,7 @@ def track_fingerprint(service: Served, number: Id) -> Response:
             "token-needed",
             "changes-off",
             "known-recording",
+            "other-model",
             "unreadable",
             "too-large",
             "too-slow",
@@ -163,11 +173,12 @@ async def add(
     """The file is kept beside the library. 409 if its recording is known, by whatever file."""
     service.authorise(request)
     service.changes.check()
+    computed = request.headers.get("content-type", "").lower() == recordings.MEDIA_TYPE
     file = await receive(request, service, service.settings.limits.long_body)
 
     def job() -> dict[str, object]:
         with file:
-            return _added(service, file, name)
+            return _joined(service, file.read()) if computed else _added(service, file, name)
 
     record = await service.changes.run(job)
     return Response(
@@ -256,6 +267,34 @@ def _indexed(service: Service, place: Path, name: str) -> dict[str, object]:
         listed = library.catalog.by_path(place)
         assert listed is not None  # noqa: S101 - it neither failed nor is it a copy
         return _record(service, listed)
+    except LibraryError as error:
+        raise unavailable(error) from error
+
+
+def _joined(service: Service, data: bytes) -> dict[str, object]:
+    """Add a track that a client has computed."""
+    library = service.library
+    try:
+        model_id, entry = recordings.decode(
+            data, library.model.dim, kept_of(hop_block(library.model.hop))
+        )
+    except ValueError as error:
+        raise Problem("unreadable", f"not a recording: {error}") from error
+    if model_id != library.model.id:
+        raise Problem("other-model", "the recording was made with another model")
+    try:
+        with library.writing() as writer:
+            same = writer.catalog.by_content(entry.content) if entry.content else []
+            twin = same[0].id if same else twin_in_library(library, entry.vectors)
+            listed = writer.catalog.by_id(twin) if twin is not None else None
+            if listed is not None and (same or listed.track.path != entry.track.path):
+                detail = "the same recording is in the library"
+                raise Problem("known-recording", detail, track=twin)
+            writer.add([entry])
+            writer.merge()
+        found = library.catalog.by_path(entry.track.path)
+        assert found is not None  # noqa: S101 - it was just added
+        return _record(service, found)
     except LibraryError as error:
         raise unavailable(error) from error
 
