@@ -68,6 +68,8 @@ def test_every_command_and_every_option_has_help(name):
 
 def test_help_lists_every_command_of_the_contract():
     assert set(ALL) == {
+        "doctor",
+        "serve",
         "add",
         "index",
         "identify",

@@ -21,6 +21,7 @@ from fingerprint.cli.changes import (
     sync_command,
     verify_command,
 )
+from fingerprint.cli.doctor import doctor_command
 from fingerprint.cli.duplicates import duplicates_command
 from fingerprint.cli.explain import explain_command
 from fingerprint.cli.export import export_command
@@ -94,6 +95,7 @@ main.add_command(scan_command)
 main.add_command(listen_command)
 main.add_command(explain_command)
 main.add_command(serve_command)
+main.add_command(doctor_command)
 main.add_command(list_command)
 main.add_command(info_command)
 main.add_command(stats_command)
