@@ -35,7 +35,7 @@ class Finding:
 @json_option
 @click.pass_context
 def doctor_command(ctx: click.Context, library: Path, model: Path | None, as_json: bool) -> None:
-    """Look at all that recognition needs here, and name the command that mends what is wrong.
+    """Look at what recognition needs, and say what mends it.
 
     Exit status: 0 nothing is broken, 1 something is.
     """

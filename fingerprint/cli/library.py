@@ -18,7 +18,6 @@ from fingerprint.cli.options import (
 )
 from fingerprint.cli.progress import note
 from fingerprint.cli.text import clock, printable, track_name
-from fingerprint.types import Tags, Track
 
 
 @click.command("list")
@@ -30,6 +29,8 @@ def list_command(library: Path | str, damaged: bool, as_json: bool) -> None:
 
     They come in the order of their paths, each with its number and its length.
     """
+    from fingerprint.types import Tags, Track
+
     listed = [one for one in _listed(library) if one["warnings"] or not damaged]
     for one in listed:
         if as_json:
