@@ -495,7 +495,9 @@ def test_the_description_holds_against_made_up_requests(tmp_path: Path) -> None:
         command += ["--exclude-path", "/v1/log/stream", "--phases", "examples,coverage,fuzzing"]
         command += ["--max-examples", "10", "--request-timeout", "20"]
         command += ["--header", f"Authorization: Bearer {TOKEN}"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=500, check=False, cwd=tmp_path
+        )
     assert done.returncode == 0, done.stdout[-3_000:]
 
 

@@ -14,6 +14,7 @@ from time import monotonic, sleep
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import HealthCheck, given, settings
 
 pytest.importorskip("fastapi", reason="needs fingerprint[serve]")
 pytest.importorskip("websockets", reason="needs fingerprint[serve]")
@@ -21,6 +22,8 @@ pytest.importorskip("websockets", reason="needs fingerprint[serve]")
 from serving_world import Running, snippet, toy_library, toy_server
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
+
+from fingerprint.lab.robustness.hostile_input import Damage, damages
 
 LIMITS = {
     "body": 2 << 20,
@@ -215,6 +218,21 @@ def test_bombs_and_playlists_are_refused(server: Running, name: str) -> None:
         assert answer.status in (413, 422) or b'"warnings": [{' in answer.body
         assert b"root:" not in answer.body
     assert monotonic() - begin < PATIENCE
+
+
+def test_damaged_recordings_are_answered_or_refused(server: Running) -> None:
+    """Those that `python -m fingerprint.lab fuzz` feeds to the decoders."""
+    statuses = set()
+
+    @settings(max_examples=15, suppress_health_check=list(HealthCheck))
+    @given(damages)
+    def send(damage: Damage) -> None:
+        content = damage.done_to(snippet(1))
+        for path in ("/v1/identify?min_confidence=0", "/v1/scan"):
+            statuses.add(server.ask("POST", path, content).status)
+
+    send()
+    assert statuses <= {200, 422}
 
 
 def test_nothing_that_a_client_sends_is_connected_to(server: Running) -> None:

@@ -215,15 +215,17 @@ async def receive(request: Request, service: Service, most: int) -> BinaryIO:
     if service.stopping.is_set():
         raise Problem("stopping")
     check(request, most)
-    if service.bodies >= service.settings.limits.bodies:
+    limits = service.settings.limits
+    kind, room = ("long", limits.long_bodies) if most > limits.body else ("short", limits.bodies)
+    if service.bodies[kind] >= room:
         service.metrics.refused.labels("busy").inc()
         raise Problem("busy", "too many requests are being received")
-    service.bodies += 1
+    service.bodies[kind] += 1
     begin = perf_counter()
     try:
-        return await received(request, most, service.settings.limits)
+        return await received(request, most, limits)
     finally:
-        service.bodies -= 1
+        service.bodies[kind] -= 1
         service.metrics.phase.labels("receive").observe(perf_counter() - begin)
 
 

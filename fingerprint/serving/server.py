@@ -112,16 +112,20 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
+            loop.add_signal_handler(number, self._stop, number)
         try:
             yield
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
 
-    def _stop(self) -> None:
+    def _stop(self, number: signal.Signals) -> None:
+        """A second Ctrl-C does not wait for anybody."""
         self._service.stopping.set()
-        self.force_exit, self.should_exit = self.should_exit, True
+        self.force_exit = self.should_exit and number == signal.SIGINT
+        self.should_exit = True
+        if self.force_exit:
+            logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # of tasks that it cancels
 
 
 class JsonLines(logging.Formatter):

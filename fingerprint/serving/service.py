@@ -34,7 +34,7 @@ class Service:
     library: Library
     settings: Settings
     metrics: Metrics = field(default_factory=Metrics)
-    bodies: int = 0  # that are being received
+    bodies: Counter[str] = field(default_factory=Counter)  # that are being received, by kind
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:

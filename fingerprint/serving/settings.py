@@ -21,6 +21,7 @@ class Limits:
     grace: float = 10.0  # s
     waiting: int = 32  # queries that may wait for a free worker
     bodies: int = 128  # requests whose bodies are being received at once
+    long_bodies: int = 4  # of them that may be as large as `long_body`
     sockets: int = 512  # connections in all
     client_sockets: int = 128  # connections from one address
     listeners: int = 64  # open WebSockets and event streams
