@@ -112,6 +112,21 @@ def test_problems_tell_no_paths_of_the_server(server: Running, library: Path) ->
         assert "/tmp" not in text  # noqa: S108 - it looks for it
 
 
+@pytest.mark.parametrize("form", ["json", "csv", "cue", "audacity", "tracklist"])
+def test_a_scan_of_what_is_no_recording_is_a_problem(server: Running, form: str) -> None:
+    answer = server.ask("POST", f"/v1/scan?format={form}", b"no audio")
+    assert (answer.status, answer.kind) == (422, "unreadable")
+
+
+def test_a_scan_that_breaks_off_says_so_in_its_last_line(library: Path) -> None:
+    """It is longer than is allowed, which shows when some of it has been scanned."""
+    mix = wav(np.concatenate([song(seed, 20) for seed in (1, 9, 2, *(9,) * 9)]))
+    with toy_server(library, limits={"long_seconds": 230.0}) as running:
+        answer = running.ask("POST", "/v1/scan?min_confidence=0.01", mix)
+    assert answer.status == 200
+    assert "at most 230 s" in json.loads(answer.body.splitlines()[-1])["error"]
+
+
 def test_forms_are_not_read(server: Running) -> None:
     answer = server.ask("POST", "/v1/identify", b"--x", Content_Type="multipart/form-data")
     assert (answer.status, answer.kind) == (415, "not-a-body")

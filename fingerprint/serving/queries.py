@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import CancelledError as FutureCancelledError
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any, BinaryIO, Literal
@@ -283,7 +284,8 @@ def _scanned(
     with file:
         decoded = blocks(service.decoders, file, library.model.sample_rate, name, bounds, report)
         spans = scan(file, library, name=name, min_confidence=least, blocks=decoded)
-        yield from (f"{line}\n" for line in _lines(name, spans, form))
+        first = list(islice(spans, 1))  # before a header: what cannot be read is a problem
+        yield from (f"{line}\n" for line in _lines(name, chain(first, spans), form))
         if report.damage and form == "json":
             warnings = [one.as_record() for one in report.damage]
             yield json_line({"recording": name, "warnings": warnings}) + "\n"
@@ -336,10 +338,10 @@ class _Lines:
             while line is not None:
                 if isinstance(line, Problem):
                     yield json_line({"error": line.detail}) + "\n"
-                elif isinstance(line, Exception):
+                    return
+                if isinstance(line, Exception):
                     raise line
-                else:
-                    yield line
+                yield line
                 line = await self._queue.get()
         finally:
             self._left = True
