@@ -21,7 +21,7 @@ from library_world import RATE, Toy, excerpt, song, three_songs
 from fingerprint.library.indexing import index_files
 from fingerprint.library.library import Library
 
-PATIENCE = 60.0  # s for a server to start, or to answer
+PATIENCE = 120.0  # s for a server to start, or to answer
 TOKEN = "a-token-of-enough-letters"  # noqa: S105 - for tests
 
 
