@@ -3,6 +3,7 @@
 Times are in seconds and frequencies in Hz in every record; frames and rows stay inside modules.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +43,39 @@ class Fingerprint:
     hop: float  # s
     start: float = 0.0  # s
     clearness: Floats | None = None
+
+
+class SpeedWanted(Exception):  # noqa: N818 - it is a question
+    """An outline is needed as it is at another speed, which it does not have."""
+
+    def __init__(self, speed: float) -> None:
+        self.speed = speed
+        super().__init__(f"the query is wanted with a change of speed of {speed} undone")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outline(Clip):
+    """A clip without its sound: all that recognition needs of it, computed where the sound is.
+
+    `samples` are zeros. `rows` are its embeddings; `heights` (F, bins) of its spectral template
+    and `peaks` of its landmarks, which are those of a query. `others` are outlines of the same
+    sound with changes of speed undone, by speed.
+    """
+
+    rows: Fingerprint
+    heights: Floats
+    peaks: PeakCodes
+    others: "Mapping[float, Outline]" = field(default_factory=dict)
+
+    def at_speed(self, speed: float) -> "Outline":
+        """With a change of speed undone.
+
+        Raises:
+            SpeedWanted: it is not among the others.
+        """
+        if (found := self.others.get(round(speed, 6))) is None:
+            raise SpeedWanted(speed)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fingerprint.answers import json_line
 from fingerprint.cli import main
-from fingerprint.cli.text import clock, counted, json_line, one_line, percent, printable
+from fingerprint.cli.text import clock, counted, one_line, percent, printable
 from fingerprint.config import SearchConfig
 from fingerprint.errors import FingerprintError
 
@@ -67,6 +68,8 @@ def test_every_command_and_every_option_has_help(name):
 
 def test_help_lists_every_command_of_the_contract():
     assert set(ALL) == {
+        "doctor",
+        "serve",
         "add",
         "index",
         "identify",

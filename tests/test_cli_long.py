@@ -60,6 +60,14 @@ def test_a_scan_as_json_lines(folder: Path, broadcast: Path) -> None:
     assert spans[2]["match"]["offset"] == pytest.approx(spans[2]["start"] - 40, abs=0.1)
 
 
+def test_a_scan_as_a_tracklist(folder: Path, broadcast: Path) -> None:
+    lines = run(folder, "scan", "--format", "tracklist", broadcast).stdout.splitlines()
+    times, names = zip(*(line.split(" ", 1) for line in lines), strict=True)
+    assert names == ("song0.wav", "ID", "song3.mp3")
+    assert times[0] == "00:00"
+    assert all(len(time) == 5 for time in times)
+
+
 def test_a_scan_in_every_other_format(folder: Path, broadcast: Path) -> None:
     table = run(folder, "scan", broadcast).stdout.splitlines()
     assert len(table) == 5

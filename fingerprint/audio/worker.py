@@ -164,12 +164,14 @@ def _is_open(number: int) -> bool:
 class ConfinedDecoder:
     """Decodes recordings one after the other in a confined process, which is started at once.
 
+    `patience` is how long (s) it may take for the next block.
+
     >>> with ConfinedDecoder() as decoder:
     ...     blocks = list(decoder.blocks(Path("song.mp3"), 8_000))
     """
 
-    def __init__(self) -> None:
-        self._worker = Worker()
+    def __init__(self, patience: float = PATIENCE) -> None:
+        self._worker, self._patience = Worker(), patience
 
     def __enter__(self) -> Self:
         return self
@@ -240,12 +242,12 @@ class ConfinedDecoder:
                 self._worker.restart()
 
     def _answer(self, name: str) -> Answer:
-        if not self._worker.pipe.poll(PATIENCE):
-            raise AudioError(f"cannot read {name}: {late(PATIENCE)}")
+        if not self._worker.pipe.poll(self._patience):
+            raise AudioError(f"cannot read {name}: {late(self._patience)}")
         try:
-            return self._worker.answer() or self._answer(name)
+            return self._worker.answer(self._patience) or self._answer(name)
         except EOFError as error:
-            raise AudioError(f"cannot read {name}: {why_ended(error, PATIENCE)}") from None
+            raise AudioError(f"cannot read {name}: {why_ended(error, self._patience)}") from None
 
 
 CRASHED = "the decoder crashed on it"

@@ -21,6 +21,7 @@ from fingerprint.cli.changes import (
     sync_command,
     verify_command,
 )
+from fingerprint.cli.doctor import doctor_command
 from fingerprint.cli.duplicates import duplicates_command
 from fingerprint.cli.explain import explain_command
 from fingerprint.cli.export import export_command
@@ -30,6 +31,7 @@ from fingerprint.cli.index import index_command
 from fingerprint.cli.library import info_command, list_command, stats_command
 from fingerprint.cli.listen import listen_command
 from fingerprint.cli.scan import scan_command
+from fingerprint.cli.serve import serve_command
 
 ERROR_STATUS = dict.fromkeys(
     ("identify", "scan", "listen"), 2
@@ -92,6 +94,8 @@ main.add_command(identify_command)
 main.add_command(scan_command)
 main.add_command(listen_command)
 main.add_command(explain_command)
+main.add_command(serve_command)
+main.add_command(doctor_command)
 main.add_command(list_command)
 main.add_command(info_command)
 main.add_command(stats_command)

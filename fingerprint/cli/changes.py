@@ -21,11 +21,13 @@ from fingerprint.cli.options import (
     duplicate_option,
     jobs_option,
     library_option,
+    library_or_server_option,
     model_option,
     profile_option,
 )
 from fingerprint.cli.progress import ProgressLine, note
 from fingerprint.cli.text import counted, one_line, reason
+from fingerprint.cli.there import remove_there
 from fingerprint.errors import FingerprintError, LibraryError
 
 if TYPE_CHECKING:
@@ -44,9 +46,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0  # s until what could not be done is trie
 )
 @click.option("--missing", is_flag=True, help="The tracks whose files are gone.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
-@library_option
+@library_or_server_option
 def remove_command(
-    what: tuple[str, ...], ids: tuple[int, ...], missing: bool, dry_run: bool, library: Path
+    what: tuple[str, ...], ids: tuple[int, ...], missing: bool, dry_run: bool, library: Path | str
 ) -> None:
     """Forget tracks; their files are left alone.
 
@@ -55,8 +57,11 @@ def remove_command(
     file's or a folder's is never taken for a pattern. --missing leaves tracks alone whose files
     may only be out of reach, as on a drive that is not there.
     """
-    if not (what or ids or missing):
+    if not any((what, ids, missing)):
         raise click.UsageError("Say what to remove: WHAT, --id or --missing.")
+    if isinstance(library, str):
+        remove_there(library, what, ids, missing=missing, dry_run=dry_run)
+        return
     require_library(library)
     from fingerprint.library.selecting import select_all
     from fingerprint.library.writer import Changes, writing

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fingerprint.answers import json_line
 from fingerprint.audio.files import display_name
 from fingerprint.cli.opening import open_library
 from fingerprint.cli.options import FILE, json_option, library_option, model_option
 from fingerprint.cli.progress import ProgressLine
-from fingerprint.cli.text import clock, counted, json_line, printable
+from fingerprint.cli.text import clock, counted, printable
 
 if TYPE_CHECKING:
     from fingerprint.library.duplicates import Group, Version

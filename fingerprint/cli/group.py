@@ -17,13 +17,20 @@ from fingerprint.errors import FingerprintError
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 READER_LEFT = 141  # 128 + SIGPIPE; of commands whose 1 says something else than "error"
 EXTRAS = {
+    "cryptography": "serve",
+    "fastapi": "serve",
+    "httptools": "serve",
     "matplotlib": "train",
     "onnx": "onnx",
+    "prometheus_client": "serve",
     "pyroomacoustics": "train",
+    "segno": "serve",
     "sklearn": "train",
+    "starlette": "serve",
     "tensorboard": "train",
     "torch": "train",
     "torchaudio": "train",
+    "uvicorn": "serve",
 }  # packages that only some installs have, and the extra that brings each
 
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from fingerprint.answers import json_line, query_record
 from fingerprint.audio.files import display_name, without_password
 from fingerprint.cli.inputs import recording, spoken
-from fingerprint.cli.opening import open_library
+from fingerprint.cli.opening import open_any
 from fingerprint.cli.options import (
     device_option,
     json_option,
-    library_option,
+    library_or_server_option,
     min_confidence_option,
     model_option,
     stream_option,
@@ -23,9 +24,7 @@ from fingerprint.cli.options import (
 from fingerprint.cli.progress import note
 from fingerprint.cli.text import (
     clock,
-    json_line,
     lost,
-    match_record,
     percent,
     reason,
     track_name,
@@ -78,7 +77,7 @@ class _Asking:
 
 @click.command("identify")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@library_option
+@library_or_server_option
 @model_option
 @device_option
 @click.option(
@@ -97,7 +96,7 @@ class _Asking:
 def identify_command(
     ctx: click.Context,
     files: tuple[str, ...],
-    library: Path,
+    library: Path | str,
     model: Path | None,
     device: str,
     top: int,
@@ -126,7 +125,7 @@ def identify_command(
 
 def _answers(
     files: tuple[str, ...],
-    folder: Path,
+    folder: Path | str,
     model: Path | None,
     device: str,
     asking: _Asking,
@@ -135,7 +134,7 @@ def _answers(
 ) -> Iterator[Answer]:
     try:
         # A snippet is too little work for what it takes to start a GPU.
-        library = open_library(folder, model, "cpu" if device == "auto" else device)
+        library = open_any(folder, model, "cpu" if device == "auto" else device)
     except FingerprintError as error:
         if not as_json:
             raise
@@ -190,14 +189,8 @@ def _load(query: str, sample_rate: int, asking: _Asking) -> tuple["Clip", list["
 
 def as_record(answer: Answer) -> dict[str, object]:
     """Return the JSON object of an answer: documented, stable, plain types only."""
-    return {
-        "query": without_password(answer.query),
-        "status": answer.status,
-        "seconds": round(answer.seconds, 4),
-        "matches": [match_record(match) for match in answer.matches],
-        "warnings": [one.as_record() for one in answer.damage],
-        "error": answer.error,
-    }
+    query = without_password(answer.query)
+    return query_record(query, answer.seconds, answer.matches, answer.damage, answer.error)
 
 
 def _show_json(answer: Answer) -> None:

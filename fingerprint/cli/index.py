@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fingerprint.answers import json_line
 from fingerprint.audio import files as audio_files
 from fingerprint.audio.files import display_name, find_audio
 from fingerprint.cli.inputs import listed, local
@@ -15,14 +16,15 @@ from fingerprint.cli.options import (
     device_option,
     duplicate_option,
     jobs_option,
-    library_option,
+    library_or_server_option,
     model_option,
     profile_option,
     stream_option,
     strict_option,
 )
 from fingerprint.cli.progress import ProgressLine, note
-from fingerprint.cli.text import counted, json_line, length, one_line, reason, warn
+from fingerprint.cli.text import counted, length, one_line, reason, warn
+from fingerprint.cli.there import index_there
 from fingerprint.errors import AudioError
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 @click.command("index")
 @click.argument("paths", nargs=-1, metavar="PATH...")
-@library_option
+@library_or_server_option
 @model_option
 @jobs_option
 @device_option
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
 def index_command(
     ctx: click.Context,
     paths: tuple[str, ...],
-    library: Path,
+    library: Path | str,
     model: Path | None,
     jobs: int,
     device: str,
@@ -71,6 +73,9 @@ def index_command(
     got new tags keep their place. A file that cannot be read is reported at the end, the rest is
     indexed, and the exit status is 1. A damaged file is indexed as far as it can be heard, with a
     warning; --strict leaves it out. `add` is another name for this.
+
+    Where the library is on a server, FINGERPRINT_TOKEN holds its token; recordings that it has are
+    left out.
     """
     if not paths and files_from is None:
         raise click.UsageError("Name files or folders to index, or --files-from FILE.")
@@ -80,8 +85,11 @@ def index_command(
         raise AudioError(f"there are no audio files in {where}")
     if files:
         begin = perf_counter()
-        with open_or_create(library, model, device, profile) as opened:
-            report = index(opened, files, jobs, on_duplicate, strict=strict, stream=stream)
+        if isinstance(library, str):
+            report = index_there(library, model, device, files, jobs, stream=stream)
+        else:
+            with open_or_create(library, model, device, profile) as opened:
+                report = index(opened, files, jobs, on_duplicate, strict=strict, stream=stream)
         reasons += [one_line(why) for _, why in report.failed]
         if as_json:
             click.echo(json_line(as_record(report, reasons)).encode("utf-8"))
@@ -142,7 +150,7 @@ def show_progress(line: ProgressLine, now: "Progress") -> None:
     line.show(now.done, now.total, text + failed)
 
 
-def summary(report: "Report", failed: int, library: Path, elapsed: float) -> str:
+def summary(report: "Report", failed: int, library: Path | str, elapsed: float) -> str:
     """What a run did, in one line."""
     done = f"Indexed {counted(report.added, 'track')}"
     if report.added:

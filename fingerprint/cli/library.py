@@ -1,46 +1,62 @@
 """`fingerprint list` and `fingerprint info`: what is in a library, and what made it."""
 
+import os
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
+from fingerprint.answers import json_line, track_record
 from fingerprint.cli.opening import open_model, require_library
-from fingerprint.cli.options import json_option, library_option, model_option
+from fingerprint.cli.options import (
+    json_option,
+    library_option,
+    library_or_server_option,
+    model_option,
+)
 from fingerprint.cli.progress import note
-from fingerprint.cli.text import clock, json_line, printable, track_name
+from fingerprint.cli.text import clock, printable, track_name
 
 
 @click.command("list")
-@library_option
+@library_or_server_option
 @click.option("--damaged", is_flag=True, help="Only those of which something was lost, and what.")
 @json_option
-def list_command(library: Path, damaged: bool, as_json: bool) -> None:
+def list_command(library: Path | str, damaged: bool, as_json: bool) -> None:
     """List the tracks of the library.
 
     They come in the order of their paths, each with its number and its length.
     """
-    require_library(library)
-    from fingerprint.library.store import Catalog
+    from fingerprint.types import Tags, Track
 
-    with closing(Catalog(library)) as catalog:  # no model needed
-        listed, damage = catalog.listed(), catalog.damage()
-    if damaged:
-        listed = [one for one in listed if one.id in damage]
+    listed = [one for one in _listed(library) if one["warnings"] or not damaged]
     for one in listed:
-        track = one.track
         if as_json:
-            record = {"id": one.id, "path": str(track.path), "duration": track.duration}
-            warnings = [found.as_record() for found in damage.get(one.id, ())]
-            record = {**record, **asdict(track.tags), "warnings": warnings}
-            click.echo(json_line(record).encode("utf-8"))
+            click.echo(json_line(one).encode("utf-8"))
         else:
-            click.echo(f"{one.id:>6}  {clock(track.duration):>8}  {track_name(track)}")
-            for found in damage[one.id] if damaged else ():
-                click.echo(printable(f"{'':18}{found.message}"))
+            track = Track(Path(one["path"]), one["duration"], Tags(one["title"], one["artist"]))
+            click.echo(f"{one['id']:>6}  {clock(track.duration):>8}  {track_name(track)}")
+            for found in one["warnings"] if damaged else ():
+                click.echo(printable(f"{'':18}{found['message']}"))
     if not listed and not as_json:
         note("No track is damaged." if damaged else "The library is empty.")
+
+
+def _listed(place: Path | str) -> list[dict[str, Any]]:
+    """The records of all tracks, in the order of their paths."""
+    if isinstance(place, str):
+        from fingerprint.serving.remote import Connection, tracks
+
+        with closing(Connection(place)) as server:
+            return sorted(tracks(server), key=lambda one: os.fsencode(one["path"]))
+    require_library(place)
+    from fingerprint.library.store import Catalog
+
+    with closing(Catalog(place)) as catalog:  # no model needed
+        damage = catalog.damage()
+        return [track_record(one, damage.get(one.id, ())) for one in catalog.listed()]
 
 
 @click.command("info")
@@ -67,18 +83,15 @@ def info_command(what: str, library: Path, model: Path | None, as_json: bool) ->
 
 
 @click.command("stats")
-@library_option
+@library_or_server_option
 @json_option
-def stats_command(library: Path, as_json: bool) -> None:
+def stats_command(library: Path | str, as_json: bool) -> None:
     """Count what the library holds, and what it costs.
 
     Kinds of files, artists, segments, bytes an hour of audio, and how much of what is stored
     belongs to tracks that were removed.
     """
-    require_library(library)
-    from fingerprint.library.stats import count
-
-    record = asdict(count(library))
+    record = _stats(library)
     if as_json:
         click.echo(json_line(record).encode("utf-8"))
         return
@@ -87,6 +100,18 @@ def stats_command(library: Path, as_json: bool) -> None:
     width = max(map(len, record))
     for name, value in record.items():
         click.echo(f"{name.replace('_', ' '):<{width}}  {printable(_shown(value))}")
+
+
+def _stats(place: Path | str) -> dict[str, Any]:
+    if isinstance(place, str):
+        from fingerprint.serving.remote import Connection
+
+        with closing(Connection(place)) as server:
+            return dict(server.json("/v1/stats"))
+    require_library(place)
+    from fingerprint.library.stats import count
+
+    return asdict(count(place))
 
 
 def _library_record(folder: Path) -> dict[str, object]:

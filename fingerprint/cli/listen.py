@@ -8,20 +8,21 @@ from typing import IO, TYPE_CHECKING, Literal
 
 import click
 
+from fingerprint.answers import json_line, match_record
 from fingerprint.cli.inputs import standard_input
-from fingerprint.cli.opening import open_library
+from fingerprint.cli.opening import open_any
 from fingerprint.cli.options import (
     FILE,
     STDIN,
     Finite,
     device_option,
     json_option,
-    library_option,
+    library_or_server_option,
     min_confidence_option,
     model_option,
 )
 from fingerprint.cli.progress import note
-from fingerprint.cli.text import clock, json_line, match_record, one_line, percent, track_name
+from fingerprint.cli.text import clock, one_line, percent, track_name
 
 if TYPE_CHECKING:
     from fingerprint.library.library import Library
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 @click.command("listen")
 @click.argument("source", required=False, type=click.Choice([STDIN]), metavar="[-]")
-@library_option
+@library_or_server_option
 @model_option
 @device_option
 @min_confidence_option
@@ -77,7 +78,7 @@ if TYPE_CHECKING:
 def listen_command(
     ctx: click.Context,
     source: str | None,
-    library: Path,
+    library: Path | str,
     model: Path | None,
     device: str,
     min_confidence: float,
@@ -101,7 +102,7 @@ def listen_command(
     """
     if sum(one is not None for one in (source, url, microphone)) > 1:
         raise click.UsageError("name one source: -, --url or --microphone")
-    opened = open_library(library, model, device)
+    opened = open_any(library, model, device)
     from fingerprint.listening import (
         PcmFormat,
         network,

@@ -1,7 +1,8 @@
 """Open the model and the library that the options name."""
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
 REMEDY = "learn some music with: fingerprint index FOLDER"
 
 
-def open_model(file: Path | None, device: str) -> "Fingerprinter":
-    """Load a checkpoint, or the shipped one where no file is named."""
-    from fingerprint.model.fingerprinter import Fingerprinter
+def open_model(file: Path | None, device: str, *, threads: int = 0) -> "Fingerprinter":
+    """Load a checkpoint, or the shipped one where no file is named; `threads` as of `load`."""
+    from fingerprint.model.fingerprinter import DEFAULT_WEIGHTS, Fingerprinter
 
-    model = Fingerprinter.default(device) if file is None else Fingerprinter.load(file, device)
+    model = Fingerprinter.load(file or DEFAULT_WEIGHTS, device, threads=threads)
     if model.calibration.outdated:
         name = display_name(file) if file else "the shipped model"
         click.echo(
@@ -28,6 +29,25 @@ def open_model(file: Path | None, device: str) -> "Fingerprinter":
             err=True,
         )
     return model
+
+
+def open_any(place: Path | str, model: Path | None, device: str) -> "Library":
+    """Open a library that is to be searched: in a folder, or on a server.
+
+    Raises:
+        LibraryError, ModelError: as `open_library`; or the server is away.
+    """
+    if isinstance(place, Path):
+        return open_library(place, model, device)
+    from fingerprint.serving.remote import RemoteLibrary
+
+    # It is asked with what a library is asked with.
+    return cast("Library", RemoteLibrary(place, open_model(model, device), token()))
+
+
+def token() -> str | None:
+    """What servers let change a library."""
+    return os.environ.get("FINGERPRINT_TOKEN") or None
 
 
 def open_library(folder: Path, model: Path | None, device: str) -> "Library":

@@ -53,15 +53,41 @@ class DefaultConfidence:
         return str(self())
 
 
+class LibraryPlace(click.ParamType[Any]):
+    """A folder, or the address of a server where `servers` says so: a Path or a str."""
+
+    name = "library"
+
+    def __init__(self, *, servers: bool) -> None:
+        self._servers = servers
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str) or not value.lower().startswith(("http://", "https://")):
+            return FOLDER.convert(value, param, ctx)
+        if not self._servers:
+            self.fail("this needs the library's own folder, not a server.", param, ctx)
+        return value
+
+
 library_option = click.option(
     "--library",
-    type=FOLDER,
+    type=LibraryPlace(servers=False),
     metavar="DIR",
     envvar="FINGERPRINT_LIBRARY",
     default=default_library,
     show_default="in the user's data folder",
     show_envvar=True,
     help="Folder of the library.",
+)
+library_or_server_option = click.option(
+    "--library",
+    type=LibraryPlace(servers=True),
+    metavar="DIR|URL",
+    envvar="FINGERPRINT_LIBRARY",
+    default=default_library,
+    show_default="in the user's data folder",
+    show_envvar=True,
+    help="Folder of the library, or the address of a server that has it, as https://host:8765.",
 )
 model_option = click.option(
     "--model",

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from fingerprint.answers import json_line, span_record
 from fingerprint.audio.files import display_name, without_password
 from fingerprint.cli.inputs import recording, spoken
-from fingerprint.cli.opening import open_library
+from fingerprint.cli.opening import open_any
 from fingerprint.cli.options import (
     device_option,
-    library_option,
+    library_or_server_option,
     min_confidence_option,
     model_option,
     stream_option,
@@ -21,9 +22,7 @@ from fingerprint.cli.options import (
 from fingerprint.cli.progress import ProgressLine, note
 from fingerprint.cli.text import (
     clock,
-    json_line,
     lost,
-    match_record,
     percent,
     reason,
     track_name,
@@ -37,23 +36,24 @@ if TYPE_CHECKING:
     from fingerprint.library.library import Library
     from fingerprint.scanning import Span
 
-Format = Literal["table", "json", "csv", "cue", "audacity"]
+Format = Literal["table", "json", "csv", "cue", "audacity", "tracklist"]
 UNKNOWN_NAME = "(unknown)"
 
 
 @click.command("scan")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@library_option
+@library_or_server_option
 @model_option
 @device_option
 @min_confidence_option
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "json", "csv", "cue", "audacity"]),
+    type=click.Choice(["table", "json", "csv", "cue", "audacity", "tracklist"]),
     default="table",
     show_default=True,
-    help="JSON Lines, CSV, a cue sheet, or labels for Audacity (of one FILE).",
+    help="JSON Lines, CSV, a cue sheet, labels for Audacity (of one FILE), or a tracklist "
+    "as people post it under a mix.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
 @strict_option
@@ -62,7 +62,7 @@ UNKNOWN_NAME = "(unknown)"
 def scan_command(
     ctx: click.Context,
     files: tuple[str, ...],
-    library: Path,
+    library: Path | str,
     model: Path | None,
     device: str,
     min_confidence: float,
@@ -89,7 +89,7 @@ def scan_command(
         ctx.exit(
             _scan_all(
                 files,
-                open_library(library, model, device),
+                open_any(library, model, device),
                 _Scanning(decoder, min_confidence, form, stream, strict),
             )
         )
@@ -191,20 +191,12 @@ def _lines(file: Path, spans: Iterator["Span"], form: Format) -> Iterator[str]:
         yield from _table(file, spans)
     elif form == "audacity":
         yield from map(formats.audacity_line, spans)
+    elif form == "tracklist":
+        yield from map(formats.tracklist_line, spans)
     elif form == "csv":
         yield from (formats.csv_line(display_name(file), span) for span in spans)
     else:
-        yield from (json_line(as_record(file, span)) for span in spans)
-
-
-def as_record(file: Path, span: "Span") -> dict[str, object]:
-    """Return the JSON object of a span; `match` is null where nothing is known."""
-    return {
-        "recording": str(file),
-        "start": round(span.start, 3),
-        "end": round(span.end, 3),
-        "match": match_record(span.match) if span.match is not None else None,
-    }
+        yield from (json_line(span_record(str(file), span)) for span in spans)
 
 
 def _table(file: Path, spans: Iterator["Span"]) -> Iterator[str]:

@@ -1,21 +1,18 @@
-"""What may reach a terminal or a pipe: printable text, strict JSON, times people read."""
+"""What may reach a terminal: printable text, names and times that people read."""
 
-import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
 
+from fingerprint.answers import REPLACEMENT
 from fingerprint.audio.files import display_name, is_control
 from fingerprint.errors import FingerprintError
 
 if TYPE_CHECKING:
     from fingerprint.audio.report import Damage
-    from fingerprint.types import Match, Track
-
-SUREST = 0.9999  # rounding makes no answer certain
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+    from fingerprint.types import Track
 
 
 def printable(text: str) -> str:
@@ -63,33 +60,6 @@ def lost(name: str, damage: "Iterable[Damage]") -> str:
     return one_line(f"cannot use {name}: {'; '.join(one.message for one in damage)}")
 
 
-def match_record(match: "Match") -> dict[str, object]:
-    """A match as part of a JSON object: documented, stable, plain types only."""
-    return {
-        "path": str(match.track.path),
-        "title": match.track.tags.title,
-        "artist": match.track.tags.artist,
-        "offset": round(float(match.offset), 3),
-        "rate": round(float(match.rate), 4),
-        "confidence": round(min(float(match.confidence), SUREST), 4),
-        "score": round(float(match.score), 4),
-        "repeats": [round(offset, 3) for offset in match.repeats],
-    }
-
-
-def json_line(record: Mapping[str, object]) -> str:
-    """One object on one line of strict JSON: no NaN, no lone surrogates, no raw control codes.
-
-    Control codes are escaped, so a reader gets them back; an undecodable byte of a file name is
-    replaced, for there is no way to write it.
-
-    Raises:
-        ValueError: a number is not finite.
-    """
-    text = json.dumps(record, ensure_ascii=False, allow_nan=False)
-    return "".join(_escaped(letter) if is_control(letter) else letter for letter in text)
-
-
 def clock(seconds: float) -> str:
     """Minutes and seconds, `m:ss.s`; negative where a query begins before the track does."""
     tenths = round(abs(seconds) * 10)
@@ -110,7 +80,3 @@ def percent(probability: float) -> str:
 def counted(number: int, noun: str) -> str:
     """`1 track`, `2 tracks`, `1,234 tracks`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def _escaped(letter: str) -> str:
-    return REPLACEMENT if "\ud800" <= letter <= "\udfff" else json.dumps(letter)[1:-1]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from fingerprint.audio.peaks import BLOCK, peaks_of, positions
 from fingerprint.errors import LibraryError
-from fingerprint.types import Clip, Ints, PeakCodes
+from fingerprint.types import Clip, Ints, Outline, PeakCodes
 
 SUFFIX = "landmarks"
 FAN = 2  # partners of a peak in a track
@@ -130,7 +130,7 @@ class Landmarks:
 
 def query_landmarks(clip: Clip) -> Query:
     """The landmarks of a query, dense enough that some are left whatever noise covers."""
-    frame, bin_ = positions(peaks_of(clip, kept=QUERY_KEPT), BLOCK)
+    frame, bin_ = positions(query_peaks(clip), BLOCK)
     hashes, when = _landmarks(frame, bin_, QUERY_FAN)
     rise, wait = hashes >> 6 & 63, hashes & 63
     found, frames = [], []
@@ -140,6 +140,11 @@ def query_landmarks(clip: Clip) -> Query:
             found.append(hashes[inside] + 64 * up + late)
             frames.append(when[inside])
     return Query(np.concatenate(found), np.concatenate(frames))
+
+
+def query_peaks(clip: Clip) -> PeakCodes:
+    """The peaks of a query, (blocks, QUERY_KEPT)."""
+    return clip.peaks if isinstance(clip, Outline) else peaks_of(clip, kept=QUERY_KEPT)
 
 
 def first_of_each(tracks: Sequence[int] | Ints, most: int = PLACES) -> Ints:

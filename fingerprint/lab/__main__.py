@@ -38,6 +38,7 @@ COMMANDS = {
     ),
     "profiles": (f"{_COMMANDS}.profiles:main", "Bytes and accuracy of each library profile."),
     "realism": (f"{_COMMANDS}.realism:main", "Compare degradations with real recordings."),
+    "serve-bench": (f"{_COMMANDS}.serve_bench:main", "Ask a server from many clients at once."),
     "snippet": (f"{_COMMANDS}.snippet:main", "Make a noisy phone snippet from a folder of music."),
     "torture": (f"{_COMMANDS}.torture:main", "Inject faults at every system call of a writer."),
     "trust": (f"{_COMMANDS}.trust:main", "Measure the confidence on test tracks."),

@@ -45,8 +45,8 @@ class Library:
 
     def __init__(self, catalog: Catalog, model: Embedder, config: SearchConfig) -> None:
         self.model = model
+        self.config = config
         self._catalog = catalog
-        self._config = config
         # One pair, replaced at once: threads that share a library never mix two moments.
         self._taken = (catalog.version(), take_snapshot(catalog))
 
@@ -153,7 +153,7 @@ class Library:
             clip,
             self.model,
             top=top,
-            config=self._config,
+            config=self.config,
             speeds=speeds,
         )
 
@@ -172,7 +172,7 @@ class Library:
         >>> best.track.path.name, round(best.offset), best.confidence > 0.98
         ('song2.ogg', 6, True)
         """
-        least = self._config.min_confidence if min_confidence is None else min_confidence
+        least = self.config.min_confidence if min_confidence is None else min_confidence
         return self.recognise(clip, top=top).at_least(least)
 
     def fingerprint(self, track: Track) -> Fingerprint | None:

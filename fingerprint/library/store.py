@@ -134,6 +134,7 @@ class Catalog:
         with self._reporting():
             for pragma in ("synchronous = EXTRA", "foreign_keys = ON", "trusted_schema = OFF"):
                 self._db.execute(f"PRAGMA {pragma}")
+            self._db.create_function("folded", -1, _folded, deterministic=True)
             found = dict(self._db.execute("SELECT key, value FROM meta"))
         if found.get("format") != FORMAT:
             raise LibraryError(
@@ -195,6 +196,15 @@ class Catalog:
         found = self._listed("WHERE id = ?", track_id)
         return found[0] if found else None
 
+    def search(self, text: str, *, after: int, limit: int) -> list[Listed]:
+        """At most `limit` tracks with a number above `after`, by their numbers.
+
+        Every word of `text` is in the artist, the title, the album or the path of each.
+        """
+        words = text.casefold().split()
+        which = " ".join("AND instr(folded(artist, title, album, path), ?)" for _ in words)
+        return self._listed(f"WHERE id > ? {which} ORDER BY id LIMIT ?", after, *words, limit)
+
     def by_path(self, path: Path) -> Listed | None:
         """The track of that file, if it has one."""
         found = self._listed("WHERE path = ?", os.fsencode(path))
@@ -240,6 +250,13 @@ class Catalog:
         for track, kind, message, seconds in rows:
             found[track] = (*found.get(track, ()), Damage(kind, str(message), float(seconds)))
         return found
+
+    def damage_of(self, track_id: int) -> tuple[Damage, ...]:
+        """What was lost of one recording."""
+        which = "SELECT kind, message, seconds FROM damage WHERE track = ? ORDER BY rowid"
+        with self._reporting():
+            rows = self._db.execute(which, (track_id,)).fetchall()
+        return tuple(Damage(kind, str(message), float(seconds)) for kind, message, seconds in rows)
 
     def info(self) -> LibraryInfo:
         with self.transaction("DEFERRED"):
@@ -441,6 +458,12 @@ def _listed(row: tuple[Any, ...]) -> Listed:
         )
     except (TypeError, ValueError) as error:
         raise sqlite3.DatabaseError("a track's row holds values of another kind") from error
+
+
+def _folded(*parts: str | bytes) -> str:
+    """Text in which words are looked for, whatever their case."""
+    text = (part if isinstance(part, str) else os.fsdecode(part) for part in parts)
+    return _storable("\n".join(text).casefold())
 
 
 def _storable(text: str) -> str:

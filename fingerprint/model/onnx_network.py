@@ -27,7 +27,7 @@ class OnnxNetwork:
 
     def __init__(self, content: bytes, threads: int) -> None:
         """Raises ModelError if it is not a model of this package and format."""
-        self._content = content
+        self.content = content
         self._session = _session(content, threads)
         values = self._session.get_modelmeta().custom_metadata_map
         if "model_id" not in values:
@@ -68,7 +68,7 @@ class OnnxNetwork:
         return embeddings[0], lengths[0]
 
     def save(self, path: Path) -> None:
-        write_whole(self._content, path)
+        write_whole(self.content, path)
 
 
 def digest_of(path: Path) -> str:

@@ -44,6 +44,7 @@ from fingerprint.types import (
     Fingerprint,
     Floats,
     Match,
+    Outline,
     Track,
 )
 
@@ -337,7 +338,8 @@ def _measured(asked: Query, candidate: Candidate) -> Candidate:
 def _in_its_track(asked: Query, candidate: Candidate) -> tuple[Query, float, Candidate]:
     """The part of the query that is of the track, where it begins (s), and the candidate in it."""
     slowest, fastest = asked.config.rates
-    if candidate.speed != 1 or not slowest <= candidate.rate <= fastest:
+    elsewhere = isinstance(asked.clip, Outline)  # and so is the sound, of which a part is wanted
+    if elsewhere or candidate.speed != 1 or not slowest <= candidate.rate <= fastest:
         return asked, 0.0, candidate
     clip, rows = asked.clip, asked.rows
     found = part_in_track(

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from fingerprint.types import Clip
+from fingerprint.types import Clip, Outline
 
 Nothing = Literal["silence", "hardly any sound", "a steady tone", "steady noise"]
 
@@ -32,6 +32,8 @@ def nothing_in(clip: Clip) -> Nothing | None:
     into noise adds its own changes to that, and is not refused. A clip of less than `FEWEST`
     frames is judged by its level alone.
     """
+    if isinstance(clip, Outline):
+        return None  # that was looked at where the sound is
     samples = clip.samples.astype(np.float64) - (clip.samples.mean() if len(clip.samples) else 0)
     if not len(samples) or np.sqrt(np.mean(samples**2)) < SILENT_RMS:
         return "silence"

@@ -24,7 +24,7 @@ from fingerprint.recognition.verification import (
     refined,
     template_of,
 )
-from fingerprint.types import Candidate, Clip
+from fingerprint.types import Candidate, Clip, Outline
 
 LEAST_SHIFT = 0.75  # semitones that can be a shift of pitch alone
 LONGEST_PROBE = 10.0  # s of the query by which its speed is measured
@@ -46,6 +46,8 @@ def at_speed(clip: Clip, rate: float) -> Clip:
     """The clip played `rate` times as fast, as a tape is: tempo and pitch change together."""
     if rate == 1:
         return clip
+    if isinstance(clip, Outline):
+        return clip.at_speed(1 / rate)
     samples = soxr.resample(clip.samples, rate, 1.0, quality="HQ")
     return Clip(samples, clip.sample_rate)
 
@@ -55,8 +57,12 @@ def measured(asked: Query, candidate: Candidate) -> Candidate:
 
     The peaks tell both to a fraction of a frame. Where they clearly see the query play at the
     track's own speed, that is the rate; else speed and tempo are measured first: by the peaks if
-    they fit somewhere, by the embeddings if not.
+    they fit somewhere, by the embeddings if not. Of an outline only the speed that it came at is
+    at hand.
     """
+    if isinstance(asked.clip, Outline):
+        here = candidate.speed == 1 and candidate.fit.score >= LEAST_FIT
+        return _by_peaks(asked, candidate) if here else candidate
     if candidate.fit.score >= LEAST_FIT:
         exact = _by_peaks(asked, candidate)
         plain = exact.rate == candidate.rate == candidate.speed == 1

@@ -27,7 +27,7 @@ from fingerprint.audio.peaks import (
     log_power,
     whitened,
 )
-from fingerprint.types import Candidate, Clip, Floats, Ints, PeakCodes, PeakFit, Rows
+from fingerprint.types import Candidate, Clip, Floats, Ints, Outline, PeakCodes, PeakFit, Rows
 
 SECONDS = HOP / RATE  # of a frame
 HIGHEST = 6.0  # nepers; what rises further above the local mean counts for no more
@@ -75,16 +75,24 @@ class Template:
 
 def template_of(clip: Clip) -> Template:
     """Of a query; one shorter than a window is padded."""
+    height = heights_of(clip)
+    exact = _above_neighbours(_centred(height))
+    height[:-1] = np.maximum(height[:-1], height[1:])  # frames of track and query do not coincide
+    values = _centred(height)
+    return Template(values, _variance(values), exact, _variance(exact))
+
+
+def heights_of(clip: Clip) -> Floats:
+    """How far the spectrogram of a query rises above its local mean, 0 to `HIGHEST`, (F, bins)."""
+    if isinstance(clip, Outline):
+        return clip.heights.copy()
     samples = clip.samples
     if clip.sample_rate != RATE:
         samples = soxr.resample(samples, clip.sample_rate, RATE, quality="HQ")
     samples = np.pad(samples, (0, max(0, SIZE - len(samples)))).astype(np.float32, copy=False)
     levels = np.pad(log_power(samples), ((MEAN_FRAMES, MEAN_FRAMES), (0, 0)), mode="edge")
-    height = np.clip(whitened(levels), 0, HIGHEST)
-    exact = _above_neighbours(_centred(height))
-    height[:-1] = np.maximum(height[:-1], height[1:])  # frames of track and query do not coincide
-    values = _centred(height)
-    return Template(values, _variance(values), exact, _variance(exact))
+    heights: Floats = np.clip(whitened(levels), 0, HIGHEST)
+    return heights
 
 
 def _variance(values: Floats) -> Floats:

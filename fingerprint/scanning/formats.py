@@ -1,4 +1,4 @@
-"""Spans as other programs read them: CSV, cue sheet, Audacity labels. Text in, text out."""
+"""Spans as other programs and people read them: CSV, cue sheet, labels, a tracklist."""
 
 import csv
 import io
@@ -12,6 +12,7 @@ COLUMNS = (
     "recording", "start", "end", "path", "artist", "title", "offset", "rate", "confidence"
 )  # fmt: skip
 UNKNOWN = "unknown"
+UNKNOWN_TRACK = "ID"
 CUE_FRAMES = 75  # a second: sectors of a CD
 
 
@@ -48,6 +49,15 @@ def csv_line(recording: str, span: Span) -> str:
 def audacity_line(span: Span) -> str:
     """A label of a label track: start, end (s) and text, between tabs."""
     return f"{span.start:.6f}\t{span.end:.6f}\t{name_of(span)}"
+
+
+def tracklist_line(span: Span) -> str:
+    """A line as people post them under a mix; what is unknown is called ID there."""
+    name = name_of(span) if span.match is not None else UNKNOWN_TRACK
+    minutes, seconds = divmod(int(max(0.0, span.start)), 60)
+    hours, minutes = divmod(minutes, 60)
+    time = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes:02d}:{seconds:02d}"
+    return f"{time} {name}"
 
 
 def cue_sheet(recording: Path, spans: Iterable[Span]) -> Iterator[str]:

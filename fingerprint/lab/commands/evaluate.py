@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fingerprint.answers import json_line
 from fingerprint.audio.files import display_name
 from fingerprint.cli.opening import open_model
 from fingerprint.cli.options import (
@@ -16,7 +17,6 @@ from fingerprint.cli.options import (
     model_option,
 )
 from fingerprint.cli.progress import ProgressLine
-from fingerprint.cli.text import json_line
 
 if TYPE_CHECKING:
     from fingerprint.lab.real.folder import Role

@@ -1,0 +1,88 @@
+"""Changing a library on a server: what is added is computed here, and the sound stays here."""
+
+import socket
+from contextlib import closing
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fingerprint.audio.files import display_name
+from fingerprint.cli.opening import open_model, token
+from fingerprint.cli.progress import ProgressLine
+from fingerprint.errors import LibraryError
+
+if TYPE_CHECKING:
+    from fingerprint.library.indexing import Report
+
+
+def index_there(
+    address: str,
+    model: Path | None,
+    device: str,
+    files: list[Path],
+    jobs: int,
+    *,
+    stream: int | None,
+) -> "Report":
+    """Add recordings to the library on a server, one by one."""
+    from fingerprint.library.embedding import Failure, embed_files
+    from fingerprint.library.indexing import Report
+    from fingerprint.library.records import Stamp
+    from fingerprint.serving.remote import KnownError, RemoteLibrary, add
+
+    report = Report()
+    stamps: dict[Path, Stamp] = {}
+    for path in files:
+        try:
+            stamps[path.absolute()] = Stamp.of(path)
+        except OSError as error:
+            reason = f"cannot read {display_name(path)}: {error.strerror}"
+            report.failed.append((path, reason))
+    with (
+        RemoteLibrary(address, open_model(model, device), token()) as library,
+        ProgressLine() as line,
+    ):
+        recordings = embed_files(stamps, library.model, jobs=jobs, stream=stream)
+        with closing(recordings):
+            for number, one in enumerate(recordings, start=1):
+                if isinstance(one, Failure):
+                    report.failed.append((one.path, one.reason))
+                    continue
+                try:
+                    add(library.server, one, library.model.id, socket.gethostname())
+                except KnownError:
+                    report.skipped += 1
+                else:
+                    report.added += 1
+                    report.seconds_of_audio += one.duration
+                if one.damage:
+                    report.damaged.append((one.path, one.damage))
+                line.show(number, len(stamps), f"{number:,}/{len(stamps):,} tracks")
+    return report
+
+
+def remove_there(
+    address: str, what: tuple[str, ...], ids: tuple[int, ...], *, missing: bool, dry_run: bool
+) -> None:
+    """Remove tracks from the library on a server: by number, by path or by pattern."""
+    from fingerprint.serving.remote import Connection, remove, tracks
+
+    if missing:
+        raise click.UsageError("--missing needs the library's own folder, not a server.")
+    with closing(Connection(address, token())) as server:
+        listed = list(tracks(server))
+        chosen = {one["id"]: one["path"] for one in listed if one["id"] in ids}
+        unknown = [str(number) for number in ids if number not in chosen]
+        for name in what:
+            found = {one["id"]: one["path"] for one in listed if fnmatchcase(one["path"], name)}
+            found |= {one["id"]: one["path"] for one in listed if one["path"] == name}
+            unknown += [] if found else [name]
+            chosen |= found
+        for number, path in chosen.items():
+            if not dry_run:
+                remove(server, number)
+            click.echo(f"{'would remove' if dry_run else 'removed'} {display_name(path)}")
+    if unknown:
+        raise LibraryError(f"there is no track for {', '.join(map(display_name, unknown))}")

@@ -1,0 +1,1 @@
+"""A library over HTTP: the API, the page, and the client that asks it."""

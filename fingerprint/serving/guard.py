@@ -1,0 +1,128 @@
+"""What every request passes first: host, origin, headers of the answer, the log line, the count.
+
+A page of another site could have a browser ask a server on the loopback address or in the local
+network: by a name of its own that leads here (DNS rebinding), or across origins. Both are refused.
+"""
+
+import ipaddress
+import logging
+import socket
+from time import perf_counter
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fingerprint.audio.files import display_name
+from fingerprint.serving.metrics import Metrics
+from fingerprint.serving.problems import Problem
+
+SAFE = {"GET", "HEAD", "OPTIONS"}
+CONTENT_POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self' 'wasm-unsafe-eval'",
+        "style-src 'self'",
+        "img-src 'self' blob:",
+        "media-src 'self' blob:",
+        "connect-src 'self'",
+        "worker-src 'self'",
+        "manifest-src 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+    ]
+)
+HEADERS = {
+    "Content-Security-Policy": CONTENT_POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+log = logging.getLogger("fingerprint.requests")
+
+
+class Guard:
+    """Wraps an application. `names` are host names it may be asked by, beside addresses."""
+
+    def __init__(self, app: ASGIApp, names: tuple[str, ...], metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+        here = socket.gethostname().lower()
+        self._names = {"localhost", here, f"{here}.local", *(name.lower() for name in names)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        problem = self._problem(scope)
+        if problem is not None:
+            self._metrics.refused.labels(problem.kind).inc()
+        if scope["type"] == "websocket":
+            if problem is None:
+                await self._app(scope, receive, send)
+            else:
+                await send({"type": "websocket.close", "code": 1008, "reason": problem.kind})
+            return
+        await self._answered(scope, receive, send, problem)
+
+    async def _answered(
+        self, scope: Scope, receive: Receive, send: Send, problem: Problem | None
+    ) -> None:
+        begin, status = perf_counter(), 0
+
+        async def sent(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        try:
+            await (self._app if problem is None else problem.response())(scope, receive, sent)
+        finally:
+            seconds = perf_counter() - begin
+            route = getattr(scope.get("route"), "path", "other")
+            self._metrics.requests.labels(route, str(status)).inc()
+            self._metrics.latency.labels(route).observe(seconds)
+            client = (scope.get("client") or ("",))[0]
+            log.info("request", extra={"fields": _fields(scope, client, status, seconds)})
+
+    def _problem(self, scope: Scope) -> Problem | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if not self._is_ours(host):
+            return Problem("wrong-host", f"it was asked as {host[:200]!r}")
+        if scope["type"] == "http" and scope["method"] in SAFE:
+            return None
+        origin = headers.get("origin")
+        if origin is not None and origin.split("://")[-1].lower() != host.lower():
+            return Problem("cross-origin", f"the page is of {origin[:200]!r}")
+        if headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+            return Problem("cross-origin", "the page is of another site")
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        """Whether a Host header is an address, which no name can be made to lead to, or ours."""
+        name = host.lower()
+        if name.startswith("["):
+            name = name[1:].partition("]")[0]
+        elif name.count(":") == 1:
+            name = name.partition(":")[0]
+        if name.rstrip(".") in self._names:
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+
+def _fields(scope: Scope, client: str, status: int, seconds: float) -> dict[str, object]:
+    """What the log says of a request: never its query string, which may hold what is private."""
+    path = display_name(scope["path"])[:200]
+    found = {"client": client, "method": scope["method"], "path": path}
+    return {**found, "status": status, "seconds": round(seconds, 4)}

@@ -1,0 +1,179 @@
+"""What a client is told when it gets no answer: problem documents (RFC 9457).
+
+A `type` is stable; `title` says what it means, `detail` what happened, `hint` what to do about it.
+"""
+
+import re
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+MEDIA_TYPE = "application/problem+json"
+PREFIX = "urn:fingerprint:problem:"
+# kind: (status, title, hint)
+KINDS: dict[str, tuple[int, str, str]] = {
+    "invalid-request": (422, "The request is not valid", "See /docs for what it takes."),
+    "bad-request": (400, "The request cannot be understood", "See /docs for what it takes."),
+    "token-needed": (
+        401,
+        "A change needs the token",
+        "Send the header Authorization: Bearer TOKEN, with the token of --token-file.",
+    ),
+    "changes-off": (
+        403,
+        "This server takes no changes",
+        "Start it with --token-file, or on the loopback address.",
+    ),
+    "cross-origin": (
+        403,
+        "Pages of other sites may not use this server",
+        "Open the server's own page, or ask from a program.",
+    ),
+    "not-found": (404, "There is no such thing here", "See /docs for what there is."),
+    "method-not-allowed": (405, "Not a method of this address", "See /docs for what there is."),
+    "too-slow": (408, "The request came too slowly", "Send it again, on a better connection."),
+    "known-recording": (409, "The library has this recording", "See `track` for which it is."),
+    "other-model": (
+        409,
+        "The query was made with another model",
+        "Use the same version and the same --model on both sides.",
+    ),
+    "too-large": (413, "The request is too large", "Send a shorter or a compressed recording."),
+    "too-long": (413, "The recording is too long", "Cut it up, or use /v1/scan."),
+    "not-a-body": (
+        415,
+        "The recording must be the body itself",
+        "Send it raw, as: curl --data-binary @snippet.wav",
+    ),
+    "wrong-host": (
+        421,
+        "This server does not go by that name",
+        "Use its address, or start it with --name NAME.",
+    ),
+    "unreadable": (422, "The recording cannot be read", "Send audio or video with sound."),
+    "nothing-to-recognise": (
+        422,
+        "There is nothing to recognise in it",
+        "Record again, nearer to the sound.",
+    ),
+    "busy": (429, "The server has more to do than it can", "Ask again after Retry-After."),
+    "internal": (500, "The server has failed", "Its log says why."),
+    "library-unavailable": (
+        503,
+        "The library cannot be used just now",
+        "Ask again after Retry-After.",
+    ),
+    "stopping": (503, "The server is being stopped", "Ask again when it is back."),
+}
+_BY_STATUS = {400: "bad-request", 404: "not-found", 405: "method-not-allowed"}
+RETRY_AFTER = 1  # s
+
+
+class ProblemDocument(BaseModel):
+    """Why there is no answer (RFC 9457)."""
+
+    type: str = Field(examples=[PREFIX + "busy"])
+    title: str
+    status: int
+    detail: str
+    hint: str
+    track: int | None = Field(default=None, description="The track that is known already.")
+
+
+class Problem(Exception):  # noqa: N818 - it is called so
+    """Ends a request with a problem document."""
+
+    def __init__(self, kind: str, detail: str = "", **more: object) -> None:
+        self.kind, self.detail, self.more = kind, detail, more
+        super().__init__(f"{kind}: {detail}")
+
+    @property
+    def status(self) -> int:
+        return KINDS[self.kind][0]
+
+    def document(self) -> dict[str, object]:
+        status, title, hint = KINDS[self.kind]
+        detail = self.detail or title
+        found = {"type": PREFIX + self.kind, "title": title, "status": status}
+        return {**found, "detail": detail, "hint": hint, **self.more}
+
+    def headers(self) -> dict[str, str]:
+        if self.status in (429, 503):
+            return {"Retry-After": str(RETRY_AFTER)}
+        if self.status == HTTPStatus.UNAUTHORIZED:
+            return {"WWW-Authenticate": 'Bearer realm="fingerprint"'}
+        # The rest of a body that is refused is not read.
+        return {"Connection": "close"} if self.status in (408, 413, 415) else {}
+
+    def response(self) -> Response:
+        return JSONResponse(
+            self.document(), self.status, headers=self.headers(), media_type=MEDIA_TYPE
+        )
+
+
+def documented(*kinds: str) -> dict[int | str, dict[str, Any]]:
+    """The problems of a route, for its description."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for kind in (*kinds, "cross-origin", "wrong-host", "invalid-request", "busy", "internal"):
+        status, title, _ = KINDS[kind]
+        known = found.get(status)
+        title = f"{known['description']}; {title[0].lower()}{title[1:]}" if known else title
+        schema = {"$ref": "#/components/schemas/ProblemDocument"}
+        example = Problem(kind).document()
+        found[status] = {
+            "description": title,
+            "content": {MEDIA_TYPE: {"schema": schema, "example": example}},
+        }
+        if status in (429, 503):
+            found[status]["headers"] = {
+                "Retry-After": {"schema": {"type": "integer"}, "description": "s to wait"}
+            }
+    return found
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of an application be a problem document."""
+
+    async def problem(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)  # noqa: S101 - registered for no other
+        return error.response()
+
+    async def invalid(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for no other
+        return Problem("invalid-request", _first(error)).response()
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101 - registered for no other
+        kind = _BY_STATUS.get(error.status_code, "bad-request")
+        answer = Problem(kind).response()
+        if kind == "method-not-allowed":
+            answer.headers["Allow"] = _allowed(app, request.url.path)
+        return answer
+
+    async def failed(_request: Request, _error: Exception) -> Response:
+        return Problem("internal").response()
+
+    app.add_exception_handler(Problem, problem)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, failed)
+
+
+def _first(error: RequestValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}"
+
+
+def _allowed(app: FastAPI, path: str) -> str:
+    """The methods of an address, over all its routes."""
+    paths: dict[str, dict[str, object]] = app.openapi()["paths"]
+    for template, methods in paths.items():
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path):
+            return ", ".join(sorted(method.upper() for method in methods))
+    return "GET, HEAD"  # the page's

@@ -1,0 +1,165 @@
+"""From an application to a process that serves it: sockets, their limits, signals, the log."""
+
+import asyncio
+import json
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+from time import gmtime, strftime
+from typing import Any
+
+import uvicorn
+
+from fingerprint.errors import FingerprintError
+from fingerprint.library.library import Library
+from fingerprint.serving.app import create_app
+from fingerprint.serving.service import Service
+from fingerprint.serving.settings import Settings
+from fingerprint.serving.sockets import limited
+
+KEEP_ALIVE = 15  # s that a connection without a request is kept
+LARGEST_MESSAGE = 1 << 20  # bytes of a WebSocket's
+
+
+class ServingError(FingerprintError):
+    """The server cannot be started."""
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        ServingError: the address is not this machine's, or another program listens there.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((host, port))
+        found.listen(1024)
+    except OSError as error:
+        found.close()
+        raise ServingError(
+            f"cannot listen on {host}, port {port}: {error.strerror}; "
+            "choose another --host or --port"
+        ) from error
+    return found
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def run(
+    library: Library,
+    settings: Settings,
+    listener: socket.socket,
+    *,
+    certificate: tuple[Path, Path] | None = None,
+    on_ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve until SIGTERM or SIGINT; what is in flight then has `drain` seconds.
+
+    `certificate` are the files of a certificate and of its key.
+    """
+    service = Service(library, settings)
+    config = uvicorn.Config(
+        create_app(service),
+        http=limited(settings.limits),
+        ws="websockets-sansio",
+        ws_max_size=LARGEST_MESSAGE,
+        ws_per_message_deflate=False,  # no bombs
+        ws_ping_interval=20.0,
+        ws_ping_timeout=20.0,
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=int(settings.limits.drain),
+        h11_max_incomplete_event_size=1 << 16,
+        ssl_certfile=certificate[0] if certificate else None,
+        ssl_keyfile=certificate[1] if certificate else None,
+    )
+    server = _Server(config, service, on_ready)
+    asyncio.run(server.serve([listener]))
+
+
+class _Server(uvicorn.Server):
+    """Stops on a signal as on a wish: with status 0; and lets endless answers end."""
+
+    def __init__(
+        self, config: uvicorn.Config, service: Service, on_ready: Callable[[], None]
+    ) -> None:
+        super().__init__(config)
+        self._service, self._on_ready = service, on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, number)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _stop(self, number: signal.Signals) -> None:
+        """A second Ctrl-C does not wait for anybody."""
+        self._service.stopping.set()
+        self.force_exit = self.should_exit and number == signal.SIGINT
+        self.should_exit = True
+        if self.force_exit:
+            logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # of tasks that it cancels
+
+
+class JsonLines(logging.Formatter):
+    """A log line as one JSON object."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(record.created))
+        found: dict[str, Any] = {"time": time, "level": record.levelname.lower()}
+        fields = getattr(record, "fields", None)
+        found |= fields if fields else {"message": record.getMessage()}
+        if record.exc_info:
+            found["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(found)
+
+
+class Lines(logging.Formatter):
+    """A log line for people."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = strftime("%H:%M:%S", gmtime(record.created))
+        fields = getattr(record, "fields", None)
+        text = " ".join(map(str, fields.values())) if fields else record.getMessage()
+        trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
+        return f"{time} {text}{trace}"
+
+
+def log_to_stderr(*, as_json: bool, quiet: bool) -> None:
+    """Requests and errors, a line each, on stderr; only errors if `quiet`."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines() if as_json else Lines())
+    for name, level in (
+        ("fingerprint", logging.WARNING if quiet else logging.INFO),
+        ("uvicorn", logging.ERROR),
+    ):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)

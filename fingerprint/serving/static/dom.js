@@ -1,0 +1,48 @@
+// Small helpers. Text from tags and servers only ever becomes text, never markup.
+import { t } from "./texts.js";
+
+export const $ = (id) => document.getElementById(id);
+
+export function el(name, properties = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(properties)) {
+    if (key.startsWith("aria-") || key === "role" || key === "for") made.setAttribute(key, value);
+    else made[key] = value;
+  }
+  made.append(...children.filter((one) => one !== null && one !== undefined));
+  return made;
+}
+
+export function clock(seconds) {
+  const whole = Math.max(0, Math.floor(seconds));
+  const [hours, minutes, rest] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  const pad = (number) => String(number).padStart(2, "0");
+  return hours ? `${hours}:${pad(minutes)}:${pad(rest)}` : `${minutes}:${pad(rest)}`;
+}
+
+export function titleOf(track) {
+  return track.title || track.path?.split(/[/\\]/).pop() || t("untitled");
+}
+
+export function sureness(confidence) {
+  const words = confidence >= 0.98 ? 4 : confidence >= 0.9 ? 3 : confidence >= 0.5 ? 2 : 1;
+  const percent = Math.min(99.9, 100 * confidence).toLocaleString(document.documentElement.lang, { maximumFractionDigits: 1 });
+  return t("sureness", { words: t(`sure_${words}`), percent });
+}
+
+export function cover(track, size) {
+  const place = el("div", { className: "cover", "aria-hidden": "true" }, "♪");
+  if (!track?.id) return place;
+  const image = el("img", { alt: "", width: size, height: size, loading: "lazy" });
+  image.addEventListener("error", () => image.remove());
+  image.src = `v1/tracks/${track.id}/cover`;
+  place.append(image);
+  return place;
+}
+
+export async function problemOf(response) {
+  try {
+    const problem = await response.json();
+    return response.status === 429 ? t("busy") : `${problem.detail}. ${problem.hint}`;
+  } catch { return `${response.status}`; }
+}

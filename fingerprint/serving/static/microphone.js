@@ -1,0 +1,73 @@
+// The microphone, and a ring of the last seconds of it that leaves this page only when asked for.
+const KEPT = 10; // s
+
+export class Microphone {
+  constructor() { this.listeners = new Set(); }
+
+  get isOpen() { return Boolean(this.stream); }
+
+  async open() {
+    if (this.isOpen) return;
+    if (!navigator.mediaDevices?.getUserMedia) throw new DOMException("", "SecurityError");
+    this.stream = await navigator.mediaDevices.getUserMedia({
+      audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 1 },
+    });
+    this.context = new AudioContext();
+    await this.context.audioWorklet.addModule("worklet.js");
+    await this.context.resume();
+    this.rate = this.context.sampleRate;
+    this.ring = new Float32Array(Math.round(KEPT * this.rate));
+    this.total = 0; // samples so far
+    const source = this.context.createMediaStreamSource(this.stream);
+    const tap = new AudioWorkletNode(this.context, "tap", { numberOfOutputs: 0 });
+    this.analyser = this.context.createAnalyser();
+    this.analyser.fftSize = 1024;
+    this.analyser.smoothingTimeConstant = 0.3;
+    source.connect(tap);
+    source.connect(this.analyser);
+    tap.port.onmessage = ({ data }) => this.take(data);
+  }
+
+  take(block) {
+    const at = this.total % this.ring.length;
+    const first = Math.min(block.length, this.ring.length - at);
+    this.ring.set(block.subarray(0, first), at);
+    this.ring.set(block.subarray(first), 0);
+    this.total += block.length;
+    this.latest = performance.now();
+    for (const listener of this.listeners) listener(block);
+  }
+
+  past() { // the ring, oldest first
+    const size = Math.min(this.total, this.ring.length);
+    const end = this.total % this.ring.length;
+    const all = new Float32Array(size);
+    if (size < this.ring.length) { all.set(this.ring.subarray(0, size)); return all; }
+    all.set(this.ring.subarray(end));
+    all.set(this.ring.subarray(0, end), this.ring.length - end);
+    return all;
+  }
+
+  async close() {
+    this.stream?.getTracks().forEach((track) => track.stop());
+    await this.context?.close();
+    this.stream = this.context = undefined;
+  }
+}
+
+export function pcm(samples) { // Float32 to 16 bits
+  const out = new Int16Array(samples.length);
+  for (let i = 0; i < samples.length; i++) out[i] = Math.max(-1, Math.min(1, samples[i])) * 32767;
+  return out;
+}
+
+export function wav(samples, rate) { // a file of 16 bits
+  const head = new DataView(new ArrayBuffer(44));
+  const text = (at, word) => [...word].forEach((letter, i) => head.setUint8(at + i, letter.charCodeAt(0)));
+  text(0, "RIFF"); head.setUint32(4, 36 + 2 * samples.length, true); text(8, "WAVEfmt ");
+  head.setUint32(16, 16, true); head.setUint16(20, 1, true); head.setUint16(22, 1, true);
+  head.setUint32(24, rate, true); head.setUint32(28, 2 * rate, true);
+  head.setUint16(32, 2, true); head.setUint16(34, 16, true);
+  text(36, "data"); head.setUint32(40, 2 * samples.length, true);
+  return new Blob([head, pcm(samples)], { type: "audio/wav" });
+}

@@ -1,0 +1,76 @@
+// The card of a track that was recognised, and the history in this browser.
+import { $, clock, cover, el, sureness, titleOf } from "./dom.js";
+import { t } from "./texts.js";
+
+let ticking;
+
+export async function trackOf(match) { // what the library says of it; a match has no number
+  const response = await fetch(`v1/tracks?path=${encodeURIComponent(match.path)}`).catch(() => null);
+  return response?.ok ? (await response.json()).tracks[0] : undefined;
+}
+
+// `since`: performance.now() of the moment that match.offset is for; none if it is of a file.
+export async function showResult(match, { since, snippet } = {}) {
+  const track = await trackOf(match);
+  const title = titleOf(match);
+  const place = since === undefined ? atPlace(match) : runningPlace(match, track, since);
+  const speed = Math.abs(match.rate - 1) < 0.002 ? null : el("p", { className: "soft" },
+    t(match.rate > 1 ? "faster" : "slower", { percent: Math.abs(100 * (match.rate - 1)).toFixed(1) }));
+  const again = match.repeats.length ? el("p", { className: "soft" },
+    t("again", { times: match.repeats.map(clock).join(", ") })) : null;
+  const card = el("article", { className: "card" }, cover(track, 96), el("div", {},
+    el("h2", {}, title), el("p", {}, match.artist || ""), el("p", { className: "soft" }, track?.album || ""),
+    place, el("p", {}, sureness(match.confidence)), speed, again, snippet ? why(snippet) : null));
+  $("result").replaceChildren(card);
+  $("result").hidden = false;
+  $("state").textContent = t("recognised", { title });
+  remember(match, track);
+}
+
+export function clearResult() {
+  clearInterval(ticking);
+  for (const id of ["result", "error", "candidates", "timeline"]) $(id).hidden = true;
+}
+
+function atPlace(match) { return el("p", { className: "soft" }, t("at", { time: clock(match.offset) })); }
+
+function runningPlace(match, track, since) { // where it is now, while it plays on
+  const time = el("span"), bar = track ? el("progress", { max: track.duration, "aria-label": t("now") }) : null;
+  const show = () => {
+    const now = match.offset + match.rate * (performance.now() - since) / 1000;
+    const ended = track && now > track.duration;
+    time.textContent = clock(ended ? track.duration : now);
+    if (bar) bar.value = Math.min(now, track.duration);
+    if (ended) clearInterval(ticking);
+  };
+  clearInterval(ticking);
+  ticking = setInterval(show, 250);
+  show();
+  const of = track ? ` ${t("of", { time: clock(track.duration) })}` : "";
+  return el("div", {}, el("p", { className: "place" }, `${t("now")} `, time, of), bar);
+}
+
+function why(snippet) {
+  const link = el("a", { href: URL.createObjectURL(snippet), download: "snippet.wav" }, t("save"));
+  return el("details", {}, el("summary", {}, t("why")), el("p", {}, t("why_text")), el("p", {}, link),
+    el("pre", { tabIndex: 0 }, "fingerprint explain snippet.wav"));
+}
+
+const stored = () => { try { return JSON.parse(localStorage.getItem("history")) ?? []; } catch { return []; } };
+
+function remember(match, track) {
+  const { path, title, artist, confidence } = match;
+  const entry = { path, title, artist, confidence, id: track?.id, time: Date.now() };
+  localStorage.setItem("history", JSON.stringify([entry, ...stored()].slice(0, 50)));
+  showHistory();
+}
+
+export function showHistory() {
+  const entries = stored();
+  $("history-section").hidden = !entries.length;
+  $("history").replaceChildren(...entries.map((one) => el("li", {}, cover(one, 48),
+    el("div", {}, titleOf(one), el("small", {}, one.artist || "")),
+    el("small", {}, new Date(one.time).toLocaleString(document.documentElement.lang, { dateStyle: "short", timeStyle: "short" })))));
+}
+
+export function forgetHistory() { localStorage.removeItem("history"); showHistory(); }

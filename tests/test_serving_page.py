@@ -1,0 +1,250 @@
+"""The page in a headless Chromium, whose microphone is a degraded recording.
+
+apt-get install chromium && pip install playwright
+python scripts/onnxruntime_web.py                # for fingerprints computed in the browser
+python -m pytest tests/test_serving_page.py      # AXE=.../axe.min.js checks accessibility, too
+"""
+
+import base64
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from conftest import make_song
+
+pytest.importorskip("fastapi", reason="needs fingerprint[serve]")
+pytest.importorskip("playwright.sync_api", reason="needs playwright")
+
+from playwright.sync_api import sync_playwright
+from serving_world import Running, cli_server
+
+from fingerprint.model.fingerprinter import Fingerprinter
+from fingerprint.serving import wire
+from fingerprint.serving.page import STATIC
+from fingerprint.types import Clip, Outline
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+HAS_RUNTIME = (STATIC / "ort" / "ort-wasm-simd-threaded.wasm").is_file()
+needs_runtime = pytest.mark.skipif(
+    not HAS_RUNTIME, reason="needs ONNX Runtime for browsers: python scripts/onnxruntime_web.py"
+)
+NAME = "song4"
+
+
+@pytest.fixture(scope="module")
+def server(music_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("page") / "library"
+    command = [sys.executable, "-m", "fingerprint", "index", str(music_folder)]
+    subprocess.run(
+        [*command, "--library", str(folder), "--jobs", "1"], check=True, capture_output=True
+    )
+    with cli_server(folder) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Its microphone hears song 4 with noise 15 dB below it, over and over."""
+    file = tmp_path_factory.mktemp("microphone") / "heard.wav"
+    song = make_song(4, 20, 22_050)[5 * 22_050 : 17 * 22_050]
+    noise = np.random.default_rng(1).standard_normal(len(song))
+    loud = float(np.sqrt(np.mean(song**2))) * 10 ** (-15 / 20)
+    soundfile.write(file, 0.5 * (song + loud * noise), 22_050, subtype="PCM_16")
+    with sync_playwright() as made:
+        found = made.chromium.launch(
+            executable_path=CHROMIUM,
+            args=[
+                "--no-sandbox",
+                "--use-fake-ui-for-media-stream",
+                "--use-fake-device-for-media-stream",
+                f"--use-file-for-fake-audio-capture={file}",
+            ],
+        )
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(browser: Any, server: Running) -> Iterator[Any]:
+    """A phone's page, in which nothing may go wrong unseen."""
+    context = browser.new_context(
+        viewport={"width": 360, "height": 740},
+        locale="en-GB",
+        bypass_csp=bool(os.environ.get("AXE")),
+    )
+    found, errors = context.new_page(), []
+    found.on("pageerror", lambda error: errors.append(str(error)))
+    found.on(
+        "console",
+        lambda said: errors.append(said.text) if "Content Security" in said.text else None,
+    )
+    yield found
+    context.close()
+    assert errors == []
+
+
+def open_(page: Any, server: Running, query: str = "") -> None:
+    page.goto(f"{server.url}/{query}")
+    page.wait_for_selector("#state:not(:empty)")
+
+
+def pressed(page: Any) -> float:
+    """Seconds from the press to the right title on the page."""
+    begin = monotonic()
+    page.click("#button")
+    page.wait_for_selector("#result:not([hidden]) h2", timeout=60_000)
+    assert NAME in page.inner_text("#result h2")
+    return monotonic() - begin
+
+
+def accessible(page: Any) -> None:
+    """No violation that axe finds, where it is at hand; and nothing wider than the screen."""
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    if file := os.environ.get("AXE"):
+        page.evaluate(Path(file).read_text())
+        found = page.evaluate("axe.run()")["violations"]
+        assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in found] == []
+
+
+def requests_of(page: Any) -> list[str]:
+    """What the page asks for, from now on: method and path; and its WebSockets."""
+    found: list[str] = []
+    page.on("request", lambda one: found.append(f"{one.method} {one.url.split('?')[0]}"))
+    page.on("websocket", lambda one: found.append(f"WS {one.url.split('?')[0]}"))
+    return found
+
+
+def test_the_page_names_what_it_hears_by_sound(page: Any, server: Running) -> None:
+    asked = requests_of(page)
+    open_(page, server, "?prints=off")
+    accessible(page)
+    pressed(page)
+    assert any(one.startswith("WS ") and one.endswith("/v1/listen") for one in asked)
+    accessible(page)
+    assert "song4" in page.inner_text("#history")
+    for view, row in (("library", "#tracks li"), ("log", "#entries li")):
+        page.click(f"nav a[href='#{view}']")
+        page.wait_for_selector(row)
+        accessible(page)
+    page.click("nav a[href='#library']")
+    page.fill("#q", "song2")
+    page.wait_for_function("document.querySelectorAll('#tracks li').length === 1")
+
+
+@needs_runtime
+def test_the_page_names_what_it_hears_without_sending_it(page: Any, server: Running) -> None:
+    open_(page, server)
+    assert page.evaluate("import('/prints-here.js').then((one) => one.ready())")
+    asked = requests_of(page)
+    pressed(page)
+    assert not any(one.startswith("WS ") for one in asked)
+    assert f"POST {server.url}/v1/identify" in asked
+    page.click(".options summary")
+    assert "stays on this device" in page.inner_text("#where")
+
+
+RAISED = 2 ** (1 / 12)
+COMPUTED = """async ([text, rate, raised]) => {
+    const here = await import('/prints-here.js');
+    await here.ready();
+    const bytes = Uint8Array.from(atob(text), (one) => one.charCodeAt(0));
+    const query = await here.query(new Float32Array(bytes.buffer), rate, [1, raised]);
+    let out = '';
+    for (const byte of new Uint8Array(query)) out += String.fromCharCode(byte);
+    return btoa(out);
+}"""
+
+
+@needs_runtime
+@pytest.mark.parametrize(("rate", "least"), [(8_000, 0.999), (48_000, 0.99)])
+def test_fingerprints_of_the_browser_are_those_of_python(
+    page: Any, server: Running, rate: int, least: float
+) -> None:
+    """Of the same samples; another resampler alone makes less of it, for the model has 8 bits."""
+    open_(page, server)
+    sound = soxr.resample(make_song(5, 6, 22_050), 22_050, rate).astype(np.float32)
+    sent = base64.b64encode(sound.tobytes()).decode()
+    answer = page.evaluate(COMPUTED, [sent, rate, RAISED])
+    model = Fingerprinter.default("cpu")
+    model_id, found = wire.decode(base64.b64decode(answer), model.sample_rate, model.dim)
+    assert model_id == model.id
+    clip = Clip(soxr.resample(sound, rate, 8_000, quality="HQ"), 8_000)
+    assert _lowest_cosine(found, wire.outline(clip, model)) >= least
+    assert _lowest_cosine(found.at_speed(RAISED), wire.outline(clip, model, RAISED)) >= 0.99
+    here = wire.outline(clip, model)
+    assert np.abs(found.heights - here.heights).mean() < 0.03
+    assert np.mean(found.peaks == here.peaks) > 0.9
+
+
+def _lowest_cosine(one: Outline, other: Outline) -> float:
+    assert one.rows.hop == pytest.approx(other.rows.hop)
+    return float(np.sum(one.rows.vectors * other.rows.vectors, axis=1).min())
+
+
+def test_a_file_is_named_and_a_long_one_becomes_a_timeline(
+    page: Any, server: Running, music_folder: Path, tmp_path: Path
+) -> None:
+    open_(page, server, "?prints=off")
+    page.set_input_files("#file", str(music_folder / "song1.flac"))
+    page.wait_for_selector("#result:not([hidden]) h2", timeout=60_000)
+    assert "song1" in page.inner_text("#result h2")
+    mix = tmp_path / "mix.wav"
+    parts = [make_song(number, 20, 22_050) for number in (0, 3, 2)]
+    soundfile.write(mix, np.concatenate(parts), 22_050)
+    page.set_input_files("#file", str(mix))
+    page.wait_for_selector("#timeline:not([hidden]) li", timeout=60_000)
+    page.wait_for_function("document.querySelector('#state').textContent.includes('found')")
+    listed = page.inner_text("#timeline")
+    assert all(f"song{number}" in listed for number in (0, 3, 2))
+
+
+def test_texts_are_in_every_language_and_titles_are_never_markup(
+    page: Any, server: Running
+) -> None:
+    open_(page, server)
+    page.select_option("#language", "de")
+    assert page.inner_text("h1 >> nth=0") == "Was läuft gerade?"
+    missing = page.evaluate(
+        """async () => {
+            const text = await (await fetch('/texts.js')).text();
+            const [, en, de] = text.match(/en: \\{([^]*?)\\n  \\},\\n  de: \\{([^]*?)\\n  \\},/);
+            const keys = (part) => [...part.matchAll(/(\\w+): "/g)].map(([, key]) => key).sort();
+            return [keys(en), keys(de)];
+        }"""
+    )
+    assert missing[0] == missing[1]
+    shown = page.evaluate(
+        """async () => {
+            const { el } = await import('/dom.js');
+            return el('p', {}, '<img src=x onerror=alert(1)>').innerHTML;
+        }"""
+    )
+    assert shown.startswith("&lt;img")
+
+
+def test_the_page_asks_nobody_else(page: Any, server: Running) -> None:
+    asked = requests_of(page)
+    open_(page, server)
+    page.goto(f"{server.url}/docs")
+    page.wait_for_selector("article")
+    accessible(page)
+    assert all(one.split()[1].startswith((server.url, "blob:")) for one in asked)
+
+
+def test_the_button_works_by_keyboard(page: Any, server: Running) -> None:
+    open_(page, server, "?prints=off")
+    page.focus("#button")
+    page.keyboard.press("Enter")
+    assert page.get_attribute("#button", "aria-pressed") == "true"
+    page.wait_for_selector("#result:not([hidden]) h2", timeout=60_000)
+    assert page.get_attribute("#button", "aria-pressed") == "false"
