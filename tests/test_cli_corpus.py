@@ -24,7 +24,6 @@ RATE = 8_000  # Hz
 CONFIG = """
 steps: 2
 batch: 4
-workers: 0
 validate_every: 1
 learning_rate_warm_up: 1
 model: {embedder: {stem: 8, widths: [8, 16, 16]}}
