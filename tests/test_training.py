@@ -25,6 +25,7 @@ from fingerprint.errors import ConfigError, ModelError
 from fingerprint.lab.corpus import Corpus, CorpusFile
 from fingerprint.lab.corpus.config import RoomsConfig
 from fingerprint.lab.corpus.manifest import write_manifest
+from fingerprint.lab.training import validation
 from fingerprint.lab.training.batches import Batches, Plan, load_material
 from fingerprint.lab.training.distributed import World
 from fingerprint.lab.training.loop import TrainProgress, train
@@ -51,6 +52,11 @@ TINY = TrainConfig(
     checkpoint_minutes=1e-9,  # after every step
     validate_every=3,
 )
+
+
+@pytest.fixture(autouse=True)
+def _few_validation_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validation, "ROUNDS", 2)
 
 
 @pytest.fixture(scope="module")
@@ -390,8 +396,8 @@ def test_two_minutes_of_training_beat_the_untrained_model(
     corpus = Corpus.open(corpus_root)
     frontend = Frontend(config.model.frontend)
     embedder = create_embedder(config.model, config.seed).eval()
-    validation = Validation.make(load_material(corpus, 8_000, "validation"), frontend, embedder)
-    untrained = validation.hit_rate(embedder)
+    measured = Validation.make(load_material(corpus, 8_000, "validation"), frontend, embedder)
+    untrained = measured.hit_rate(embedder)
     best: list[float] = []
     train(
         config,
