@@ -183,7 +183,8 @@ def test_a_web_socket_takes_no_huge_messages(server: Running) -> None:
             listening.send(bytes(8 << 20))
         with suppress(ConnectionClosed):
             list(listening)
-        assert listening.close_code == 1009
+        # The goodbye is lost where the connection is reset while the message is still being sent.
+        assert listening.close_code in (1009, 1006)
 
 
 def bombs() -> dict[str, bytes]:

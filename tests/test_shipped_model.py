@@ -78,7 +78,7 @@ def test_float_and_sixteen_bits_give_the_same_fingerprint(
         return float(np.sum(one * other, axis=1).min())
 
     assert lowest_cosine(Fingerprinter(TorchNetwork.load(DEFAULT_WEIGHTS))) > 0.999
-    assert lowest_cosine(model) > 0.998  # it computes in eight bits, and some fall the other way
+    assert lowest_cosine(model) > 0.997  # it computes in eight bits, and some fall the other way
 
 
 @pytest.mark.parametrize("seed", range(6))

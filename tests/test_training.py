@@ -401,7 +401,7 @@ def test_two_minutes_of_training_beat_the_untrained_model(
     best: list[float] = []
     train(
         config,
-        corpus_root,
+        corpus,
         tmp_path,
         device="cpu",
         on_progress=lambda p: best.append(p.validation) if p.validation is not None else None,
