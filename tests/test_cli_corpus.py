@@ -16,7 +16,7 @@ from fingerprint.lab.corpus.config import RoomsConfig
 from fingerprint.lab.corpus.manifest import Corpus, CorpusFile, write_manifest
 from fingerprint.model.fingerprinter import Fingerprinter
 
-MUSIC = ["train"] * 4 + ["validation"] * 5 + ["test", "test-unknown"]
+MUSIC = ["train"] * 4 + ["validation"] * 5 + ["test", "test", "test-unknown"]
 SOUNDS = [("sounds-train", "speech"), ("sounds-train", "effect")]
 SOUNDS += [("sounds-test", "speech"), ("sounds-test", "effect")]
 RESPONSES = [(f"responses-{s}", k) for s in ("train", "test") for k in ("room", "device")]
@@ -35,7 +35,7 @@ def corpus(song, write_audio, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("corpus")
     impulse = np.zeros(800, np.float32)
     impulse[5] = 0.9
-    sounds = [(role, "music", song(seed, 13, RATE)) for seed, role in enumerate(MUSIC)]
+    sounds = [(role, "music", song(seed, 15, RATE)) for seed, role in enumerate(MUSIC)]
     sounds += [(r, k, song(100 + seed, 4, RATE)) for seed, (r, k) in enumerate(SOUNDS)]
     sounds += [(role, kind, impulse) for role, kind in RESPONSES]
     files = []
