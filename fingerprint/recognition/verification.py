@@ -38,6 +38,7 @@ GAP = 4  # frames beyond them that are still too near to tell what a score stand
 FAR = 40  # frames, to which that is looked at
 LEAST_SPREAD = 0.3  # of scores
 COHORT = 400  # random places of the reference
+MOST_OF_SHARP = 3.0  # of a fit in spreads, for each deviation by which its place stands out
 COHORT_SPREAD = 0.05  # added to the spread of their scores; keeps a score in spreads finite
 NEIGHBOURS = (4, 5, 6, 7)  # frames, beyond those of which a window holds the same sound
 SHARPNESS = 0.55  # share of their mean that is taken off
@@ -169,7 +170,9 @@ def verify(
 ) -> list[PeakFit]:
     """How well the peaks at each candidate's place fit, against a cohort of random places.
 
-    The template is of the query with `speed` undone, which is near that of the candidates.
+    The template is of the query with `speed` undone, which is near that of the candidates. Where
+    only the beat is the same, the fit is as good one beat away, and not sharp: so a fit counts
+    for no more than `MOST_OF_SHARP` times its sharpness.
     """
     if not candidates:
         return []
@@ -177,6 +180,7 @@ def verify(
     others = best_scores(template, stored, _cohort(stored))
     low, middle, high = np.percentile(others, (16, 50, 84))
     normal = (fits.score - middle) / ((high - low) / 2 + COHORT_SPREAD)
+    normal = np.minimum(normal, MOST_OF_SHARP * np.maximum(fits.sharpness, 0))
     return [
         PeakFit(float(score), float(sharp), int(count), float(shift))
         for score, sharp, count, shift in zip(
