@@ -17,26 +17,26 @@ from click.testing import CliRunner
 from fingerprint.cli import main
 from fingerprint.config import ModelConfig
 from fingerprint.library.store import FORMAT
-from fingerprint.model.fingerprinter import Fingerprinter
+from fingerprint.model.fingerprinter import DEFAULT_WEIGHTS, Fingerprinter
 
 MATCH_KEYS = ["path", "title", "artist", "offset", "rate", "confidence", "score", "repeats"]
 RATE = 22_050  # Hz
 
 
-def save_model(path: Path, seed: int) -> Path:
-    Fingerprinter.create(ModelConfig(), seed=seed).save(path)
-    path.with_suffix(".md").write_text("# A test model\n\nUntrained.\n", encoding="utf-8")
-    return path
+CARD = "# A test model\n\nThe weights that ship.\n"
 
 
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory):
-    return save_model(tmp_path_factory.mktemp("model") / "untrained.pt", seed=0)
+    path = tmp_path_factory.mktemp("model") / "test.pt"
+    shutil.copy(DEFAULT_WEIGHTS, path)
+    path.with_suffix(".md").write_text(CARD, encoding="utf-8")
+    return path
 
 
 @pytest.fixture(scope="module")
 def run(model_file):
-    """Run a command in this process with an untrained model."""
+    """Run a command in this process with a model of one's own."""
 
     def invoke(*arguments: object, stdin: bytes | None = None):
         environment = {"FINGERPRINT_MODEL": str(model_file), "FINGERPRINT_LIBRARY": None}
@@ -368,11 +368,12 @@ def test_info_describes_library_and_model(run, library, model_file):
     assert of_model["sample_rate"] == model.sample_rate
     card = run("info", "model").stdout
     assert model.id in card
-    assert card.endswith("# A test model\n\nUntrained.\n")
+    assert card.endswith(CARD)
 
 
 def test_a_library_of_another_model_is_refused(run, library, snippet, tmp_path):
-    other = save_model(tmp_path / "other.pt", seed=1)
+    other = tmp_path / "other.pt"
+    Fingerprinter.create(ModelConfig(), seed=1).save(other)
     for arguments in (("identify", snippet), ("index", snippet)):
         before = sorted((p, p.stat().st_mtime_ns) for p in library.rglob("*"))
         result = run(*arguments, "--library", library, "--model", other)

@@ -24,7 +24,7 @@ from fingerprint.cli import changes, main, opening
 from fingerprint.cli.inputs import listed, recording
 from fingerprint.errors import AudioError, LibraryError, ModelError
 from fingerprint.library.library import Library, create
-from fingerprint.library.profiles import PRECISE
+from fingerprint.library.profiles import STANDARD
 from fingerprint.library.records import Meta
 from fingerprint.listening import PcmFormat, network, raw_samples
 from fingerprint.listening.listener import first_answer
@@ -391,7 +391,7 @@ def test_a_folder_and_a_link_to_it_are_indexed_once(tmp_path: Path) -> None:
 def test_a_library_that_is_a_link_to_nowhere_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "library").symlink_to(tmp_path / "nowhere")
     with pytest.raises(LibraryError, match="is a link to nowhere"):
-        create(tmp_path / "library", Meta("m", 4, 0.25, PRECISE))
+        create(tmp_path / "library", Meta("m", 4, 0.25, STANDARD))
 
 
 # Numbers and models.

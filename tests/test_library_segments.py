@@ -14,10 +14,10 @@ from library_world import Toy, add, entry, excerpt, place_of, song
 from fingerprint.config import KEY
 from fingerprint.errors import LibraryError
 from fingerprint.index.neighbours import best_per_query
-from fingerprint.index.quantisation import encode
+from fingerprint.index.quantisation import decode, encode
 from fingerprint.library import writer
 from fingerprint.library.library import Library
-from fingerprint.library.profiles import BALANCED, PRECISE, Profile
+from fingerprint.library.profiles import COMPACT, STANDARD, Profile
 from fingerprint.library.records import Extent, Meta, SegmentInfo, Stamp
 from fingerprint.library.segments import Stored, digest, open_segment, write_segment
 from fingerprint.library.snapshot import REMOVED, Snapshot, place_rows, take_snapshot
@@ -33,7 +33,7 @@ def track_of(vectors: Floats, meta: Meta) -> Stored:
     )
 
 
-META = Meta("toy-1", 48, Toy().hop, PRECISE)
+META = Meta("toy-1", 48, Toy().hop, STANDARD)
 FULL = 500_000  # rows
 
 # Lengths of a segment's stretches, each a track or (negative) a hole that a removed one left.
@@ -135,14 +135,15 @@ def stored(library: Library) -> dict[str, Floats]:
     return tracks
 
 
-def test_stored_embeddings_are_those_of_the_model_to_a_byte(tmp_path: Path) -> None:
+def test_stored_embeddings_are_the_codes_of_the_models(tmp_path: Path) -> None:
     library = Library.create_or_open(tmp_path, Toy())
     add(library, 1, 2)
     add(library, 3)
     found = stored(library)
     for seed in (1, 2, 3):
-        expected = entry(seed).vectors
-        np.testing.assert_allclose(found[f"{seed:04d}.wav"], expected, atol=5e-3)
+        kept = entry(seed).vectors[:: STANDARD.step]
+        expected = decode(encode(kept, STANDARD.bits), STANDARD.bits, kept.shape[1])
+        np.testing.assert_array_equal(found[f"{seed:04d}.wav"], expected)
 
 
 def test_merging_keeps_every_embedding_drops_the_dead_and_spares_readers(tmp_path: Path) -> None:
@@ -231,7 +232,7 @@ def test_rows_are_stored_in_their_order_however_they_lie_in_memory(tmp_path: Pat
     vectors = np.asfortranarray(entry(1).vectors)
     written = write_segment(tmp_path, 7, [track_of(vectors, META)], META)
     segment = open_segment(tmp_path, written, META)
-    assert np.array_equal(segment.codes, encode(entry(1).vectors, PRECISE.bits))
+    assert np.array_equal(segment.codes, encode(entry(1).vectors, STANDARD.bits))
 
 
 def test_silent_rows_are_kept_and_never_found(tmp_path: Path) -> None:
@@ -244,7 +245,7 @@ def test_silent_rows_are_kept_and_never_found(tmp_path: Path) -> None:
     assert not {3, 4, 5} & set(segment.index.query(vectors, 80, 10_000).row.tolist())
 
 
-@pytest.mark.parametrize("profile", [PRECISE, BALANCED])
+@pytest.mark.parametrize("profile", [STANDARD, COMPACT])
 def test_long_embeddings_are_found_by_their_first_numbers_and_told_apart_by_all(
     tmp_path: Path, profile: Profile
 ) -> None:

@@ -114,8 +114,8 @@ jobs_option = click.option(
 )
 profile_option = click.option(
     "--profile",
-    type=click.Choice(["precise", "large", "balanced", "compact"]),
-    show_default="precise, or what the library has",
+    type=click.Choice(["standard", "large", "compact"]),
+    show_default="standard, or what the library has",
     help="How much a new library keeps of each recording; see docs/library.md.",
 )
 duplicate_option = click.option(

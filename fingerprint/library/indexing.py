@@ -19,7 +19,7 @@ from fingerprint.library.identity import twin_among, twin_in_library
 from fingerprint.library.library import Library
 from fingerprint.library.records import Listed, Stamp
 from fingerprint.library.writer import Changes, Copy, Entry, Relabel, Writer, absolute
-from fingerprint.types import Floats, Track
+from fingerprint.types import Floats, PeakCodes, Track
 
 BATCH_ROWS = 30_000  # embeddings, about two hours; what a commit waits for
 BATCH_SECONDS = 60.0  # since the last commit; so much work a killed run loses
@@ -237,11 +237,11 @@ class _Run:
             self._batch.relabel(same, new)
             self._batch.note_copy(stands, stamp, new.path)
         else:
-            self._batch.replace(same, _entry(new, same.vectors))
+            self._batch.replace(same, _entry(new, same.vectors, same.peaks))
 
     def _add(self, new: Recording, vectors: Floats) -> None:
         """A recording whose content is new; its sound may be known, as another encoding."""
-        entry = _entry(new, vectors)
+        entry = _entry(new, vectors, new.peaks)
         twin = self._twin(vectors)
         if twin is not None and (stands := self._batch.path_of(twin)) != new.path:
             moved = not self._batch.is_relabelled(twin) and has_left(twin)
@@ -348,9 +348,9 @@ class _Batch:
         )
 
 
-def _entry(new: Recording, vectors: Floats) -> Entry:
+def _entry(new: Recording, vectors: Floats, peaks: PeakCodes | None) -> Entry:
     track = Track(new.path, new.duration, new.tags)
-    return Entry(track, new.stamp, vectors, new.content, peaks=new.peaks, damage=new.damage)
+    return Entry(track, new.stamp, vectors, new.content, peaks=peaks, damage=new.damage)
 
 
 def has_left(known: Listed | Entry) -> bool:

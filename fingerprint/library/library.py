@@ -11,7 +11,7 @@ import numpy as np
 from fingerprint.config import SearchConfig
 from fingerprint.errors import LibraryError
 from fingerprint.index.ivf_pq import load_faiss
-from fingerprint.library.profiles import PRECISE, profile_of
+from fingerprint.library.profiles import STANDARD, profile_of
 from fingerprint.library.records import LibraryInfo, Meta
 from fingerprint.library.snapshot import Snapshot, take_snapshot
 from fingerprint.library.store import CATALOG, Catalog, create_catalog
@@ -81,14 +81,14 @@ class Library:
     ) -> Self:
         """Open the library in a folder; in one that is new or empty, make a library first.
 
-        `profile` names one of `profiles.PROFILES`, precise where none is named.
+        `profile` names one of `profiles.PROFILES`, standard where none is named.
 
         Raises:
             LibraryError: as `open`, or the folder holds something else or cannot be written, or a
                 library of another profile.
         """
         if not (path / CATALOG).exists():
-            kind = profile_of(profile or PRECISE.name)
+            kind = profile_of(profile or STANDARD.name)
             create(path, Meta(model.id, model.dim, model.hop, kind))
         library = cls.open(path, model, config=config)
         if profile not in (None, library.meta.profile.name):

@@ -1,4 +1,4 @@
-"""How densely a library stores embeddings: four profiles.
+"""What a library keeps of each recording, and how it is found: three profiles.
 
 Of a recording's rows, a hop apart, a profile keeps every `step`th, quantised to `bits` a number. A
 query's rows are denser, so that one of them is near each row that is kept.
@@ -12,7 +12,7 @@ import numpy as np
 from fingerprint.errors import LibraryError
 from fingerprint.index.quantisation import code_type, code_width
 
-FULL_BYTES = 128_000_000  # of codes in one segment: what a merge holds in memory; 36 h if precise
+FULL_BYTES = 128_000_000  # of codes in one segment: what a merge holds in memory; 280 h
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +44,21 @@ class Profile:
         return FULL_BYTES // (self.width(dim) * self.kind.itemsize)
 
 
-PRECISE = Profile("precise", step=1, bits=8, index="annoy", landmarks=True)
+STANDARD = Profile("standard", step=2, bits=2, index="annoy", widening=10, landmarks=True)
 LARGE = Profile("large", step=2, bits=2, index="faiss", widening=10)
-BALANCED = Profile("balanced", step=2, bits=2, index=None, widening=10)
-COMPACT = Profile("compact", step=2, bits=1, index=None, widening=10)
-PROFILES = {profile.name: profile for profile in (PRECISE, LARGE, BALANCED, COMPACT)}
+COMPACT = Profile("compact", step=2, bits=2, index=None, widening=10)
+PROFILES = {profile.name: profile for profile in (STANDARD, LARGE, COMPACT)}
+# What the others are measured against; nobody's choice, for a query takes seconds in a large one.
+REFERENCE = Profile("reference", step=1, bits=4, index=None, widening=10, landmarks=True)
 
 
 def profile_of(name: str) -> Profile:
     """Raises LibraryError for a name that this version does not know."""
+    if name == REFERENCE.name:
+        return REFERENCE
     if name not in PROFILES:
         raise LibraryError(
             f"there is no profile {name!r}: choose {', '.join(PROFILES)}; a library that names "
-            "another was made by another version"
+            "another was made by another version: index its music into a new one"
         )
     return PROFILES[name]

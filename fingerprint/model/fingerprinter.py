@@ -25,6 +25,7 @@ from fingerprint.types import Background, Clip, Fingerprint, Floats
 WEIGHTS = Path(__file__).parent / "weights"
 DEFAULT_WEIGHTS = WEIGHTS / "default.pt"  # with default.onnx, its twin, beside it
 QUERY_SHIFTS = 4  # query rows to a library row
+QUERY_ROWS = 2 * QUERY_SHIFTS  # of a query, at least: a library keeps every second row
 SILENCE_RMS = 10 ** (-85 / 20)  # of full scale; windows below it hold nothing to recognise
 
 
@@ -144,7 +145,7 @@ class Fingerprinter:
 
         Of a snippet shorter than a window, the rows of all windows that hold the whole of it: also
         of the one that begins with it, which is all that a library has of a track as short. There
-        are a hop of rows at least, so that whatever the snippet's place in a track, one row is
+        are `QUERY_ROWS` at least, so that whatever the snippet's place in a track, one row is
         within half a `query_hop` of the library's grid.
 
         Raises:
@@ -157,8 +158,8 @@ class Fingerprinter:
         step = where.stride // QUERY_SHIFTS
         before = max(0, where.window - frames) // step  # rows of windows that begin earlier
         count = before + 1 + max(0, frames - where.window) // step
-        if count < QUERY_SHIFTS:
-            before, count = before + (QUERY_SHIFTS - count) // 2, QUERY_SHIFTS
+        if count < QUERY_ROWS:
+            before, count = before + (QUERY_ROWS - count) // 2, QUERY_ROWS
         vectors, clearness = self._rows(samples, -before * step, step, count)
         start = -before * step * where.hop / self.sample_rate
         return Fingerprint(vectors, self.query_hop, start, clearness)

@@ -51,7 +51,7 @@ class Options:
 @click.command()
 @click.option("--tracks", type=click.IntRange(min=10), default=10_000, show_default=True)
 @click.option("--rows", type=click.IntRange(min=1), default=40, help="Of a track, 0.25 s each.")
-@click.option("--profile", type=click.Choice(list(PROFILES)), default="precise", show_default=True)
+@click.option("--profile", type=click.Choice(list(PROFILES)), default="standard", show_default=True)
 def main(tracks: int, rows: int, profile: str) -> None:
     """What changing and growing a library costs. Exit status 1 if a reader was wrong."""
     options = Options(tracks, rows, profile)

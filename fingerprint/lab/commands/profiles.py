@@ -3,9 +3,10 @@
     python -m fingerprint.lab profiles            # the corpus is embedded once, into a library
     python -m fingerprint.lab profiles --publish  # and the table goes into docs/library.md
 
-A precise library of the corpus's tracks is made (or taken up again); the other profiles' libraries
-are derived from its embeddings. Then the same degraded passages of validation tracks are asked of
-each, and the whole answer counts: the query is heard at other speeds when in doubt, and so on.
+A reference library is made of the corpus's tracks (or taken up again), which keeps every row with
+four bits a number and compares every sign. The profiles' libraries are derived from it. Then the
+same degraded passages of validation tracks are asked of each, and the whole answer counts: the
+query is heard at other speeds when in doubt, and so on.
 """
 
 import re
@@ -23,7 +24,7 @@ from fingerprint.lab.benchmark.run import KNOWN_ROLES, Progress, evaluate, index
 from fingerprint.lab.corpus import Corpus
 from fingerprint.library.library import Library, library_info
 from fingerprint.library.merge import merge_library
-from fingerprint.library.profiles import PRECISE, PROFILES
+from fingerprint.library.profiles import PROFILES, REFERENCE
 from fingerprint.model.fingerprinter import Fingerprinter
 
 ASKED = ("noise 2 s", "noise 5 s", "phone 2 s", "phone 5 s")
@@ -35,7 +36,7 @@ BEGIN, END = (
 COLUMNS = (
     "kB an hour",
     "top-1 %",
-    "against precise",
+    "against the reference",
     "accepted and right %",
     "accepted and wrong %",
     "median time",
@@ -54,12 +55,13 @@ def main(corpus: Path, output: Path, queries: int, jobs: int, publish: bool) -> 
     opened, model = Corpus.open(corpus), Fingerprinter.default("cpu")
     rights: dict[str, list[Outcome]] = {}
     rows = []
-    for profile in PROFILES.values():
+    for profile in (REFERENCE, *PROFILES.values()):
         folder = output / profile.name
-        if profile is PRECISE:
+        if profile is REFERENCE:
+            Library.create_or_open(folder, model, profile=profile.name).close()
             index_corpus(opened, KNOWN_ROLES, model, folder, jobs, _tell)
         else:
-            _derive(folder, output / PRECISE.name, model, profile.name)
+            _derive(folder, output / REFERENCE.name, model, profile.name)
         results = evaluate(
             opened,
             model,
@@ -76,7 +78,7 @@ def main(corpus: Path, output: Path, queries: int, jobs: int, publish: bool) -> 
             _row(profile.name, info.bytes / info.hours / 1000, rights, results.min_confidence)
         )
         click.echo(rows[-1])
-    count = len(rights[PRECISE.name])
+    count = len(rights[REFERENCE.name])
     text = f"{HEAD}\n" + "\n".join(rows)
     note = (
         f"{count} validation queries ({', '.join(ASKED)}), the same for each profile, against "
@@ -90,23 +92,23 @@ def main(corpus: Path, output: Path, queries: int, jobs: int, publish: bool) -> 
         PAGE.write_text(pattern.sub(lambda _match: whole, page), encoding="utf-8")
 
 
-def _derive(folder: Path, precise: Path, model: Fingerprinter, profile: str) -> None:
-    """A library of another profile out of the embeddings of the precise one."""
+def _derive(folder: Path, reference: Path, model: Fingerprinter, profile: str) -> None:
+    """A library of another profile out of the embeddings of the reference."""
     shutil.rmtree(folder, ignore_errors=True)
     with Library.create_or_open(folder, model, profile=profile) as library:
-        merge_library(library, precise)
+        merge_library(library, reference)
         with library.writing() as writer:
             writer.compact()
 
 
 def _row(name: str, room: float, rights: dict[str, list[Outcome]], min_confidence: float) -> str:
     """The profile's line; the difference with its standard error, of the paired queries."""
-    outcomes, reference = rights[name], rights[PRECISE.name]
+    outcomes, reference = rights[name], rights[REFERENCE.name]
     right = np.array([one.right for one in outcomes])
     change = right.astype(float) - [one.right for one in reference]
     spread = 100 * change.std() / np.sqrt(len(change))
     sure = np.array([one.confidence >= min_confidence for one in outcomes])
-    against = "" if name == PRECISE.name else f"{100 * change.mean():+.1f} ± {spread:.1f}"
+    against = "" if name == REFERENCE.name else f"{100 * change.mean():+.1f} ± {spread:.1f}"
     seconds = np.median([one.seconds for one in outcomes])
     return (
         f"| {name} | {room:,.0f} | {100 * right.mean():.1f} | {against} | "

@@ -35,7 +35,7 @@ from fingerprint.lab.robustness.tracer import supported
 @click.option("--seconds", type=float, default=60.0, show_default=True, help="Of the soak.")
 @click.option("--readers", type=int, default=10, show_default=True, help="Of the soak.")
 @click.option("--life", type=float, default=0.5, show_default=True, help="Mean s a writer lives.")
-@click.option("--profile", type=click.Choice(["precise", "balanced", "compact"]), default="precise")
+@click.option("--profile", type=click.Choice(["standard", "compact"]), default="standard")
 def main(every: int, seconds: float, readers: int, life: float, profile: str) -> None:
     """Inject faults at every system call, then soak. Exit status 1 if anything was lost."""
     with tempfile.TemporaryDirectory(prefix="fingerprint-") as base:

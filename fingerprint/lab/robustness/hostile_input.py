@@ -259,7 +259,7 @@ def _recording(kind: str) -> bytes:
 @cache
 def _library() -> Path:
     folder = _scratch() / "stock"
-    begin(folder, "precise")
+    begin(folder, "standard")
     with writing(folder) as writer:
         evil = Track(Path("/music/evil" + EVIL), 15.0, Tags(EVIL, EVIL, EVIL))
         writer.add([Entry(evil, entry(7).stamp, entry(7).vectors)])

@@ -30,7 +30,7 @@ CONDITION = "phone 5 s"
 @corpus_option
 @click.option("--tracks", type=click.IntRange(min=600), multiple=True, default=(1_000, 10_000))
 @click.option("--queries", "count", type=click.IntRange(min=1), default=50, show_default=True)
-@click.option("--profile", type=click.Choice(list(PROFILES)), default="precise", show_default=True)
+@click.option("--profile", type=click.Choice(list(PROFILES)), default="standard", show_default=True)
 def main(corpus: Path, tracks: tuple[int, ...], count: int, profile: str) -> None:
     """Tabulate what a query costs as the library grows."""
     model = Fingerprinter.default("cpu", threads=1)

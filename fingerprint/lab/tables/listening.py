@@ -1,6 +1,6 @@
 """Hours of sound through the scanner: its share of a core at real time, and memory hour by hour.
 
-    python -m fingerprint.lab bench-listening runs/benchmarks/library-precise --hours 24
+    python -m fingerprint.lab bench-listening runs/benchmarks/library-standard --hours 24
 
 What plays are the validation tracks, one after the other in random order with noise at 10 dB; every
 other one is played backwards, which no library knows. `listen --continuous` and `scan` do the same

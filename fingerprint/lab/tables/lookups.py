@@ -1,6 +1,6 @@
 """How much of the index a query needs: top-1 and time over the nodes that are inspected.
 
-    python -m fingerprint.lab bench-lookups runs/benchmarks/library-precise --queries 200
+    python -m fingerprint.lab bench-lookups runs/benchmarks/library-standard --queries 200
 
 Windows and nodes are those of a query, at first and in doubt. The queries are of validation
 tracks, against a library that the command `growth` has filled. Times are processor time of one

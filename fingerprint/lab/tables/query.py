@@ -1,6 +1,6 @@
 """Cold and warm queries against a library: time, processor time and memory.
 
-    python -m fingerprint.lab bench-queries runs/benchmarks/library-precise --queries 100
+    python -m fingerprint.lab bench-queries runs/benchmarks/library-standard --queries 100
 
 A cold query is the command `fingerprint identify`, from its start to its exit; its ratio is to a
 Python that imports NumPy and does nothing. Warm ones are asked one after the other in one process
