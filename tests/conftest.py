@@ -1,7 +1,11 @@
 """Shared fixtures: music that is made up, seeded and distinct for every seed, in every format."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+
+# Before NumPy: on arrays as small as these, threads spend their time waiting for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

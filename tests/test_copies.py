@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fingerprint.recognition.confidence import STRANGER, evidence_of
-from fingerprint.recognition.copies import same_recordings
+from fingerprint.recognition.copies import SAME, likeness
 from fingerprint.types import Candidate, Circumstances, Floats, Ints, Level, Rows
 
 HOP = 0.25
@@ -36,7 +36,7 @@ class Stored:
 
 
 def compare(library: Floats, *places: Candidate) -> list[list[bool]]:
-    same = same_recordings(places, Stored(library), seconds=3.0)
+    same = likeness(places, Stored(library), seconds=3.0) >= SAME
     return same.tolist()  # type: ignore[no-any-return]
 
 

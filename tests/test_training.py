@@ -2,12 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +55,11 @@ TINY = TrainConfig(
 )
 
 
-@pytest.fixture(autouse=True)
-def _few_validation_queries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validation, "ROUNDS", 2)
+@pytest.fixture(scope="module", autouse=True)
+def _few_validation_queries() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation, "ROUNDS", 2)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +109,20 @@ def corpus(corpus_root: Path) -> Corpus:
     return Corpus.open(corpus_root)
 
 
+@pytest.fixture(scope="module")
+def whole_run(corpus_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of `TINY` that was never stopped. Read only: copy it to change it."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(TINY, Corpus.open(corpus_root), folder, device="cpu")
+    return folder
+
+
+@pytest.fixture
+def run(whole_run: Path, tmp_path: Path) -> Path:
+    """A copy of the whole run."""
+    return Path(shutil.copytree(whole_run, tmp_path / "run"))
+
+
 def weights(path: Path) -> dict[str, torch.Tensor]:
     found: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["embedder"]
     return found
@@ -151,8 +168,8 @@ def test_a_track_has_as_many_positives_as_asked_and_windows_lie_side_by_side(
     assert embeddings.shape == (3 * TINY.batch, 3, config.model.embedder.dim)
 
 
-def test_a_run_starts_from_the_weights_of_another(corpus_root: Path, tmp_path: Path) -> None:
-    first = train(TINY, Corpus.open(corpus_root), tmp_path / "first", device="cpu")
+def test_a_run_starts_from_the_weights_of_another(whole_run: Path) -> None:
+    first = whole_run / "best.pt"
     after = State(TINY.model_copy(update={"start": str(first)}), CPU, World()).embedder
     given = read_checkpoint(first).weights
     assert all(torch.equal(after.state_dict()[name], given[name].float()) for name in given)
@@ -162,9 +179,9 @@ def test_a_run_starts_from_the_weights_of_another(corpus_root: Path, tmp_path: P
 
 
 def test_a_run_may_start_from_shorter_embeddings_whose_numbers_come_first(
-    corpus_root: Path, tmp_path: Path
+    whole_run: Path, tmp_path: Path
 ) -> None:
-    first = train(TINY, Corpus.open(corpus_root), tmp_path / "first", device="cpu")
+    first = whole_run / "best.pt"
     embedder = TINY.model.embedder
     longer = TINY.model.model_copy(
         update={"embedder": embedder.model_copy(update={"dim": embedder.dim + 5})}
@@ -212,7 +229,9 @@ def test_a_batch_larger_than_the_corpus_is_refused(corpus: Corpus) -> None:
         batches(config, corpus, World(0, 2), 0)
 
 
-def test_a_resumed_run_ends_with_the_same_weights(corpus_root: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_ends_with_the_same_weights(
+    corpus_root: Path, whole_run: Path, tmp_path: Path
+) -> None:
     class KilledError(Exception):
         pass
 
@@ -220,39 +239,36 @@ def test_a_resumed_run_ends_with_the_same_weights(corpus_root: Path, tmp_path: P
         if progress.step == 4:
             raise KilledError
 
-    train(TINY, Corpus.open(corpus_root), tmp_path / "whole", device="cpu")
+    resumed = tmp_path / "cut"
     with pytest.raises(KilledError):
-        train(TINY, Corpus.open(corpus_root), tmp_path / "cut", device="cpu", on_progress=kill)
-    train(TINY, Corpus.open(corpus_root), tmp_path / "cut", device="cpu")
-    whole, cut = weights(tmp_path / "whole" / CHECKPOINT), weights(tmp_path / "cut" / CHECKPOINT)
+        train(TINY, Corpus.open(corpus_root), resumed, device="cpu", on_progress=kill)
+    train(TINY, Corpus.open(corpus_root), resumed, device="cpu")
+    whole, cut = weights(whole_run / CHECKPOINT), weights(resumed / CHECKPOINT)
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
     for kept in ("best.pt", "last.pt"):
-        ids = {read_checkpoint(tmp_path / run / kept).id for run in ("whole", "cut")}
+        ids = {read_checkpoint(folder / kept).id for folder in (whole_run, resumed)}
         assert len(ids) == 1
-    assert steps(tmp_path / "cut") == [1, 2, 3, 4, 5, 6]
+    assert steps(resumed) == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_finished_run_is_left_as_it_is(corpus_root: Path, tmp_path: Path) -> None:
-    best = train(TINY, Corpus.open(corpus_root), tmp_path, device="cpu")
-    before = best.read_bytes()
-    train(TINY, Corpus.open(corpus_root), tmp_path, device="cpu")
-    assert best.read_bytes() == before
+def test_a_finished_run_is_left_as_it_is(corpus_root: Path, run: Path) -> None:
+    before = (run / "best.pt").read_bytes()
+    assert train(TINY, Corpus.open(corpus_root), run, device="cpu") == run / "best.pt"
+    assert (run / "best.pt").read_bytes() == before
 
 
-def test_another_configuration_does_not_continue_a_run(corpus_root: Path, tmp_path: Path) -> None:
-    train(TINY, Corpus.open(corpus_root), tmp_path, device="cpu")
+def test_another_configuration_does_not_continue_a_run(corpus_root: Path, run: Path) -> None:
     with pytest.raises(ConfigError, match="holds a run with another configuration"):
-        train(TINY.model_copy(update={"seed": 9}), Corpus.open(corpus_root), tmp_path, device="cpu")
-    (tmp_path / CHECKPOINT).write_bytes(b"half a file")
+        train(TINY.model_copy(update={"seed": 9}), Corpus.open(corpus_root), run, device="cpu")
+    (run / CHECKPOINT).write_bytes(b"half a file")
     with pytest.raises(ModelError, match="is damaged; delete it"):
-        train(TINY, Corpus.open(corpus_root), tmp_path, device="cpu")
+        train(TINY, Corpus.open(corpus_root), run, device="cpu")
 
 
-def test_tensorboard_and_json_lines_have_every_figure(corpus_root: Path, tmp_path: Path) -> None:
-    train(TINY, Corpus.open(corpus_root), tmp_path, device="cpu")
-    last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+def test_tensorboard_and_json_lines_have_every_figure(whole_run: Path) -> None:
+    last = json.loads((whole_run / "metrics.jsonl").read_text().splitlines()[-1])
     assert {"step", "loss", "active", "spread", "segments_per_second", "validation"} <= set(last)
-    assert list(tmp_path.glob("events.out.tfevents*"))
+    assert list(whole_run.glob("events.out.tfevents*"))
 
 
 def test_the_learning_rate_warms_up_and_ends_at_zero() -> None:

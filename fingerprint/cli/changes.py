@@ -136,10 +136,10 @@ def sync_command(
     """Make the library equal to folders.
 
     Adds what is new in each DIR, updates what has changed, and removes the tracks of files that are
-    gone from it. Tracks from elsewhere stay. A DIR without any audio is an error: its drive may
-    just not be there. So may that of a folder that is empty now, cannot be read, or is a link to
-    nowhere: its tracks stay, it is said, and the exit status is 1. Before more than half of the
-    tracks are removed a terminal is asked, and elsewhere --yes is needed.
+    gone from it. Tracks from elsewhere stay. A DIR without any audio is an error: perhaps its drive
+    is not mounted. So a folder inside it that is empty now, cannot be read, or is a link to nowhere
+    keeps its tracks; a line says so, and the exit status is 1. Before it removes more than half of
+    the tracks it asks; where there is no terminal to ask, --yes is needed.
     """
     from fingerprint.library.sync import Watch
 

@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 @min_confidence_option
 @click.option("--url", metavar="URL", help="A stream: Icecast, HLS, or whatever FFmpeg opens.")
 @click.option("--microphone", metavar="NAME", help="Input device, by a part of its name.")
-@click.option("--continuous", is_flag=True, help="Go on, and tell every track that plays.")
+@click.option("--continuous", is_flag=True, help="Go on, and report every track.")
 @click.option(
-    "--log", type=FILE, metavar="FILE", help="Append what is told as JSON Lines with the time."
+    "--log", type=FILE, metavar="FILE", help="Append every report as JSON Lines, with the time."
 )
 @click.option(
     "--patience",

@@ -1,5 +1,6 @@
 """Options that several commands share, each with one name, one default and one help text."""
 
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -69,24 +70,20 @@ class LibraryPlace(click.ParamType[Any]):
         return value
 
 
-library_option = click.option(
+_library_option = partial(
+    click.option,
     "--library",
-    type=LibraryPlace(servers=False),
-    metavar="DIR",
     envvar="FINGERPRINT_LIBRARY",
     default=default_library,
     show_default="in the user's data folder",
     show_envvar=True,
-    help="Folder of the library.",
 )
-library_or_server_option = click.option(
-    "--library",
+library_option = _library_option(
+    type=LibraryPlace(servers=False), metavar="DIR", help="Folder of the library."
+)
+library_or_server_option = _library_option(
     type=LibraryPlace(servers=True),
     metavar="DIR|URL",
-    envvar="FINGERPRINT_LIBRARY",
-    default=default_library,
-    show_default="in the user's data folder",
-    show_envvar=True,
     help="Folder of the library, or the address of a server that has it, as https://host:8765.",
 )
 model_option = click.option(

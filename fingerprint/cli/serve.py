@@ -42,7 +42,7 @@ SHORTEST_TOKEN = 16  # characters
     metavar="N",
     default=available_cores,
     show_default="all cores",
-    help="Queries that are answered at once.",
+    help="Queries that are answered at the same time.",
 )
 @click.option(
     "--token-file",
@@ -55,7 +55,7 @@ SHORTEST_TOKEN = 16  # characters
     "names",
     multiple=True,
     metavar="HOST",
-    help="A host name by which it may be asked, beside addresses and the machine's own.",
+    help="Host name that clients use for the server, beside its addresses and its own name.",
 )
 @click.option(
     "--tls",

@@ -7,7 +7,8 @@ with the model, and a small library is searched together with them, as if they w
 are never named: what they win is not in the library.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,10 +16,11 @@ from fingerprint.audio.peaks import joined
 from fingerprint.index.landmarks import Query as Landmarks
 from fingerprint.index.neighbours import nearest
 from fingerprint.recognition.cohort import PASSAGE, PASSAGES
-from fingerprint.recognition.copies import same_recordings
+from fingerprint.recognition.copies import SAME, likeness
 from fingerprint.recognition.query import Reference
 from fingerprint.types import Background, Candidate, Floats, Hits, Ints, PeakCodes, Rows, Track
 
+Kept = TypeVar("Kept", Floats, PeakCodes)
 ENOUGH = PASSAGE * PASSAGES  # rows of a library that has strangers enough
 
 
@@ -40,7 +42,7 @@ def without_copies(
     """
     if not rivals or not own:
         return list(rivals)
-    same = same_recordings([*own, *rivals], reference, seconds=seconds)
+    same = likeness([*own, *rivals], reference, seconds=seconds) >= SAME
     copied = same[len(own) :, : len(own)].any(axis=1)
     return [rivals[number] for number in np.flatnonzero(~copied).tolist()]
 
@@ -69,19 +71,18 @@ class Backed:
         return self._library.track(number) if number < len(self._library.rows) else None
 
     def vectors(self, rows: Ints) -> Floats:
-        behind = rows >= self._first
-        found = np.empty((len(rows), self._vectors.shape[1]), np.float32)
-        found[behind] = self._vectors[rows[behind] - self._first]
-        if not behind.all():
-            found[~behind] = self._library.vectors(rows[~behind])
-        return found
+        return self._at(rows, self._library.vectors, self._vectors)
 
     def peaks(self, rows: Ints) -> PeakCodes:
+        return self._at(rows, self._library.peaks, self._peaks)
+
+    def _at(self, rows: Ints, library: Callable[[Ints], Kept], passages: Kept) -> Kept:
+        """The library's at rows that are its own, else the passages'."""
         behind = rows >= self._first
-        found = np.empty((len(rows), self._peaks.shape[1]), np.uint16)
-        found[behind] = self._peaks[rows[behind] - self._first]
+        found: Kept = np.empty((len(rows), passages.shape[1]), passages.dtype)
+        found[behind] = passages[rows[behind] - self._first]
         if not behind.all():
-            found[~behind] = self._library.peaks(rows[~behind])
+            found[~behind] = library(rows[~behind])
         return found
 
     def vote(self, query: Landmarks, most: int) -> list[Candidate]:

@@ -20,21 +20,10 @@ TRIED = 6  # places that most of them agree on, and that are compared
 COMPARED = 128  # rows, at most, over the whole of what two recordings share
 
 
-def same_recordings(
-    candidates: Sequence[Candidate], stored: StoredTracks, *, seconds: float
-) -> NDArray[np.bool_]:
-    """Which of n candidates are the same recording under the query, (n, n); see `likeness`.
-
-    Every candidate is a copy of itself.
-    """
-    same: NDArray[np.bool_] = likeness(candidates, stored, seconds=seconds) >= SAME
-    return same
-
-
 def likeness(
     candidates: Sequence[Candidate], stored: StoredTracks, *, seconds: float
 ) -> NDArray[np.float64]:
-    """How alike n candidates are under the query: mean cosines (n, n).
+    """How alike n candidates are under the query: mean cosines (n, n), from `SAME` on copies.
 
     Compares the stored embeddings of the stretches that the query of `seconds` covers, between the
     rows by interpolation, since the copies' grids need not coincide.

@@ -2,14 +2,11 @@
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, partial
 from math import nan
-from multiprocessing import get_context
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from fingerprint.config import SearchConfig
@@ -21,6 +18,7 @@ from fingerprint.lab.benchmark.places import near, same_sound
 from fingerprint.lab.benchmark.queries import Query, Truth, make_query
 from fingerprint.lab.benchmark.results import Results
 from fingerprint.lab.corpus import Corpus
+from fingerprint.lab.processes import each, saved
 from fingerprint.types import Match
 
 if TYPE_CHECKING:
@@ -203,15 +201,10 @@ def _answers_from_processes(
     tasks: Sequence[Task],
 ) -> Generator[list[Outcome], None, None]:
     """The same, in the same order."""
-    with TemporaryDirectory(prefix="fingerprint-") as shelf:
-        weights = Path(shelf) / f"model{model.network.suffix}"
-        model.save(weights)
+    with saved(model) as weights:
         work = partial(_answer_here, corpus.root, split, weights, model.network.device, folder)
-        pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_one_thread)
-        try:
-            yield from pool.map(work, tasks)
-        finally:
-            pool.shutdown(cancel_futures=True)
+        with closing(each(work, tasks, jobs, initializer=_one_thread)) as answers:
+            yield from answers
 
 
 def _answer_here(

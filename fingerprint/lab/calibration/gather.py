@@ -1,14 +1,11 @@
 """Cases by the thousand, on every core: for the fit of a confidence and for the proof of it."""
 
-from collections.abc import Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, partial
 from math import ceil
-from multiprocessing import get_context
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +24,7 @@ from fingerprint.lab.calibration.large_libraries import (
 )
 from fingerprint.lab.calibration.varied import Part, parts
 from fingerprint.lab.corpus import Corpus
+from fingerprint.lab.processes import each, saved
 from fingerprint.recognition.query import Reference
 from fingerprint.types import Evidence
 
@@ -80,28 +78,13 @@ def gather(
 ) -> list[Case]:
     """The cases of all passages, in their order."""
     cases: list[Case] = []
-    with TemporaryDirectory(prefix="fingerprint-") as shelf:
-        weights = Path(shelf) / f"model{model.network.suffix}"
-        model.save(weights)
-        source = Source(corpus.root, split, seed, library, weights)
-        with closing(_gathered(source, passages, jobs)) as found:
+    with saved(model) as weights:
+        work = partial(cases_of, Source(corpus.root, split, seed, library, weights))
+        with closing(each(work, passages, jobs)) as found:
             for number, some in enumerate(found, start=1):
                 cases += some
                 on_progress(Progress("passages", number, len(passages)))
     return cases
-
-
-def _gathered(
-    source: Source, passages: Sequence[Passage], jobs: int
-) -> Generator[list[Case], None, None]:
-    if jobs == 1:
-        yield from (cases_of(source, passage) for passage in passages)
-        return
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
-    try:
-        yield from pool.map(partial(cases_of, source), passages)
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 @cache  # once a process, for all its passages

@@ -1,12 +1,10 @@
 """What libraries of a few tracks answer: to what is no music, to other music, to themselves."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, partial
 from math import ceil
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -20,6 +18,7 @@ from fingerprint.lab.benchmark.material import WORKING_RATE, Material, Rng, chai
 from fingerprint.lab.benchmark.run import OnProgress, Progress, index_exactly
 from fingerprint.lab.calibration.large_libraries import SomeTracks, Stretch
 from fingerprint.lab.corpus import Corpus
+from fingerprint.lab.processes import each, saved
 from fingerprint.recognition.query import Reference
 from fingerprint.recognition.recognise import recognise
 from fingerprint.types import Clip, Floats
@@ -88,28 +87,13 @@ def ask_strange(
     plan = [(kinds[number % len(kinds)], number) for number in range(count)]
     plan += [(MUSIC, number) for number in range(count)]
     found: list[Strange] = []
-    with TemporaryDirectory(prefix="fingerprint-") as shelf:
-        weights = Path(shelf) / f"model{model.network.suffix}"
-        model.save(weights)
+    with saved(model) as weights:
         work = partial(_asked, _Source(corpus.root, library, weights, tuple(sizes), seed))
-        with closing(_each(work, plan, jobs)) as answers:
+        with closing(each(work, plan, jobs, chunksize=CHUNK)) as answers:
             for number, some in enumerate(answers, start=1):
                 found += some
                 on_progress(Progress("sounds", number, len(plan)))
     return found
-
-
-def _each(
-    work: Callable[[tuple[str, int]], list[Strange]], plan: list[tuple[str, int]], jobs: int
-) -> Generator[list[Strange], None, None]:
-    if jobs == 1:
-        yield from map(work, plan)
-        return
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
-    try:
-        yield from pool.map(work, plan, chunksize=CHUNK)
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 @cache  # once a process, for all its queries

@@ -1,10 +1,8 @@
 """Cases of real recordings, beside the simulated ones, for the fit of the confidence."""
 
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from functools import cache, partial
-from multiprocessing import get_context
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +15,7 @@ from fingerprint.lab.calibration.cases import Case, Everywhere
 from fingerprint.lab.calibration.fit import REAL, SOME, TIMES
 from fingerprint.lab.calibration.gather import Asked, Passage
 from fingerprint.lab.calibration.varied import Part
+from fingerprint.lab.processes import each, saved
 from fingerprint.lab.real.folder import Line, RealSet
 from fingerprint.lab.real.measure import middle
 
@@ -40,19 +39,14 @@ def gather_real(
     Each is asked as it is and with its song hidden, of the library, which must hold the set's
     tracks, and of a smaller or larger one. Queries of the role `report` have no part in this.
     """
-    lines = [line for line in real.lines if line.role == "tune"]
+    lines = list(enumerate(line for line in real.lines if line.role == "tune"))
     cases: list[Case] = []
-    with TemporaryDirectory(prefix="fingerprint-") as shelf:
-        weights = Path(shelf) / f"model{model.network.suffix}"
-        model.save(weights)
+    with saved(model) as weights:
         work = partial(_cases, real, library, weights, seed)
-        pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
-        try:
-            for number, found in enumerate(pool.map(work, enumerate(lines)), start=1):
+        with closing(each(work, lines, jobs)) as answers:
+            for number, found in enumerate(answers, start=1):
                 cases += found
                 on_progress(Progress("real queries", number, len(lines)))
-        finally:
-            pool.shutdown(cancel_futures=True)
     return cases
 
 

@@ -7,14 +7,11 @@ false accept.
 
 import time
 from collections.abc import Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, partial
 from math import nan
-from multiprocessing import get_context
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from fingerprint.audio.decode import load_clip
@@ -27,6 +24,7 @@ from fingerprint.lab.benchmark.run import KNOWN_ROLES, OnProgress, Progress, ind
 from fingerprint.lab.calibration.large_libraries import Without
 from fingerprint.lab.corpus import Corpus
 from fingerprint.lab.corpus.probe import to_int16
+from fingerprint.lab.processes import each, saved
 from fingerprint.lab.real.folder import Line, RealSet, Role
 from fingerprint.recognition.recognise import recognise
 from fingerprint.types import Clip, Match
@@ -181,15 +179,10 @@ def _answers(
             for question in questions:
                 yield ask(opened, question)
         return
-    with TemporaryDirectory(prefix="fingerprint-") as shelf:
-        weights = Path(shelf) / f"model{model.network.suffix}"
-        model.save(weights)
+    with saved(model) as weights:
         work = partial(_ask_here, library, weights, model.network.device)
-        pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
-        try:
-            yield from pool.map(work, questions)
-        finally:
-            pool.shutdown(cancel_futures=True)
+        with closing(each(work, questions, jobs)) as answers:
+            yield from answers
 
 
 def _ask_here(library: Path, weights: Path, device: str, question: Question) -> list[Outcome]:
