@@ -42,6 +42,11 @@ def merge_library(
                 f"{source} was made with model {theirs.model_id[:12]}, {library.folder} with "
                 f"{ours.model_id[:12]}: index its music into this library instead"
             )
+        if ours.profile.step % theirs.profile.step:
+            raise LibraryError(
+                f"{source} has the profile {theirs.profile.name} and keeps less than "
+                f"{library.folder}: index its music into this library instead"
+            )
         with library.writing() as writer:
             return _merged(writer, catalog, take_snapshot(catalog), on_progress)
     finally:

@@ -44,7 +44,7 @@ class Profile:
         return FULL_BYTES // (self.width(dim) * self.kind.itemsize)
 
 
-STANDARD = Profile("standard", step=2, bits=2, index="annoy", widening=10, landmarks=True)
+STANDARD = Profile("standard", step=1, bits=1, index="annoy", widening=10, landmarks=True)
 LARGE = Profile("large", step=2, bits=2, index="faiss", widening=10)
 COMPACT = Profile("compact", step=2, bits=2, index=None, widening=10)
 PROFILES = {profile.name: profile for profile in (STANDARD, LARGE, COMPACT)}

@@ -25,7 +25,7 @@ from fingerprint.types import Background, Clip, Fingerprint, Floats
 WEIGHTS = Path(__file__).parent / "weights"
 DEFAULT_WEIGHTS = WEIGHTS / "default.pt"  # with default.onnx, its twin, beside it
 QUERY_SHIFTS = 4  # query rows to a library row
-QUERY_ROWS = 2 * QUERY_SHIFTS  # of a query, at least: a library keeps every second row
+QUERY_ROWS = 2 * QUERY_SHIFTS  # of a query, at least: some libraries keep every second row
 SILENCE_RMS = 10 ** (-85 / 20)  # of full scale; windows below it hold nothing to recognise
 
 
