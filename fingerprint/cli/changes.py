@@ -242,22 +242,22 @@ class Asking:
 @click.argument(
     "libraries", nargs=-1, required=True, metavar="LIBRARY...", type=click.Path(path_type=Path)
 )
-@library_option
+@library_or_milvus_option
 @model_option
 @profile_option
 def merge_command(
-    libraries: tuple[Path, ...], library: Path, model: Path | None, profile: str | None
+    libraries: tuple[Path, ...], library: Path | Address, model: Path | None, profile: str | None
 ) -> None:
     """Take over the tracks of other libraries.
 
     LIBRARY is a library's folder, made with the same model. Its music is not needed. Tracks whose
     file or whose recording is in the library already are left out. A new library gets the profile
-    of the first one, unless --profile says otherwise.
+    of the first one, unless --profile says otherwise; in Milvus it is precise.
     """
     from fingerprint.library.library import library_info
     from fingerprint.library.merge import merge_library
 
-    if profile is None and not library.exists():
+    if profile is None and isinstance(library, Path) and not library.exists():
         profile = library_info(libraries[0]).profile
     with open_or_create(library, model, "cpu", profile) as opened:
         for source in libraries:

@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -22,14 +22,15 @@ from fingerprint.types import Floats
 
 TIMEOUT = 30.0  # s for one call
 LONG_TIMEOUT = 600.0  # s to build an index or to load a collection
-PATIENCE = 30.0  # s for which a call that fails is repeated
+PATIENCE = 60.0  # s for which a call that fails is repeated: a server may restart
+FIRST_PATIENCE = 10.0  # s for which a connection is tried
 PAUSE, LONGEST_PAUSE = 0.5, 5.0  # s between attempts
 MOST = 16_384  # entities that Milvus gives in one answer
 USER, TOKEN = "FINGERPRINT_MILVUS_USER", "FINGERPRINT_MILVUS_TOKEN"  # environment variables
 LONGEST_TEXT = 65_535  # bytes of a VARCHAR
 LONGEST_REASON = 300  # characters of the server's own words in a message
 
-NOT_LOADED, NO_COLLECTION = 101, 100  # error codes of Milvus
+NOT_LOADED = 101  # the error code of a collection that is not in memory
 _REFUSED = ("UNAUTHENTICATED", "PERMISSION_DENIED", "auth check failure", "permission deny")
 
 
@@ -85,8 +86,6 @@ class Server:
         self.address = address
         self.wrote = False
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC reports every attempt on stderr
-        for name in ("pymilvus", "milvus_lite"):  # and these log every error with its traceback
-            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         try:
             from pymilvus import MilvusClient
             from pymilvus.exceptions import MilvusException
@@ -94,6 +93,8 @@ class Server:
             raise LibraryError(
                 f"{address} needs pymilvus: pip install 'fingerprint[milvus]'"
             ) from error
+        for name in ("pymilvus", "milvus_lite"):  # they log every error with its traceback
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         self._failure = MilvusException
         self._secret = os.environ.get(TOKEN, "")
         user = os.environ.get(USER, "")
@@ -101,7 +102,8 @@ class Server:
         if address.embedded:
             _require_lite(address)
         self._client = self._repeated(
-            lambda: MilvusClient(uri=address.uri, token=token, timeout=TIMEOUT)
+            lambda: MilvusClient(uri=address.uri, token=token, timeout=TIMEOUT),
+            patience=FIRST_PATIENCE,
         )
         if address.embedded:
             with _lock:
@@ -125,20 +127,28 @@ class Server:
             LibraryError: the server is away, or refuses.
         """
         act = getattr(self._client, method)
-        return self._repeated(lambda: act(*values, timeout=timeout, **named))
 
-    def _repeated(self, act: Any) -> Any:
-        begin, pause = time.monotonic(), PAUSE
+        def once() -> Any:
+            try:
+                return act(*values, timeout=timeout, **named)
+            except self._failure as error:
+                if getattr(error, "code", None) != NOT_LOADED:
+                    raise
+            # As after a restart of the server.
+            self._client.load_collection(values[0], timeout=LONG_TIMEOUT)
+            return act(*values, timeout=timeout, **named)
+
+        return self._repeated(once)
+
+    def _repeated(self, act: Callable[[], Any], patience: float = PATIENCE) -> Any:
+        import grpc
+
+        end, pause = time.monotonic() + patience, PAUSE
         while True:
             try:
                 return act()
-            except Exception as error:
-                import grpc
-
-                if not isinstance(error, self._failure | grpc.RpcError | ConnectionError):
-                    raise
-                late = time.monotonic() + pause - begin > PATIENCE
-                if late or not _is_temporary(error):
+            except (self._failure, grpc.RpcError, OSError) as error:
+                if time.monotonic() + pause > end or not _is_temporary(error):
                     raise self._error(error) from error
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
