@@ -17,6 +17,7 @@ from fingerprint.errors import LibraryError
 
 PORT = 19_530
 SCHEMES = ("milvus", "milvus+tls")
+_FILE = re.compile(r"/.+\.db", re.DOTALL)
 _COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
 
 
@@ -58,7 +59,7 @@ class Address:
             host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
             scheme = "https" if parts.scheme == "milvus+tls" else "http"
             return cls(f"{scheme}://{host}:{port}", collection, index, text)
-        if parts.hostname or not place.endswith(".db") or parts.scheme != "milvus":
+        if parts.hostname or parts.scheme != "milvus" or not _FILE.fullmatch(place):
             raise _wrong(text, "a file of Milvus Lite is absolute and ends in .db")
         return cls(place, collection, index, text)
 

@@ -44,6 +44,7 @@ from fingerprint.types import Fingerprint, Floats, Track
 LOOK_AGAIN = 2.0  # s between two looks for what other writers have changed
 SKEW = 60 * 1_000_000  # µs by which the clocks of writers may differ
 START_OVER = KEPT / 2  # s without a look, after which all entries are read again
+BATCH_ROWS = 20_000  # of tracks whose entries are written together
 AT_ONCE = 50  # tracks whose rows are deleted by one expression
 MOST_SALTS = 256
 
@@ -196,12 +197,10 @@ class MilvusWriter(Writer):
             if not len(entry.vectors) or entry.vectors.shape[1:] != (self._meta.dim,):
                 raise ValueError(f"{entry.track.path}: embeddings of shape {entry.vectors.shape}")
         removed = self._by_number(changes.removed)
-        added = self._write_rows(changes.entries)
-        relabelled = self._relabelled(changes.relabels)
-        new = {one.id: one for one in (*relabelled, *added)}
-        before = self._at_places({one.place for one in new.values()})
-        self._upsert(new.values())
-        self._forget([*removed, *(one for one in before if one.id not in new)])
+        self._put(self._relabelled(changes.relabels))
+        self._forget(removed)
+        for some in _batches(changes.entries):
+            self._put(self._write_rows(some))
         self._note_copies(changes.copies)
         if changes.forgotten:
             places = {place_of(path) for path in changes.forgotten}
@@ -234,6 +233,13 @@ class MilvusWriter(Writer):
                     if "index" not in str(error) or number == len(kinds):
                         raise
         on_progress(1, 1)
+
+    def _put(self, new: Sequence[entries.Entry]) -> None:
+        """Make entries true; other tracks and copies at their places make way."""
+        numbers = {one.id for one in new}
+        before = self._at_places(one.place for one in new)
+        self._upsert(new)
+        self._forget([one for one in before if one.id not in numbers])
 
     def _write_rows(self, new: Sequence[Entry]) -> list[entries.Entry]:
         """Write the rows of tracks; returns their entries, which are not written as TRACK yet."""
@@ -418,6 +424,20 @@ def _may_replace(one: entries.Entry, other: entries.Entry) -> bool:
     """Whether an entry is of the same recording in the same file, or of one that was removed."""
     same = one.content == other.content
     return same and (one.place == other.place or other.state == REMOVED)
+
+
+def _batches(new: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """Tracks whose entries are written together: an interruption costs no more than these."""
+    some: list[Entry] = []
+    held = 0
+    for entry in new:
+        some.append(entry)
+        held += len(entry.vectors)
+        if held >= BATCH_ROWS:
+            yield some
+            some, held = [], 0
+    if some:
+        yield some
 
 
 def _padded(vectors: Floats, rows: int) -> Floats:

@@ -21,6 +21,7 @@ from fingerprint.milvus.address import Address
 from fingerprint.types import Floats
 
 TIMEOUT = 30.0  # s for one call
+WRITE_TIMEOUT = 120.0  # s for one write: a server that falls behind slows writers down
 LONG_TIMEOUT = 600.0  # s to build an index or to load a collection
 PATIENCE = 60.0  # s for which a call that fails is repeated: a server may restart
 FIRST_PATIENCE = 10.0  # s for which a connection is tried
@@ -257,7 +258,7 @@ class Server:
         """Write entities; those of a key that is there already are replaced."""
         self.wrote = True
         for first in range(0, len(entities), batch):
-            self.call("upsert", collection, entities[first : first + batch])
+            self.call("upsert", collection, entities[first : first + batch], timeout=WRITE_TIMEOUT)
 
     def settle(self, collection: str) -> None:
         """Index what was written. A server does so by itself; Milvus Lite when it is flushed."""
