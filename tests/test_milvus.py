@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from library_world import Toy, add, entry, excerpt, names_in, place_of, song, three_songs
 
 pytest.importorskip("pymilvus", reason="needs fingerprint[milvus]")
@@ -25,12 +27,13 @@ from fingerprint.library.merge import merge_library
 from fingerprint.milvus import catalog, server
 from fingerprint.milvus import library as milvus
 from fingerprint.milvus.address import Address
-from fingerprint.milvus.catalog import REMOVED
+from fingerprint.milvus.catalog import COPY, REMOVED, TRACK
 from fingerprint.milvus.library import MilvusLibrary, MilvusWriter, publish
 from fingerprint.milvus.server import INDICES, SUITABLE, Server, suitable
+from fingerprint.milvus.snapshot import Known
 from fingerprint.model.fingerprinter import Fingerprinter
 
-COMPOSE = Path(__file__).parent.parent / "deploy" / "milvus-compose.yaml"
+DEPLOY = Path(__file__).parent.parent / "deploy"
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +252,27 @@ def test_more_tracks_than_one_answer_holds_are_all_read(
     assert len(names_in(library)) == 29
 
 
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 6), st.sampled_from([REMOVED, TRACK, COPY]), st.integers(1, 4)),
+        max_size=12,
+    )
+)
+def test_what_a_reader_knows_is_what_the_entries_say(changes: list[tuple[int, int, int]]) -> None:
+    known, entries = Known.of({}), dict[int, dict[str, int]]()
+    for moment, (number, state, place) in enumerate(changes):
+        new = {"id": number, "state": state, "rows": 9, "added": moment, "place": place}
+        entries[number] = new
+        known = known.updated([new])
+        assert known.updated(list(entries.values())) is known
+        alive = sorted(
+            (one for one in entries.values() if one["state"] == TRACK), key=lambda one: one["added"]
+        )
+        latest = {one["place"]: one["id"] for one in alive}
+        shown = known.number[known.latest].tolist()
+        assert shown == [one["id"] for one in alive if latest[one["place"]] == one["id"]]
+
+
 # Aliases, indices, other libraries.
 
 
@@ -375,11 +399,15 @@ def test_a_server_answers_from_milvus(music_folder: Path, address: Address) -> N
         assert running.ask("GET", f"/v1/tracks/{number}").status == 404
 
 
-def test_the_compose_file_is_one() -> None:
+def test_the_files_that_deploy_it_are_sound() -> None:
     import yaml
 
-    services = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))["services"]
+    services = yaml.safe_load((DEPLOY / "milvus-compose.yaml").read_text())["services"]
     assert {"etcd", "minio", "milvus"} <= set(services)
     assert all("image" in one for one in services.values())
     assert set(services["milvus"]["depends_on"]) <= set(services)
-    assert "127.0.0.1:19530:19530" in services["milvus"]["ports"]
+    assert services["milvus"]["ports"] == ["127.0.0.1:19530:19530"]
+    values = yaml.safe_load((DEPLOY / "milvus-values.yaml").read_text())
+    assert values["cluster"]["enabled"] is True
+    own = yaml.safe_load(values["extraConfigFiles"]["user.yaml"])
+    assert own["common"]["security"]["authorizationEnabled"] is True

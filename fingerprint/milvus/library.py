@@ -142,7 +142,7 @@ class MilvusLibrary(Library):
         known = (Known.of({}) if stale else self._now.known).updated(found)
         if known is not self._now.known:
             self._now = self._snapshot(known)
-        self._latest = max((one["changed"] for one in found), default=max(self._latest, 1))
+        self._latest = max(1, self._latest, *(one["changed"] for one in found))
         self._looked = now
 
     def _snapshot(self, known: Known) -> MilvusSnapshot:
@@ -198,7 +198,7 @@ class MilvusWriter(Writer):
                 raise ValueError(f"{entry.track.path}: embeddings of shape {entry.vectors.shape}")
         removed = self._by_number(changes.removed)
         self._put(self._relabelled(changes.relabels))
-        self._forget(removed)
+        self._forget(self._at_places(one.place for one in removed))
         for some in _batches(changes.entries):
             self._put(self._write_rows(some))
         self._note_copies(changes.copies)

@@ -34,7 +34,7 @@ CACHED = 65_536  # rows that are kept in memory
 AT_ONCE = 8_000  # rows that are read in one round trip
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)  # no slots, for the order is kept
 class Known:
     """The tracks that a reader knows of: (n,) each, in the order in which they were added."""
 
@@ -45,28 +45,53 @@ class Known:
 
     @classmethod
     def of(cls, table: dict[int, tuple[int, int, int]]) -> Self:
-        """From rows, moment and place by number; of a place, the track that was added last."""
+        """From rows, moment and place by number."""
         rising = sorted(table, key=lambda number: (table[number][1], number))
-        latest = {table[number][2]: number for number in rising}
-        chosen = [(n, *table[n]) for n in rising if latest[table[n][2]] == n]
-        return cls(*np.array(chosen, dtype=np.int64).reshape(-1, 4).T)
+        every = [(number, *table[number]) for number in rising]
+        return cls(*np.array(every, dtype=np.int64).reshape(-1, 4).T)
+
+    @cached_property
+    def latest(self) -> Ints:
+        """Those that count: of a place, the one that was added last, as in `catalog.living`."""
+        _, last = np.unique(self.place[::-1], return_index=True)
+        return np.sort(len(self.place) - 1 - last).astype(np.int64)
 
     def updated(self, changes: Iterable[dict[str, Any]]) -> "Known":
         """With entries that may have changed; the same object if none has."""
+        new = [one for one in changes if not self._has(one)]
+        if not new:
+            return self
         columns = (self.number, self.rows, self.added, self.place)
-        before = {one[0]: one[1:] for one in zip(*(c.tolist() for c in columns), strict=True)}
-        now = dict(before)
-        for one in changes:
-            now.pop(one["id"], None)
+        table = {one[0]: one[1:] for one in zip(*(c.tolist() for c in columns), strict=True)}
+        for one in new:
+            table.pop(one["id"], None)
             if one["state"] == TRACK:
-                now[one["id"]] = (one["rows"], one["added"], one["place"])
-        return self if now == before else Known.of(now)
+                table[one["id"]] = (one["rows"], one["added"], one["place"])
+        return Known.of(table)
+
+    @cached_property
+    def order(self) -> tuple[Ints, Ints]:
+        """The numbers, ascending, and where in the order of adding each of them is."""
+        order = np.argsort(self.number)
+        return self.number[order], order
+
+    def _has(self, entry: dict[str, Any]) -> bool:
+        """Whether an entry says nothing new."""
+        numbers, order = self.order
+        at = int(np.searchsorted(numbers, entry["id"]))
+        there = at < len(numbers) and int(numbers[at]) == entry["id"]
+        if entry["state"] != TRACK or not there:
+            return entry["state"] != TRACK and not there
+        here = order[at]
+        known = (int(self.rows[here]), int(self.added[here]), int(self.place[here]))
+        return known == (entry["rows"], entry["added"], entry["place"])
 
 
 class RowStore:
     """The stored rows, read by their keys; the last ones read are kept.
 
-    A row never changes under its key, for a track's number follows from its content.
+    A row never changes under its key, for a track's number follows from its content. What is not
+    there, as the rows of a track that has only just been added may be, is read again next time.
     """
 
     def __init__(self, catalog: MilvusCatalog) -> None:
@@ -90,8 +115,8 @@ class RowStore:
         for first in range(0, len(missing), AT_ONCE):
             found, content = self._fetched(missing[first : first + AT_ONCE])
             rows[np.searchsorted(wanted, found)] = content
-        if 0 < len(missing) <= CACHED // 4:
-            self._keep(missing, rows[~known])
+            if len(missing) <= CACHED // 4:
+                self._keep(found, content)
         octets = rows[which.ravel()]
         return unpacked(octets, self._meta)
 
@@ -126,11 +151,20 @@ class MilvusSnapshot:
 
     @cached_property
     def rows(self) -> Rows:
-        return Rows(np.concatenate([[0], np.cumsum(self.known.rows)]).astype(np.int64))
+        return Rows(np.concatenate([[0], np.cumsum(self._lengths)]).astype(np.int64))
 
-    @property
+    @cached_property
     def owners(self) -> Ints:
-        return self.known.number
+        return self.known.number[self.known.latest]
+
+    @cached_property
+    def _lengths(self) -> Ints:
+        return self.known.rows[self.known.latest]
+
+    @cached_property
+    def _by_number(self) -> tuple[Ints, Ints]:
+        order = np.argsort(self.owners)
+        return self.owners[order], order
 
     @property
     def hop(self) -> float:
@@ -144,11 +178,6 @@ class MilvusSnapshot:
     def cohort(self) -> Floats:
         """Random passages of the library, for cohort normalisation; read once a snapshot."""
         return sample(self)
-
-    @cached_property
-    def _by_number(self) -> tuple[Ints, Ints]:
-        order = np.argsort(self.known.number)
-        return self.known.number[order], order
 
     def track(self, number: int) -> Track | None:
         """The track of that number in `rows`; None if it is removed."""
@@ -202,7 +231,7 @@ class MilvusSnapshot:
         number, position = keys >> POSITION_BITS, keys & ((1 << POSITION_BITS) - 1)
         at = np.minimum(np.searchsorted(numbers, number), len(numbers) - 1)
         track = order[at]
-        alive = (numbers[at] == number) & (position < self.known.rows[track])
+        alive = (numbers[at] == number) & (position < self._lengths[track])
         return self.rows.starts[track] + position, alive
 
 
