@@ -125,7 +125,7 @@ class RowStore:
         found = self._catalog.server.query(self._catalog.rows, which, ("id", "stored"))
         numbers = np.array([one["id"] for one in found], dtype=np.int64)
         text = "".join(one["stored"] for one in found)
-        content = np.frombuffer(base64.b64decode(text), np.uint8).reshape(len(found), -1)
+        content = np.frombuffer(base64.b64decode(text), np.uint8).reshape(-1, self._width)
         return numbers, content
 
     def _keep(self, keys: Ints, content: Any) -> None:
