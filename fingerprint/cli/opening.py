@@ -55,31 +55,27 @@ def token() -> str | None:
     return os.environ.get("FINGERPRINT_TOKEN") or None
 
 
-def open_library(
-    place: Path | Address, model: Path | None, device: str, *, threads: int = 0, empty: bool = False
-) -> "Library":
+def open_library(place: Path | Address, model: Path | None, device: str) -> "Library":
     """Open a library that is to be searched, together with its model.
-
-    Args:
-        place: its folder or its address in Milvus.
-        model: the checkpoint, or None for the shipped one.
-        device: where the model runs.
-        threads: as of `open_model`.
-        empty: whether it may be without tracks.
 
     Raises:
         LibraryError: there is none, it is empty, or it cannot be used with this model.
         ModelError: the checkpoint cannot be loaded.
     """
     require_library(place)  # before the seconds that loading the model takes
-    library = _opened(place, open_model(model, device, threads=threads))
-    if not empty and not len(library.snapshot().rows):
+    library = open_with(place, open_model(model, device))
+    if not len(library.snapshot().rows):
         library.close()
         raise LibraryError(f"the library {display_name(str(place))} is empty; {REMEDY}")
     return library
 
 
-def _opened(place: Path | Address, model: "Fingerprinter") -> "Library":
+def open_with(place: Path | Address, model: "Fingerprinter") -> "Library":
+    """Open a library, which may be empty.
+
+    Raises:
+        LibraryError: there is none, or it cannot be used with this model.
+    """
     if isinstance(place, Address):
         from fingerprint.milvus.library import MilvusLibrary
 

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from fingerprint.cli.opening import open_library
+from fingerprint.cli.opening import open_model, open_with, require_library
 from fingerprint.cli.options import FILE, Finite, library_or_milvus_option, model_option
 from fingerprint.cli.progress import note
 from fingerprint.errors import ConfigError
@@ -177,8 +177,9 @@ def _webhook(url: str | None, secret: Path | None) -> str | None:
 
 def _opened(place: Path | Address, model: Path | None, workers: int) -> "Library":
     """The library, which may be empty: music can be uploaded."""
+    require_library(place)
     threads = max(1, available_cores() // workers)
-    return open_library(place, model, "cpu", threads=threads, empty=True)
+    return open_with(place, open_model(model, "cpu", threads=threads))
 
 
 def _token(file: Path | None) -> str | None:
