@@ -85,6 +85,7 @@ def test_help_lists_every_command_of_the_contract():
         "explain",
         "remove",
         "merge",
+        "publish",
         "duplicates",
         "compact",
         "verify",

@@ -17,6 +17,7 @@ from fingerprint.cli.changes import (
     compact_command,
     import_command,
     merge_command,
+    publish_command,
     remove_command,
     sync_command,
     verify_command,
@@ -86,6 +87,7 @@ main.add_command(index_command, "add")
 main.add_command(sync_command)
 main.add_command(remove_command)
 main.add_command(merge_command)
+main.add_command(publish_command)
 main.add_command(duplicates_command)
 main.add_command(compact_command)
 main.add_command(verify_command)

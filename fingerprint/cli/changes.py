@@ -15,12 +15,13 @@ import click
 from fingerprint.audio.files import display_name
 from fingerprint.cli.index import show_damage, show_duplicates, show_progress, summary
 from fingerprint.cli.inputs import local
-from fingerprint.cli.opening import open_model, open_or_create, require_library
+from fingerprint.cli.opening import open_model, open_or_create, require_library, writing_at
 from fingerprint.cli.options import (
     device_option,
     duplicate_option,
     jobs_option,
     library_option,
+    library_or_milvus_option,
     library_or_server_option,
     model_option,
     profile_option,
@@ -29,6 +30,7 @@ from fingerprint.cli.progress import ProgressLine, note
 from fingerprint.cli.text import counted, one_line, reason
 from fingerprint.cli.there import remove_there
 from fingerprint.errors import FingerprintError, LibraryError
+from fingerprint.milvus.address import Address
 
 if TYPE_CHECKING:
     from fingerprint.library.indexing import OnDuplicate
@@ -48,7 +50,11 @@ FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0  # s until what could not be done is trie
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @library_or_server_option
 def remove_command(
-    what: tuple[str, ...], ids: tuple[int, ...], missing: bool, dry_run: bool, library: Path | str
+    what: tuple[str, ...],
+    ids: tuple[int, ...],
+    missing: bool,
+    dry_run: bool,
+    library: Path | Address | str,
 ) -> None:
     """Forget tracks; their files are left alone.
 
@@ -64,9 +70,9 @@ def remove_command(
         return
     require_library(library)
     from fingerprint.library.selecting import select_all
-    from fingerprint.library.writer import Changes, writing
+    from fingerprint.library.writer import Changes
 
-    with writing(library) as writer:
+    with writing_at(library) as writer:
         listed, copies = writer.catalog.listed(), writer.catalog.copies()
         gone = _gone_copies(copies) if missing else []
         found = select_all(listed, copies, what, ids=ids, missing=missing)
@@ -236,22 +242,22 @@ class Asking:
 @click.argument(
     "libraries", nargs=-1, required=True, metavar="LIBRARY...", type=click.Path(path_type=Path)
 )
-@library_option
+@library_or_milvus_option
 @model_option
 @profile_option
 def merge_command(
-    libraries: tuple[Path, ...], library: Path, model: Path | None, profile: str | None
+    libraries: tuple[Path, ...], library: Path | Address, model: Path | None, profile: str | None
 ) -> None:
     """Take over the tracks of other libraries.
 
     LIBRARY is a library's folder, made with the same model. Its music is not needed. Tracks whose
     file or whose recording is in the library already are left out. A new library gets the profile
-    of the first one, unless --profile says otherwise.
+    of the first one, unless --profile says otherwise; in Milvus it is precise.
     """
     from fingerprint.library.library import library_info
     from fingerprint.library.merge import merge_library
 
-    if profile is None and not library.exists():
+    if profile is None and isinstance(library, Path) and not library.exists():
         profile = library_info(libraries[0]).profile
     with open_or_create(library, model, "cpu", profile) as opened:
         for source in libraries:
@@ -265,15 +271,39 @@ def merge_command(
             )
 
 
+@click.command("publish")
+@click.argument("name")
+@library_or_milvus_option
+def publish_command(name: str, library: Path | Address) -> None:
+    """Let NAME mean this library in Milvus, from now on.
+
+    NAME becomes an alias of the collection, or is moved to it: readers of milvus://host/NAME change
+    over within seconds. So music can be indexed anew into another collection while the old one
+    answers.
+    """
+    if not isinstance(library, Address):
+        raise click.UsageError("--library must be in Milvus, as milvus://host:19530/music_2.")
+    from fingerprint.milvus.library import publish
+
+    publish(library, name)
+    click.echo(f"{display_name(str(library.named(name)))} now is {display_name(str(library))}")
+
+
 @click.command("compact")
-@library_option
-def compact_command(library: Path) -> None:
+@library_or_milvus_option
+def compact_command(library: Path | Address) -> None:
     """Drop what was removed, and join small segments.
 
     Queries take less time afterwards, and the library less room. Indexing does as much of it by
-    itself as keeps queries fast; readers are not disturbed.
+    itself as keeps queries fast; readers are not disturbed. A library in Milvus gets the index that
+    suits its size, which takes a while in which it does not answer.
     """
     require_library(library)
+    if isinstance(library, Address):
+        with writing_at(library) as writer:
+            writer.compact()
+        click.echo(f"{display_name(str(library))} is compact.")
+        return
     from fingerprint.library.library import library_info
     from fingerprint.library.writer import writing
 

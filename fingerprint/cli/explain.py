@@ -10,15 +10,16 @@ from fingerprint.cli.opening import open_library
 from fingerprint.cli.options import (
     FILE,
     device_option,
-    library_option,
+    library_or_milvus_option,
     min_confidence_option,
     model_option,
 )
+from fingerprint.milvus.address import Address
 
 
 @click.command("explain")
 @click.argument("query")
-@library_option
+@library_or_milvus_option
 @model_option
 @device_option
 @min_confidence_option
@@ -32,7 +33,7 @@ from fingerprint.cli.options import (
 )
 def explain_command(
     query: str,
-    library: Path,
+    library: Path | Address,
     model: Path | None,
     device: str,
     min_confidence: float,

@@ -31,6 +31,7 @@ from fingerprint.cli.text import (
     warn,
 )
 from fingerprint.errors import AudioError, FingerprintError
+from fingerprint.milvus.address import Address
 
 if TYPE_CHECKING:
     from fingerprint.audio.report import Damage
@@ -96,7 +97,7 @@ class _Asking:
 def identify_command(
     ctx: click.Context,
     files: tuple[str, ...],
-    library: Path | str,
+    library: Path | Address | str,
     model: Path | None,
     device: str,
     top: int,
@@ -125,7 +126,7 @@ def identify_command(
 
 def _answers(
     files: tuple[str, ...],
-    folder: Path | str,
+    folder: Path | Address | str,
     model: Path | None,
     device: str,
     asking: _Asking,

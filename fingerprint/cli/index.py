@@ -26,6 +26,7 @@ from fingerprint.cli.progress import ProgressLine, note
 from fingerprint.cli.text import counted, length, one_line, reason, warn
 from fingerprint.cli.there import index_there
 from fingerprint.errors import AudioError
+from fingerprint.milvus.address import Address
 
 if TYPE_CHECKING:
     from fingerprint.library.indexing import OnDuplicate, Progress, Report
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 def index_command(
     ctx: click.Context,
     paths: tuple[str, ...],
-    library: Path | str,
+    library: Path | Address | str,
     model: Path | None,
     jobs: int,
     device: str,
@@ -74,8 +75,8 @@ def index_command(
     indexed, and the exit status is 1. A damaged file is indexed as far as it can be heard, with a
     warning; --strict leaves it out. `add` is another name for this.
 
-    Where the library is on a server, FINGERPRINT_TOKEN holds its token; recordings that it has are
-    left out.
+    Where `fingerprint serve` has the library, FINGERPRINT_TOKEN holds its token; recordings that it
+    has are left out.
     """
     if not paths and files_from is None:
         raise click.UsageError("Name files or folders to index, or --files-from FILE.")
@@ -150,7 +151,7 @@ def show_progress(line: ProgressLine, now: "Progress") -> None:
     line.show(now.done, now.total, text + failed)
 
 
-def summary(report: "Report", failed: int, library: Path | str, elapsed: float) -> str:
+def summary(report: "Report", failed: int, library: object, elapsed: float) -> str:
     """What a run did, in one line."""
     done = f"Indexed {counted(report.added, 'track')}"
     if report.added:
@@ -159,7 +160,7 @@ def summary(report: "Report", failed: int, library: Path | str, elapsed: float) 
     moved = f"{report.relabelled:,} moved or retagged, " if report.relabelled else ""
     damaged = f", {len(report.damaged):,} damaged" if report.damaged else ""
     rest = f"{moved}{report.skipped:,} unchanged, {failed:,} failed{damaged}"
-    return f"{done}, {rest}. Library: {display_name(library)}"
+    return f"{done}, {rest}. Library: {display_name(str(library))}"
 
 
 def as_record(report: "Report", reasons: list[str]) -> dict[str, object]:

@@ -9,22 +9,23 @@ from typing import Any
 import click
 
 from fingerprint.answers import json_line, track_record
-from fingerprint.cli.opening import open_model, require_library
+from fingerprint.cli.opening import catalog_at, open_model, require_library
 from fingerprint.cli.options import (
     json_option,
-    library_option,
+    library_or_milvus_option,
     library_or_server_option,
     model_option,
 )
 from fingerprint.cli.progress import note
 from fingerprint.cli.text import clock, printable, track_name
+from fingerprint.milvus.address import Address
 
 
 @click.command("list")
 @library_or_server_option
 @click.option("--damaged", is_flag=True, help="Only those of which something was lost, and what.")
 @json_option
-def list_command(library: Path | str, damaged: bool, as_json: bool) -> None:
+def list_command(library: Path | Address | str, damaged: bool, as_json: bool) -> None:
     """List the tracks of the library.
 
     They come in the order of their paths, each with its number and its length.
@@ -32,19 +33,22 @@ def list_command(library: Path | str, damaged: bool, as_json: bool) -> None:
     from fingerprint.types import Tags, Track
 
     listed = [one for one in _listed(library) if one["warnings"] or not damaged]
+    width = max((len(str(one["id"])) for one in listed), default=0)
     for one in listed:
         if as_json:
             click.echo(json_line(one).encode("utf-8"))
         else:
             track = Track(Path(one["path"]), one["duration"], Tags(one["title"], one["artist"]))
-            click.echo(f"{one['id']:>6}  {clock(track.duration):>8}  {track_name(track)}")
+            click.echo(
+                f"{one['id']:>{max(6, width)}}  {clock(track.duration):>8}  {track_name(track)}"
+            )
             for found in one["warnings"] if damaged else ():
                 click.echo(printable(f"{'':18}{found['message']}"))
     if not listed and not as_json:
         note("No track is damaged." if damaged else "The library is empty.")
 
 
-def _listed(place: Path | str) -> list[dict[str, Any]]:
+def _listed(place: Path | Address | str) -> list[dict[str, Any]]:
     """The records of all tracks, in the order of their paths."""
     if isinstance(place, str):
         from fingerprint.serving.remote import Connection, tracks
@@ -52,19 +56,17 @@ def _listed(place: Path | str) -> list[dict[str, Any]]:
         with closing(Connection(place)) as server:
             return sorted(tracks(server), key=lambda one: os.fsencode(one["path"]))
     require_library(place)
-    from fingerprint.library.store import Catalog
-
-    with closing(Catalog(place)) as catalog:  # no model needed
+    with catalog_at(place) as catalog:
         damage = catalog.damage()
         return [track_record(one, damage.get(one.id, ())) for one in catalog.listed()]
 
 
 @click.command("info")
 @click.argument("what", type=click.Choice(["library", "model"]), default="library")
-@library_option
+@library_or_milvus_option
 @model_option
 @json_option
-def info_command(what: str, library: Path, model: Path | None, as_json: bool) -> None:
+def info_command(what: str, library: Path | Address, model: Path | None, as_json: bool) -> None:
     """Describe the library or the model.
 
     Of the library: tracks, hours, bytes, the model it is made with, format. Of the model: its card.
@@ -85,7 +87,7 @@ def info_command(what: str, library: Path, model: Path | None, as_json: bool) ->
 @click.command("stats")
 @library_or_server_option
 @json_option
-def stats_command(library: Path | str, as_json: bool) -> None:
+def stats_command(library: Path | Address | str, as_json: bool) -> None:
     """Count what the library holds, and what it costs.
 
     Kinds of files, artists, segments, bytes an hour of audio, and how much of what is stored
@@ -102,26 +104,31 @@ def stats_command(library: Path | str, as_json: bool) -> None:
         click.echo(f"{name.replace('_', ' '):<{width}}  {printable(_shown(value))}")
 
 
-def _stats(place: Path | str) -> dict[str, Any]:
+def _stats(place: Path | Address | str) -> dict[str, Any]:
     if isinstance(place, str):
         from fingerprint.serving.remote import Connection
 
         with closing(Connection(place)) as server:
             return dict(server.json("/v1/stats"))
+    if isinstance(place, Address):
+        from fingerprint.milvus.library import opened
+
+        with opened(place) as catalog:
+            return asdict(catalog.counts())
     require_library(place)
     from fingerprint.library.stats import count
 
     return asdict(count(place))
 
 
-def _library_record(folder: Path) -> dict[str, object]:
-    require_library(folder)
+def _library_record(place: Path | Address) -> dict[str, object]:
+    require_library(place)
     from fingerprint.audio.worker import confinement
-    from fingerprint.library.library import library_info
 
-    info = asdict(library_info(folder))
+    with catalog_at(place) as catalog:
+        info = asdict(catalog.info())
     info["hours"] = round(info["hours"], 4)
-    return {"path": str(folder), **info, "decoders": confinement()}
+    return {"path": str(place), **info, "decoders": confinement()}
 
 
 def _model_record(file: Path | None) -> dict[str, object]:

@@ -23,6 +23,7 @@ from fingerprint.cli.options import (
 )
 from fingerprint.cli.progress import note
 from fingerprint.cli.text import clock, one_line, percent, track_name
+from fingerprint.milvus.address import Address
 
 if TYPE_CHECKING:
     from fingerprint.library.library import Library
@@ -78,7 +79,7 @@ if TYPE_CHECKING:
 def listen_command(
     ctx: click.Context,
     source: str | None,
-    library: Path | str,
+    library: Path | Address | str,
     model: Path | None,
     device: str,
     min_confidence: float,

@@ -1,6 +1,8 @@
 """Open the model and the library that the options name."""
 
 import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -8,9 +10,12 @@ import click
 
 from fingerprint.audio.files import display_name
 from fingerprint.errors import LibraryError
+from fingerprint.milvus.address import Address
 
 if TYPE_CHECKING:
     from fingerprint.library.library import Library
+    from fingerprint.library.store import Catalog
+    from fingerprint.library.writer import Writer
     from fingerprint.model.fingerprinter import Fingerprinter
 
 REMEDY = "learn some music with: fingerprint index FOLDER"
@@ -31,13 +36,13 @@ def open_model(file: Path | None, device: str, *, threads: int = 0) -> "Fingerpr
     return model
 
 
-def open_any(place: Path | str, model: Path | None, device: str) -> "Library":
-    """Open a library that is to be searched: in a folder, or on a server.
+def open_any(place: Path | Address | str, model: Path | None, device: str) -> "Library":
+    """Open a library that is to be searched: in a folder, in Milvus, or on a server.
 
     Raises:
         LibraryError, ModelError: as `open_library`; or the server is away.
     """
-    if isinstance(place, Path):
+    if not isinstance(place, str):
         return open_library(place, model, device)
     from fingerprint.serving.remote import RemoteLibrary
 
@@ -50,42 +55,97 @@ def token() -> str | None:
     return os.environ.get("FINGERPRINT_TOKEN") or None
 
 
-def open_library(folder: Path, model: Path | None, device: str) -> "Library":
+def open_library(place: Path | Address, model: Path | None, device: str) -> "Library":
     """Open a library that is to be searched, together with its model.
 
     Raises:
         LibraryError: there is none, it is empty, or it cannot be used with this model.
         ModelError: the checkpoint cannot be loaded.
     """
-    require_library(folder)  # before the seconds that loading the model takes
-    from fingerprint.library.library import Library
-
-    library = Library.open(folder, open_model(model, device))
-    if not library.info().tracks:
+    require_library(place)  # before the seconds that loading the model takes
+    library = open_with(place, open_model(model, device))
+    if not len(library.snapshot().rows):
         library.close()
-        raise LibraryError(f"the library {display_name(folder)} is empty; {REMEDY}")
+        raise LibraryError(f"the library {display_name(str(place))} is empty; {REMEDY}")
     return library
 
 
-def open_or_create(
-    folder: Path, model: Path | None, device: str, profile: str | None = None
-) -> "Library":
-    """Open a library that is to be changed; in a new or an empty folder make one first.
+def open_with(place: Path | Address, model: "Fingerprinter") -> "Library":
+    """Open a library, which may be empty.
 
     Raises:
-        LibraryError: the folder holds something else, or a library of another model or profile.
-        ModelError: the checkpoint cannot be loaded.
+        LibraryError: there is none, or it cannot be used with this model.
     """
+    if isinstance(place, Address):
+        from fingerprint.milvus.library import MilvusLibrary
+
+        return MilvusLibrary.at(place, model)
     from fingerprint.library.library import Library
 
-    return Library.create_or_open(folder, open_model(model, device), profile=profile)
+    return Library.open(place, model)
 
 
-def require_library(folder: Path) -> None:
-    """Check that there is a library at all.
+def open_or_create(
+    place: Path | Address, model: Path | None, device: str, profile: str | None = None
+) -> "Library":
+    """Open a library that is to be changed; where there is none, make one first.
+
+    Raises:
+        LibraryError: the place holds something else, or a library of another model or profile.
+        ModelError: the checkpoint cannot be loaded.
+    """
+    if isinstance(place, Address):
+        from fingerprint.milvus.library import MilvusLibrary
+
+        return MilvusLibrary.create_or_open_at(place, open_model(model, device), profile=profile)
+    from fingerprint.library.library import Library
+
+    return Library.create_or_open(place, open_model(model, device), profile=profile)
+
+
+@contextmanager
+def catalog_at(place: Path | Address) -> "Iterator[Catalog]":
+    """What a library's catalog says, without its model.
+
+    Raises:
+        LibraryError: there is none, it is damaged, or the server is away.
+    """
+    if isinstance(place, Address):
+        from fingerprint.milvus.library import opened
+
+        with opened(place) as found:
+            yield cast("Catalog", found)  # it is asked with what a folder's catalog is asked with
+        return
+    from fingerprint.library.store import Catalog
+
+    with closing(Catalog(place)) as catalog:
+        yield catalog
+
+
+@contextmanager
+def writing_at(place: Path | Address) -> "Iterator[Writer]":
+    """Change a library without its model.
+
+    Raises:
+        LibraryError: there is none, another process writes to its folder, or the server is away.
+    """
+    if isinstance(place, Address):
+        from fingerprint.milvus.library import opened, writing_with
+
+        with opened(place) as catalog, writing_with(catalog) as writer:
+            yield writer
+        return
+    from fingerprint.library.writer import writing
+
+    with writing(place) as writer:
+        yield writer
+
+
+def require_library(place: Path | Address) -> None:
+    """Check that there is a library at all; of one in Milvus, opening it tells.
 
     Raises:
         LibraryError: the folder does not exist; says how to make a library.
     """
-    if not folder.exists():
-        raise LibraryError(f"there is no library at {display_name(folder)}; {REMEDY}")
+    if isinstance(place, Path) and not place.exists():
+        raise LibraryError(f"there is no library at {display_name(place)}; {REMEDY}")

@@ -9,6 +9,7 @@ import click
 
 from fingerprint.errors import LibraryError
 from fingerprint.machine import available_cores
+from fingerprint.milvus.address import Address, is_address
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -55,19 +56,31 @@ class DefaultConfidence:
 
 
 class LibraryPlace(click.ParamType[Any]):
-    """A folder, or the address of a server where `servers` says so: a Path or a str."""
+    """A folder: a Path. Where it is allowed, the address of a server, a str, or one in Milvus."""
 
     name = "library"
 
-    def __init__(self, *, servers: bool) -> None:
-        self._servers = servers
+    def __init__(self, *, servers: bool, milvus: bool) -> None:
+        self._servers, self._milvus = servers, milvus
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and is_address(value):
+            return self._in_milvus(value, param, ctx)
         if not isinstance(value, str) or not value.lower().startswith(("http://", "https://")):
             return FOLDER.convert(value, param, ctx)
         if not self._servers:
             self.fail("this needs the library's own folder, not a server.", param, ctx)
         return value
+
+    def _in_milvus(
+        self, text: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Address:
+        if not self._milvus:
+            self.fail("this needs a library in a folder, not one in Milvus.", param, ctx)
+        try:
+            return Address.parse(text)
+        except LibraryError as error:
+            self.fail(f"{error}.", param, ctx)
 
 
 _library_option = partial(
@@ -79,12 +92,18 @@ _library_option = partial(
     show_envvar=True,
 )
 library_option = _library_option(
-    type=LibraryPlace(servers=False), metavar="DIR", help="Folder of the library."
+    type=LibraryPlace(servers=False, milvus=False), metavar="DIR", help="Folder of the library."
+)
+library_or_milvus_option = _library_option(
+    type=LibraryPlace(servers=False, milvus=True),
+    metavar="DIR|URL",
+    help="Folder of the library, or its address in Milvus, as milvus://host:19530/music.",
 )
 library_or_server_option = _library_option(
-    type=LibraryPlace(servers=True),
+    type=LibraryPlace(servers=True, milvus=True),
     metavar="DIR|URL",
-    help="Folder of the library, or the address of a server that has it, as https://host:8765.",
+    help="Folder of the library, or the address of a server that has it, as https://host:8765 or "
+    "milvus://host:19530/music.",
 )
 model_option = click.option(
     "--model",

@@ -29,6 +29,7 @@ from fingerprint.cli.text import (
     warn,
 )
 from fingerprint.errors import AudioError, FingerprintError
+from fingerprint.milvus.address import Address
 
 if TYPE_CHECKING:
     from fingerprint.audio.report import DecodeReport
@@ -62,7 +63,7 @@ UNKNOWN_NAME = "(unknown)"
 def scan_command(
     ctx: click.Context,
     files: tuple[str, ...],
-    library: Path | str,
+    library: Path | Address | str,
     model: Path | None,
     device: str,
     min_confidence: float,

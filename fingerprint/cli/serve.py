@@ -6,11 +6,12 @@ from urllib.parse import urlsplit
 
 import click
 
-from fingerprint.cli.opening import open_model, require_library
-from fingerprint.cli.options import FILE, Finite, library_option, model_option
+from fingerprint.cli.opening import open_model, open_with, require_library
+from fingerprint.cli.options import FILE, Finite, library_or_milvus_option, model_option
 from fingerprint.cli.progress import note
 from fingerprint.errors import ConfigError
 from fingerprint.machine import available_cores
+from fingerprint.milvus.address import Address
 
 if TYPE_CHECKING:
     from fingerprint.library.library import Library
@@ -19,7 +20,7 @@ SHORTEST_TOKEN = 16  # characters
 
 
 @click.command("serve")
-@library_option
+@library_or_milvus_option
 @model_option
 @click.option(
     "--host",
@@ -88,7 +89,7 @@ SHORTEST_TOKEN = 16  # characters
 @click.option("--json-log", is_flag=True, help="Log lines as JSON objects.")
 @click.option("--quiet", is_flag=True, help="Log errors only.")
 def serve_command(
-    library: Path,
+    library: Path | Address,
     model: Path | None,
     host: str,
     port: int,
@@ -174,13 +175,11 @@ def _webhook(url: str | None, secret: Path | None) -> str | None:
     return url
 
 
-def _opened(folder: Path, model: Path | None, workers: int) -> "Library":
+def _opened(place: Path | Address, model: Path | None, workers: int) -> "Library":
     """The library, which may be empty: music can be uploaded."""
-    require_library(folder)
-    from fingerprint.library.library import Library
-
+    require_library(place)
     threads = max(1, available_cores() // workers)
-    return Library.open(folder, open_model(model, "cpu", threads=threads))
+    return open_with(place, open_model(model, "cpu", threads=threads))
 
 
 def _token(file: Path | None) -> str | None:

@@ -49,6 +49,7 @@ COMMANDS = {
     "bench-int8": (f"{_TABLES}.precision:main", "Hit rates in int8 against 32-bit floats."),
     "bench-listening": (f"{_TABLES}.listening:main", "Hours of sound through the scanner."),
     "bench-lookups": (f"{_TABLES}.lookups:main", "Top-1 and time over inspected index nodes."),
+    "bench-milvus": (f"{_TABLES}.milvus:main", "The same queries of a folder and of Milvus."),
     "bench-queries": (f"{_TABLES}.query:main", "Cold and warm queries: time and memory."),
     "bench-tempo": (f"{_TABLES}.tempo:main", "How exactly a change of tempo is measured."),
 }

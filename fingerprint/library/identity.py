@@ -28,7 +28,7 @@ def twin_in_library(library: Library, vectors: Floats) -> int | None:
 
 def twins_in(now: Snapshot, vectors: Floats, *, step: int) -> list[Twin]:
     """Every track of a snapshot that is the same recording; `step` is that of `twins_of`."""
-    if not now.segments:
+    if not len(now.rows):
         return []
     found = twins_of(
         vectors,

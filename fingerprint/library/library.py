@@ -13,6 +13,7 @@ from fingerprint.index.ivf_pq import load_faiss
 from fingerprint.library.profiles import STANDARD, profile_of
 from fingerprint.library.records import LibraryInfo, Meta
 from fingerprint.library.snapshot import Snapshot, take_snapshot
+from fingerprint.library.stats import Counts, count
 from fingerprint.library.store import CATALOG, Catalog, create_catalog
 from fingerprint.library.writer import LOCK, Writer, locked, writing
 from fingerprint.recognition.query import Model
@@ -127,6 +128,10 @@ class Library:
 
     def info(self) -> LibraryInfo:
         return self._catalog.info()
+
+    def counts(self) -> Counts:
+        """The library in numbers."""
+        return count(self.folder)
 
     def recognise(
         self,

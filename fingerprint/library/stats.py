@@ -1,9 +1,11 @@
 """A library in numbers: what it holds and what that costs."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fingerprint.library.records import LibraryInfo, Listed
 from fingerprint.library.store import Catalog
 from fingerprint.library.writer import living_rows
 
@@ -33,10 +35,17 @@ def count(folder: Path) -> Counts:
         info, copies = catalog.info(), len(catalog.copies())
     finally:
         catalog.close()
-    kinds = Counter(one.track.path.suffix.lower() or "none" for one in listed)
     stored = sum(segment.rows for segment in infos)
     places = [one.place for one in listed]
     alive = sum(living_rows(infos, places).values())
+    return counted(info, listed, copies, alive=alive, stored=stored)
+
+
+def counted(
+    info: LibraryInfo, listed: Sequence[Listed], copies: int, *, alive: int, stored: int
+) -> Counts:
+    """From what a catalog says; `alive` of the `stored` rows belong to a track."""
+    kinds = Counter(one.track.path.suffix.lower() or "none" for one in listed)
     every = [one.track.tags for one in listed]
     return Counts(
         tracks=info.tracks,

@@ -13,7 +13,6 @@ from starlette.types import ASGIApp
 from fingerprint import __version__
 from fingerprint.answers import json_line
 from fingerprint.errors import LibraryError
-from fingerprint.library.stats import count
 from fingerprint.model.fingerprinter import QUERY_SHIFTS, SILENCE_RMS, Fingerprinter
 from fingerprint.model.onnx_network import OnnxNetwork
 from fingerprint.serving import listen, log, page, problems, queries, records, tracks, webhooks
@@ -179,7 +178,7 @@ def _add_about(app: FastAPI) -> None:
     def stats(service: Served) -> Response:
         """The object of `fingerprint stats --json`."""
         try:
-            found = count(service.library.folder)
+            found = service.library.counts()
         except (LibraryError, OSError) as error:
             raise queries.unavailable(error) from error
         return Response(json_line(asdict(found)), media_type="application/json")
