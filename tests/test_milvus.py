@@ -161,6 +161,16 @@ def test_a_server_that_is_away_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     assert "\n" not in str(caught.value)
 
 
+def test_a_user_who_is_refused_is_not_kept_waiting() -> None:
+    """It is the cause of a failure to connect, and causes may go in circles."""
+    error = ConnectionError("Fail connecting to server")
+    error.__cause__ = error
+    assert server._is_temporary(error)
+    error.__cause__ = ValueError("StatusCode.UNAUTHENTICATED: auth check failure")
+    error.__cause__.__cause__ = error
+    assert not server._is_temporary(error)
+
+
 def test_commands_say_so_in_one_line_and_show_no_password() -> None:
     place = f"milvus://127.0.0.1:{free_port()}/music"
     secret = {"FINGERPRINT_MILVUS_USER": "root", "FINGERPRINT_MILVUS_TOKEN": "hush-hush"}

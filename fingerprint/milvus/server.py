@@ -159,7 +159,7 @@ class Server:
         if self._secret:
             words = words.replace(self._secret, "***")
         where = f"Milvus at {self.address}"
-        if any(one in words for one in _REFUSED):
+        if _is_refused(error):
             return LibraryError(f"{where} refuses the user: set {USER} and {TOKEN}")
         if self.address.embedded and "Open local milvus failed" in words:
             return LibraryError(
@@ -368,10 +368,21 @@ def _sized(index: Index, *, embedded: bool) -> Index:
     return replace(index, build={**index.build, "nlist": LITE_LISTS})
 
 
+def _is_refused(error: BaseException | None) -> bool:
+    """Whether the server does not let this user in: what failed to connect says so in its cause."""
+    seen: list[BaseException] = []  # pymilvus makes errors causes of themselves
+    while error is not None and not any(error is one for one in seen):
+        if any(one in str(error) for one in _REFUSED):
+            return True
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _is_temporary(error: Exception) -> bool:
     """Whether the same call may succeed in a moment."""
     words = str(error)
-    if any(one in words for one in _REFUSED) or "Open local milvus failed" in words:
+    if _is_refused(error) or "Open local milvus failed" in words:
         return False
     if isinstance(error, ConnectionError) or getattr(error, "retriable", False):
         return True
