@@ -33,7 +33,8 @@ def test_the_arrays_tell_the_match(library: Library) -> None:
     found = explain(excerpt(song(2, 25.0), 7.3, 5.0, snr_db=10), library)
     best = found.matches[0]
     assert best.track.path.name == "<song> 2.wav"
-    assert np.nanmean(found.along[0]) > 0.8 > np.nanmean(found.along[1])
+    # The library keeps one bit of each of 48 numbers: a cosine of 0.9 comes out as some 0.7.
+    assert np.nanmean(found.along[0]) > 0.65 > np.nanmean(found.along[1])
     assert found.similarity.shape == (len(found.places), len(found.moments))
     peak = found.places[np.argmax(found.similarity, axis=0)]
     assert np.median(np.abs(peak - (7.3 + found.moments))) < 0.2
