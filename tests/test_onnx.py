@@ -19,7 +19,7 @@ from fingerprint.errors import ModelError
 from fingerprint.lab.export.onnx import check_onnx, export_onnx, metadata, to_onnx
 from fingerprint.lab.export.spectrum import FourierPower
 from fingerprint.model.background import pack
-from fingerprint.model.fingerprinter import DEFAULT_WEIGHTS, QUERY_SHIFTS, Fingerprinter
+from fingerprint.model.fingerprinter import DEFAULT_WEIGHTS, QUERY_ROWS, QUERY_SHIFTS, Fingerprinter
 from fingerprint.model.frontend import FRONTENDS, FilterPower
 from fingerprint.model.onnx_network import OnnxNetwork
 from fingerprint.model.torch_network import TorchNetwork
@@ -55,9 +55,8 @@ class Runtime:
         window, step = self.frames("window"), self.frames("query_row")
         before = max(0, window - frames) // step
         count = before + 1 + max(0, frames - window) // step
-        shifts = self.frames("row") // step
-        if count < shifts:
-            before, count = before + (shifts - count) // 2, shifts
+        if count < QUERY_ROWS:
+            before, count = before + (QUERY_ROWS - count) // 2, QUERY_ROWS
         return self.rows(samples[None], first=-before * step, rows=count, step=step)[0]
 
 
