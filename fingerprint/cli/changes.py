@@ -252,7 +252,7 @@ def merge_command(
 
     LIBRARY is a library's folder, made with the same model. Its music is not needed. Tracks whose
     file or whose recording is in the library already are left out. A new library gets the profile
-    of the first one, unless --profile says otherwise; in Milvus it is precise.
+    of the first one, unless --profile says otherwise; in Milvus it is standard.
     """
     from fingerprint.library.library import library_info
     from fingerprint.library.merge import merge_library

@@ -5,6 +5,8 @@ own (Matryoshka representation learning, Kusupati et al. 2022; `fingerprint.lab.
 An index of those is half as large and twice as fast; its hits are reranked by all dimensions.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,6 +46,16 @@ def best_per_query(hits: Hits, most: int) -> Hits:
     query = hits.query[order]
     rank = np.arange(len(query)) - np.searchsorted(query, query)
     return where(hits, order[rank < most])
+
+
+def reranked(hits: Hits, vectors: Floats, stored: Callable[[Ints], Floats]) -> Hits:
+    """The hits of `vectors` (M, D) with the cosines of the rows as they are stored.
+
+    `stored` gives the embeddings (K, D) of rows (K,).
+    """
+    needed, which = np.unique(hits.row, return_inverse=True)
+    cosine = np.sum(stored(needed)[which] * vectors[hits.query], axis=1)
+    return Hits(hits.query, hits.row, cosine)
 
 
 def where(hits: Hits, which: Ints | NDArray[np.bool_]) -> Hits:

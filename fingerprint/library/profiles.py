@@ -54,11 +54,10 @@ REFERENCE = Profile("reference", step=1, bits=4, index=None, widening=10, landma
 
 def profile_of(name: str) -> Profile:
     """Raises LibraryError for a name that this version does not know."""
-    if name == REFERENCE.name:
-        return REFERENCE
-    if name not in PROFILES:
+    known = PROFILES | {REFERENCE.name: REFERENCE}
+    if name not in known:
         raise LibraryError(
             f"there is no profile {name!r}: choose {', '.join(PROFILES)}; a library that names "
             "another was made by another version: index its music into a new one"
         )
-    return PROFILES[name]
+    return known[name]

@@ -9,7 +9,7 @@ import numpy as np
 from fingerprint.audio.peaks import BLOCK, FRAME_RATE
 from fingerprint.errors import LibraryError
 from fingerprint.index.landmarks import Query, first_of_each
-from fingerprint.index.neighbours import best_per_query, where
+from fingerprint.index.neighbours import best_per_query, reranked, where
 from fingerprint.library.records import Extent, SegmentInfo
 from fingerprint.library.segments import Segment, open_segment
 from fingerprint.library.store import Catalog
@@ -60,14 +60,8 @@ class Snapshot:
         owner = self.owners[np.searchsorted(self.rows.starts, hits.row, side="right") - 1]
         hits = where(hits, owner != REMOVED)
         if widening > 1:
-            hits = self._compared(best_per_query(hits, neighbours * widening), vectors)
+            hits = reranked(best_per_query(hits, neighbours * widening), vectors, self.vectors)
         return best_per_query(hits, neighbours)
-
-    def _compared(self, hits: Hits, vectors: Floats) -> Hits:
-        """The hits with the cosines of the rows as they are stored."""
-        needed, which = np.unique(hits.row, return_inverse=True)
-        cosine = np.sum(self.vectors(needed)[which] * vectors[hits.query], axis=1)
-        return Hits(hits.query, hits.row, cosine)
 
     def vectors(self, rows: Ints) -> Floats:
         """The embeddings (K, dim) of the rows (K,), as they are stored."""

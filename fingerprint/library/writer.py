@@ -105,9 +105,7 @@ class Writer:
         """
         if changes == Changes():
             return 0
-        for entry in changes.entries:
-            if not len(entry.vectors) or entry.vectors.shape[1:] != (self._meta.dim,):
-                raise ValueError(f"{entry.track.path}: embeddings of shape {entry.vectors.shape}")
+        self._check(changes.entries)
         tracks = [stored_of(entry, self._meta) for entry in changes.entries]
         segment = self._write(tracks) if tracks else None
         with self._committed():
@@ -122,6 +120,12 @@ class Writer:
                     self.catalog.insert_copy(copy.path, copy.stamp, original.id)
             self.catalog.forget_copies(changes.forgotten)
         return removed
+
+    def _check(self, entries: Iterable[Entry]) -> None:
+        """Raises ValueError for one that the library cannot hold."""
+        for entry in entries:
+            if not len(entry.vectors) or entry.vectors.shape[1:] != (self._meta.dim,):
+                raise ValueError(f"{entry.track.path}: embeddings of shape {entry.vectors.shape}")
 
     def merge(self) -> None:
         """Make one segment of many small ones and drop removed rows, as `choose_merge` says."""

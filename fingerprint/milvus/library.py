@@ -193,9 +193,7 @@ class MilvusWriter(Writer):
         """
         if changes == Changes():
             return 0
-        for entry in changes.entries:
-            if not len(entry.vectors) or entry.vectors.shape[1:] != (self._meta.dim,):
-                raise ValueError(f"{entry.track.path}: embeddings of shape {entry.vectors.shape}")
+        self._check(changes.entries)
         removed = self._by_number(changes.removed)
         self._put(self._relabelled(changes.relabels))
         self._forget(self._at_places(one.place for one in removed))

@@ -17,15 +17,11 @@ import numpy as np
 
 from fingerprint.audio.peaks import EMPTY
 from fingerprint.index.landmarks import Query
-from fingerprint.index.neighbours import best_per_query, index_part
+from fingerprint.index.neighbours import best_per_query, index_part, reranked
 from fingerprint.index.quantisation import Codes, decode
 from fingerprint.library.records import Meta
 from fingerprint.library.segments import PEAK_KIND, Stored
-from fingerprint.milvus.catalog import (
-    POSITION_BITS,
-    TRACK,
-    MilvusCatalog,
-)
+from fingerprint.milvus.catalog import POSITION_BITS, TRACK, MilvusCatalog
 from fingerprint.milvus.server import MOST, Index
 from fingerprint.recognition.cohort import sample
 from fingerprint.types import Candidate, Floats, Hits, Ints, PeakCodes, Rows, Track
@@ -203,9 +199,7 @@ class MilvusSnapshot:
         keys = np.array([key for some in found for key, _ in some], dtype=np.int64)
         row, alive = self._placed(keys)
         hits = _hits(query[alive], row[alive], np.zeros(int(alive.sum())))
-        needed, which = np.unique(hits.row, return_inverse=True)
-        cosine = np.sum(self.vectors(needed)[which] * vectors[hits.query], axis=1)
-        return best_per_query(_hits(hits.query, hits.row, cosine), neighbours)
+        return best_per_query(reranked(hits, vectors, self.vectors), neighbours)
 
     def vectors(self, rows: Ints) -> Floats:
         """The embeddings (K, dim) of the rows (K,), as they are stored."""

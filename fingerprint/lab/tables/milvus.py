@@ -1,6 +1,6 @@
 """The same queries of a library in a folder and of the same library in Milvus: do they agree?
 
-    python -m fingerprint.lab bench-milvus runs/library milvus:///tmp/songs.db/music --queries 50
+    python -m fingerprint.lab bench-milvus runs/library milvus://localhost:19530/music --queries 50
 
 The tracks of the folder are merged into Milvus unless they are there already. Then each query is
 asked of both, one after the other in one process on one thread. Both name the same track if their
