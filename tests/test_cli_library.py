@@ -147,6 +147,18 @@ def test_a_new_library_gets_the_profile_of_what_is_merged_into_it(tmp_path: Path
     assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
 
 
+@pytest.mark.parametrize(("before", "now"), [("precise", "standard"), ("balanced", "compact")])
+def test_a_profile_s_name_of_before_is_taken_for_one_of_now(
+    tmp_path: Path, before: str, now: str
+) -> None:
+    with Library.create_or_open(tmp_path / "old", Toy(), profile=now) as old:
+        add(old, 1)
+    made = run("merge", tmp_path / "old", "--library", tmp_path / "new", "--profile", before)
+    assert made.exit_code == 0
+    assert f"Warning: the profile {before} is gone: {now} is made instead." in made.stderr
+    assert json.loads(run("info", "--json", "--library", tmp_path / "new").stdout)["profile"] == now
+
+
 class Tags_(HTMLParser):  # noqa: N801 - a parser of HTML's tags
     """Notes every element and attribute."""
 

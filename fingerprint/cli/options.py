@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from fingerprint.cli.progress import note
 from fingerprint.errors import LibraryError
 from fingerprint.machine import available_cores
 from fingerprint.milvus.address import Address, is_address
@@ -128,9 +129,21 @@ jobs_option = click.option(
     show_default="all cores",
     help="Worker processes.",
 )
+RENAMED = {"precise": "standard", "balanced": "compact"}  # profiles, until the next version
+
+
+class ProfileName(click.Choice[str]):
+    """One of the profiles; a name of before is taken for what it is called now, with a warning."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value in RENAMED:
+            note(f"Warning: the profile {value} is gone: {RENAMED[value]} is made instead.")
+        return super().convert(RENAMED.get(value, value), param, ctx)
+
+
 profile_option = click.option(
     "--profile",
-    type=click.Choice(["standard", "large", "compact"]),
+    type=ProfileName(["standard", "large", "compact"]),
     show_default="standard, or what the library has",
     help="How much a new library keeps of each recording; see docs/library.md.",
 )
