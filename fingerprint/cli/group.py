@@ -113,7 +113,7 @@ class CommandGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            return self._invoke(ctx)
         except BrokenPipeError:
             _reader_left(READER_LEFT if ctx.invoked_subcommand in self.error_status else 1)
         except ModuleNotFoundError as error:
@@ -127,6 +127,19 @@ class CommandGroup(click.Group):
             self._fail(ctx, reason(error))
         except KeyboardInterrupt:
             _interrupted()
+
+    def _invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a failure to clean up after an interrupt is that interrupt."""
+        try:
+            return super().invoke(ctx)
+        except click.exceptions.Exit:
+            raise
+        except Exception as error:
+            cause: BaseException | None = error
+            while cause := cause.__context__:
+                if isinstance(cause, KeyboardInterrupt):
+                    raise KeyboardInterrupt from error
+            raise
 
     def _fail(self, ctx: click.Context, text: str) -> NoReturn:
         try:

@@ -113,7 +113,7 @@ def export_library(
             profile=meta.profile.name,
             segments=lines,
         )
-        with _written(file) as new, zipfile.ZipFile(new, "w", zipfile.ZIP_STORED) as archive:
+        with _written(file) as new, _new_archive(new) as archive:
             archive.writestr("library.json", manifest.model_dump_json())
             with archive.open("tracks.jsonl", "w", force_zip64=True) as stream:
                 damage = catalog.damage()
@@ -221,6 +221,17 @@ def _written(file: Path) -> Iterator[Path]:
         raise LibraryError(f"cannot write {file}: {error.strerror or error}") from error
     finally:
         new.unlink(missing_ok=True)
+
+
+@contextmanager
+def _new_archive(file: Path) -> Iterator[zipfile.ZipFile]:
+    """A ZIP archive without compression; it is not completed when its making is interrupted."""
+    with file.open("wb") as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        try:
+            yield archive
+        except BaseException:
+            archive.fp = None  # to complete it would fail in the middle of a member
+            raise
 
 
 def _member(segment: int, suffix: str) -> str:
