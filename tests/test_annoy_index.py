@@ -35,6 +35,10 @@ def at_cosine(rng: np.random.Generator, vectors: Floats, cosine: float) -> Float
     return (cosine * vectors + np.sqrt(1 - cosine**2) * aside).astype(np.float32)
 
 
+def index_of(vectors: Floats, path: Path, **options: int) -> VectorIndex:
+    return VectorIndex.build(lambda rows: vectors[rows], len(vectors), path, **options)
+
+
 def nearest(hits: Hits, count: int) -> list[int]:
     best = {}
     for query, row, similarity in zip(hits.query, hits.row, hits.similarity, strict=True):
@@ -50,7 +54,7 @@ def vectors() -> Floats:
 @pytest.fixture(scope="module")
 def built(vectors: Floats, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("index") / "part-1.v2"  # A dot in the name is part of the name.
-    VectorIndex.build(vectors, path, trees=10)
+    index_of(vectors, path, trees=10)
     return path
 
 
@@ -76,7 +80,7 @@ def test_the_shipped_settings_find_the_right_row_among_20_000(tmp_path: Path) ->
     rng = np.random.default_rng(2)
     config = SearchConfig()
     stored = unit(rng, 20_000, 128)
-    index = VectorIndex.build(stored, tmp_path / "big")
+    index = index_of(stored, tmp_path / "big")
     search_k = config.in_doubt.nodes // config.in_doubt.windows
     hits = index.query(at_cosine(rng, stored[:200], 0.8), config.neighbours, search_k)
     assert np.mean(np.array(nearest(hits, 200)) == np.arange(200)) > 0.97
@@ -97,7 +101,7 @@ def test_silence_is_never_found_and_finds_nothing(tmp_path: Path) -> None:
     stored = unit(rng, 60)
     stored[::3] = 0
     stored[-5:] = 0
-    index = VectorIndex.build(stored, tmp_path / "gaps", trees=5)
+    index = index_of(stored, tmp_path / "gaps", trees=5)
     query = unit(rng, 4)
     query[1] = 0
     hits = index.query(query, 100, 10_000)
@@ -110,7 +114,7 @@ def test_silence_is_never_found_and_finds_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [0, 7])
 def test_nothing_but_silence_makes_an_index_that_finds_nothing(tmp_path: Path, count: int) -> None:
-    VectorIndex.build(np.zeros((count, DIM), np.float32), tmp_path / "silence", trees=5)
+    index_of(np.zeros((count, DIM), np.float32), tmp_path / "silence", trees=5)
     index = VectorIndex.open(tmp_path / "silence", DIM, verify=True)
     hits = index.query(unit(np.random.default_rng(5), 3), 10, 100)
     assert len(index) == count
@@ -120,7 +124,7 @@ def test_nothing_but_silence_makes_an_index_that_finds_nothing(tmp_path: Path, c
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_handful_of_rows_is_found(tmp_path: Path, count: int) -> None:
     stored = unit(np.random.default_rng(6), count)
-    VectorIndex.build(stored, tmp_path / "few", trees=5)
+    index_of(stored, tmp_path / "few", trees=5)
     hits = VectorIndex.open(tmp_path / "few", DIM, verify=True).query(stored, 10, 1_000)
     assert nearest(hits, count) == list(range(count))
     assert len(hits.row) == count**2
@@ -132,8 +136,8 @@ def test_no_query_rows_find_nothing(built: Path) -> None:
 
 def test_the_same_vectors_and_seed_make_the_same_bytes(vectors: Floats, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        VectorIndex.build(vectors[:500], tmp_path / name, trees=5, seed=3)
-    VectorIndex.build(vectors[:500], tmp_path / "other", trees=5, seed=4)
+        index_of(vectors[:500], tmp_path / name, trees=5, seed=3)
+    index_of(vectors[:500], tmp_path / "other", trees=5, seed=4)
     one, two, other = ((tmp_path / f"{n}.ann").read_bytes() for n in ("one", "two", "other"))
     assert one == two
     assert one != other
@@ -141,7 +145,7 @@ def test_the_same_vectors_and_seed_make_the_same_bytes(vectors: Floats, tmp_path
 
 def test_a_rebuild_leaves_an_open_index_as_it_was(vectors: Floats, copy: Path) -> None:
     index = VectorIndex.open(copy, DIM)
-    VectorIndex.build(vectors[::-1][:100].copy(), copy, trees=3)
+    index_of(vectors[::-1][:100].copy(), copy, trees=3)
     assert nearest(index.query(vectors[:20], 5, 2_000), 20) == list(range(20))
 
 
@@ -221,7 +225,7 @@ def little_space() -> Iterator[None]:
 def test_a_full_disk_leaves_the_old_index_and_no_rubbish(vectors: Floats, copy: Path) -> None:
     refusal = r"cannot write the index .*part-1\.v2\.ann: .*free"
     with little_space(), pytest.raises(LibraryError, match=refusal):
-        VectorIndex.build(vectors, copy, trees=5)
+        index_of(vectors, copy, trees=5)
     assert sorted(file.name for file in copy.parent.iterdir()) == [
         "part-1.v2.ann",
         "part-1.v2.json",
@@ -233,5 +237,5 @@ def test_a_folder_that_is_not_there_is_an_error_before_the_work(
     tmp_path: Path, vectors: Floats, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(LibraryError, match="No such file"):
-        VectorIndex.build(vectors, tmp_path / "none" / "index", trees=5)
+        index_of(vectors, tmp_path / "none" / "index", trees=5)
     assert capfd.readouterr().err == ""

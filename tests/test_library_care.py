@@ -5,6 +5,7 @@ import threading
 import time
 import zipfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,13 @@ from fingerprint.library.indexing import index_files
 from fingerprint.library.library import Library
 from fingerprint.library.merge import merge_library
 from fingerprint.library.profiles import PROFILES
+from fingerprint.library.records import SegmentInfo, Spans, Stamp
 from fingerprint.library.selecting import select
+from fingerprint.library.snapshot import place_rows
 from fingerprint.library.stats import count
 from fingerprint.library.sync import sync, watch
 from fingerprint.library.verify import check, repair
+from fingerprint.types import Track
 
 EVERY = sorted(PROFILES)
 INDEX = {"standard": {".ann", ".json", ".landmarks"}, "large": {".faiss"}}
@@ -34,7 +38,7 @@ INDEX = {"standard": {".ann", ".json", ".landmarks"}, "large": {".faiss"}}
 
 @pytest.fixture(autouse=True)
 def _lists_of_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ivf_pq, "LEAST_ROWS", 40)
+    monkeypatch.setattr(ivf_pq, "LEAST_ROWS", 20)
 
 
 @pytest.fixture
@@ -149,12 +153,29 @@ def test_a_damaged_catalog_is_named_and_not_repaired(library: Library) -> None:
     assert str(path) in str(caught.value)
 
 
-def test_overlapping_tracks_are_refused(library: Library) -> None:
+@pytest.mark.parametrize(
+    ("spans", "reason"),
+    [([(1, 40), (1, 40)], "lies in two places"), ([(1, 999)], "not as long"), ([(1, 1)], "not as")],
+)
+def test_tracks_in_places_that_cannot_be_are_refused(
+    library: Library, spans: list[tuple[int, int]], reason: str
+) -> None:
+    first = library.catalog.layout()[0][0]
+    if len(spans) == 2:
+        spans = [(1, 1), (1, first.rows - 1)]
     with library.catalog.transaction():
-        library.catalog.move_track(2, segment=1, first_row=0)
-    assert "overlaps" in check(library.catalog)[0].reason
-    with pytest.raises(LibraryError, match="overlaps"):
+        held = Spans.of(*zip(*spans, strict=True))
+        library.catalog.insert_segment(replace(first, id=99, files=()), held)
+    assert reason in check(library.catalog)[0].reason
+    with pytest.raises(LibraryError, match=reason):
         Library.open(library.folder, Toy())
+
+
+def test_a_track_that_lies_in_no_segment_is_found(library: Library) -> None:
+    with library.catalog.transaction():
+        track = Track(Path("/music/nowhere.wav"), 1.0)
+        library.catalog.insert_track(track, Stamp(0, 0), b"", added=0.0)
+    assert "lies in no segment" in check(library.catalog)[0].reason
 
 
 # One file.
@@ -360,20 +381,18 @@ def test_duplicates_are_grouped_and_the_best_comes_first(library: Library, music
 # Damage that is meant.
 
 
-@given(st.lists(st.tuples(st.integers(-9, 99), st.integers(-9, 99)), min_size=1, max_size=5))
+@given(st.lists(st.tuples(st.integers(-1, 9), st.integers(-9, 60)), min_size=1, max_size=5))
 def test_no_catalog_makes_a_library_read_beyond_its_segments(
     places: list[tuple[int, int]],
 ) -> None:
-    from fingerprint.library.records import Extent, SegmentInfo
-    from fingerprint.library.snapshot import place_rows
-
-    extents = [Extent(n, 1, first, rows) for n, (first, rows) in enumerate(sorted(places))]
+    owners, rows = zip(*places, strict=True)
     try:
-        rows, owners = place_rows([SegmentInfo(1, 50, ())], extents)
+        placed, found = place_rows([SegmentInfo(1, 50, ())], [Spans.of(owners, rows)])
     except LibraryError:
+        assert sum(rows) != 50 or min(rows) < 1 or len(set(owners) - {-1}) < len(owners)
         return
-    assert 0 == rows.starts[0] < rows.starts[-1] == 50
-    assert len(owners) == len(rows.starts) - 1
+    assert 0 == placed.starts[0] < placed.starts[-1] == 50
+    assert len(found) == len(placed.starts) - 1
 
 
 def test_the_lock_is_free_again_after_a_failure(library: Library) -> None:

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,11 @@ from fingerprint.index.quantisation import decode, encode
 from fingerprint.library import writer
 from fingerprint.library.library import Library
 from fingerprint.library.profiles import COMPACT, STANDARD, Profile
-from fingerprint.library.records import Extent, Meta, SegmentInfo, Stamp
+from fingerprint.library.records import REMOVED, Meta, SegmentInfo, Spans, Stamp
 from fingerprint.library.segments import Stored, digest, open_segment, write_segment
-from fingerprint.library.snapshot import REMOVED, Snapshot, place_rows, take_snapshot
+from fingerprint.library.snapshot import Snapshot, place_rows, take_snapshot
 from fingerprint.library.store import Catalog
-from fingerprint.library.writer import MOST_SMALL, Entry, choose_merge, stored_of
+from fingerprint.library.writer import MOST_SMALL, Entry, choose_merge, living_runs, stored_of
 from fingerprint.types import Floats, Hits, Track
 
 
@@ -46,29 +47,44 @@ def info(number: int, rows: int) -> SegmentInfo:
     return SegmentInfo(number, rows, ())
 
 
-def layout_of(shelf: list[list[int]]) -> tuple[list[SegmentInfo], list[Extent], list[int]]:
-    """Segments, extents, and by definition the owner of every row."""
-    segments, extents, owners = [], [], []
+def spans_of(segment: SegmentInfo, living: int) -> Spans:
+    """Those of a segment with one track and dead rows."""
+    return Spans.of([segment.id, REMOVED], [living, segment.rows - living])
+
+
+def layout_of(shelf: list[list[int]]) -> tuple[list[SegmentInfo], list[Spans], list[int]]:
+    """Segments, the tracks in them, and by definition the owner of every row."""
+    segments, spans, owners = [], [], []
     for number, stretches in enumerate(shelf, start=1):
-        first = 0
-        for stretch in stretches:
-            track_id = 100 + len(extents)
-            if stretch > 0:
-                extents.append(Extent(track_id, number, first, stretch))
-            owners += [track_id if stretch > 0 else REMOVED] * abs(stretch)
-            first += abs(stretch)
-        segments.append(info(number, first))
-    return segments, extents, owners
+        ids = [100 * number + i if rows > 0 else REMOVED for i, rows in enumerate(stretches)]
+        rows = [abs(stretch) for stretch in stretches]
+        owners += np.repeat(ids, rows).tolist()
+        segments.append(info(number, sum(rows)))
+        spans.append(Spans.of(ids, rows))
+    return segments, spans, owners
 
 
 @given(shelves)
 def test_every_row_has_the_owner_that_the_catalog_says(shelf: list[list[int]]) -> None:
-    segments, extents, owners = layout_of(shelf)
-    rows, spans = place_rows(segments, extents)
+    segments, held, owners = layout_of(shelf)
+    rows, spans = place_rows(segments, held)
     assert rows.starts[0] == 0
     assert rows.starts[-1] == len(owners)
     assert np.repeat(spans, np.diff(rows.starts)).tolist() == owners
-    assert sorted(spans[spans != REMOVED]) == [extent.track_id for extent in extents]
+    living = [one.owners[one.alive] for one in held]
+    assert sorted(spans[spans != REMOVED]) == sorted(np.concatenate([[], *living]).tolist())
+
+
+@given(shelves)
+def test_the_runs_of_living_rows_are_those_with_an_owner(shelf: list[list[int]]) -> None:
+    for held in layout_of(shelf)[1]:
+        alive = np.zeros(held.rows.sum(), bool)
+        runs = living_runs(held)
+        for first, count in runs:
+            assert not alive[first : first + count].any()
+            alive[first : first + count] = True
+        assert alive.tolist() == np.repeat(held.owners != REMOVED, held.rows).tolist()
+        assert all(a + n < b for (a, n), (b, _) in pairwise(runs))  # as few as can be
 
 
 @given(
@@ -92,8 +108,8 @@ def test_a_merge_is_never_too_large_and_merging_comes_to_an_end(
     segments = [info(number, rows) for number, (rows, _) in enumerate(sizes)]
     living = {number: rows * tenths // 10 for number, (rows, tenths) in enumerate(sizes)}
     for new in range(100, 101 + 2 * len(sizes)):
-        extents = [Extent(s.id, s.id, 0, living[s.id]) for s in segments]
-        chosen = choose_merge(segments, extents, FULL)
+        held = [spans_of(s, living[s.id]) for s in segments]
+        chosen = choose_merge(segments, held, FULL)
         if not chosen:
             break
         living[new] = sum(living[s.id] for s in chosen)
@@ -113,7 +129,7 @@ def test_a_row_is_rewritten_a_logarithmic_number_of_times() -> None:
     for number in range(2_000):
         segments.append(info(2 * number, 100))
         total += 100
-        chosen = choose_merge(segments, [Extent(s.id, s.id, 0, s.rows) for s in segments], FULL)
+        chosen = choose_merge(segments, [spans_of(s, s.rows) for s in segments], FULL)
         if chosen:
             rows = sum(s.rows for s in chosen)
             rewritten += rows
@@ -255,10 +271,10 @@ def test_long_embeddings_are_found_by_their_first_numbers_and_told_apart_by_all(
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     meta = replace(META, dim=KEY + 72, profile=profile)
     segment = write_segment(tmp_path, 1, [track_of(rows, meta)], meta)
-    extents = [Extent(number, 1, 40 * number, 40) for number in range(2)]
+    held = Spans.of(range(2), [40, 40])
     opened = Snapshot(
         (open_segment(tmp_path, segment, meta),),
-        *place_rows([segment], extents),
+        *place_rows([segment], [held]),
         meta.row_hop,
         None,
     )

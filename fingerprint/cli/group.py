@@ -135,10 +135,8 @@ class CommandGroup(click.Group):
         except click.exceptions.Exit:
             raise
         except Exception as error:
-            cause: BaseException | None = error
-            while cause := cause.__context__:
-                if isinstance(cause, KeyboardInterrupt):
-                    raise KeyboardInterrupt from error
+            if _follows_interrupt(error):
+                raise KeyboardInterrupt from error
             raise
 
     def _fail(self, ctx: click.Context, text: str) -> NoReturn:
@@ -185,6 +183,11 @@ def _reader_left(status: int) -> NoReturn:
     """End quietly: whoever read the output has left, as `head` does."""
     discard(sys.stdout)
     raise click.exceptions.Exit(status)
+
+
+def _follows_interrupt(error: BaseException) -> bool:
+    cause = error.__context__
+    return cause is not None and (isinstance(cause, KeyboardInterrupt) or _follows_interrupt(cause))
 
 
 def _interrupted() -> NoReturn:

@@ -13,6 +13,7 @@ and unchanging, or it does not exist.
 """
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Self
 
@@ -28,6 +29,7 @@ from fingerprint.types import Floats, Hits, Ints
 METRIC: Literal["hamming"] = "hamming"
 SUFFIXES = ("ann", "json")
 TREES = 4
+BLOCK = 1 << 12  # rows added at a time
 
 
 class Sidecar(Record):
@@ -57,10 +59,25 @@ class VectorIndex:
         return self._sidecar.rows
 
     @classmethod
-    def build(cls, vectors: Floats, path: Path, *, trees: int = TREES, seed: int = 0) -> Self:
-        """Index the rows of `vectors` (N, D) float32, each of unit length or zero (silence).
+    def build(
+        cls,
+        rows: Callable[[Ints], Floats],
+        count: int,
+        path: Path,
+        *,
+        trees: int = TREES,
+        seed: int = 0,
+    ) -> Self:
+        """Index `count` vectors, each of unit length or zero (silence).
 
         The same vectors and seed make the same bytes. The files appear complete or not at all.
+
+        Args:
+            rows: the vectors (K, D) float32 of some numbers (K,); asked for a block at a time.
+            count: how many there are.
+            path: of the index, without its suffixes.
+            trees: of the forest.
+            seed: of the random planes at which the trees branch.
 
         Raises:
             LibraryError: the files cannot be written.
@@ -68,11 +85,12 @@ class VectorIndex:
         ann, partial = _file(path, "ann"), _file(path, "ann.tmp")
         try:
             partial.touch()  # Fail before the work, and without Annoy's words on stderr.
-            items, planted = _plant(vectors, partial, trees=trees, seed=seed)
+            dim = rows(np.arange(0)).shape[1]
+            items, planted = _plant(rows, count, partial, trees=trees, seed=seed)
             sidecar = Sidecar(
                 metric=METRIC,
-                dim=vectors.shape[1],
-                rows=len(vectors),
+                dim=dim,
+                rows=count,
                 items=items,
                 trees=planted,
                 bytes=partial.stat().st_size,
@@ -89,7 +107,7 @@ class VectorIndex:
             ) from error
         finally:
             partial.unlink(missing_ok=True)
-        return cls.open(path, vectors.shape[1])
+        return cls.open(path, dim)
 
     @classmethod
     def open(cls, path: Path, dim: int, *, verify: bool = False) -> Self:
@@ -143,19 +161,24 @@ class VectorIndex:
         return Hits(np.concatenate(query), np.array(rows, np.int64), similarity.astype(np.float32))
 
 
-def _plant(vectors: Floats, path: Path, *, trees: int, seed: int) -> tuple[int, int]:
+def _plant(
+    rows: Callable[[Ints], Floats], count: int, path: Path, *, trees: int, seed: int
+) -> tuple[int, int]:
     """Write a forest and count its items and trees. One thread and a seed: the same bytes.
 
     An item's number is its row's. Silent rows are never added: Annoy leaves such holes out of its
     trees, so they cost a little space and are never found.
     """
-    audible = np.flatnonzero(vectors.any(axis=1))
-    if not len(audible):
+    forest: AnnoyIndex | None = None
+    for first in range(0, count, BLOCK):
+        vectors = rows(np.arange(first, min(first + BLOCK, count)))
+        for number in np.flatnonzero(vectors.any(axis=1)):
+            if forest is None:
+                forest = AnnoyIndex(vectors.shape[1], METRIC)
+                forest.set_seed(seed)
+            forest.add_item(first + int(number), _bits(vectors[number]))
+    if forest is None:
         return 0, 0
-    forest = AnnoyIndex(vectors.shape[1], METRIC)
-    forest.set_seed(seed)
-    for row in audible:
-        forest.add_item(int(row), _bits(vectors[row]))
     forest.build(trees, n_jobs=1)
     with name_as_text(path) as name:
         forest.save(name)

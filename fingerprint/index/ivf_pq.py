@@ -1,11 +1,13 @@
-"""Vectors to nearest neighbours in inverted lists. The only module that knows faiss.
+"""Vectors to nearest neighbours in inverted lists (IVF-PQ). The only module that knows faiss.
 
-Rows lie in lists by the nearest of a few hundred means, and as codes of four bits for each pair of
-numbers (Jégou et al. 2011), which are compared sixteen at a time in a register (André et al. 2015).
-An eighth of Annoy's size, and more rows looked at in less time; what it finds is to be scored again
-by the rows themselves, for its similarities are those of the codes.
+Each row lies in the list of the nearest of some thousand means, as a product-quantised code of what
+it differs from the mean by: a byte for every eight numbers (Jégou et al. 2011). The lists stay on
+disk, memory-mapped: a query reads those whose means are nearest to it, and the system may take the
+pages back. A row takes 24 bytes, a third of them its number. The similarities of hits are those of
+the codes, so hits are reranked by the rows themselves.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -19,15 +21,15 @@ from fingerprint.types import Floats, Hits, Ints
 SUFFIX = "faiss"
 LEAST_ROWS = 10_000  # of which lists are made; fewer are compared one by one in a moment
 ROWS_PER_NODE = 32  # looked at in the time in which Annoy inspects a node, and less
+LEAST_SAMPLE = 39 * 256  # vectors that the codes are learnt from; faiss warns of fewer
+MOST_LISTS = 1 << 12
+MANY_ROWS = 1_000_000  # from which an index is built by all processors
 _PER_LIST = 64  # rows that a list's mean is learnt from
-_BLOCK = 1 << 12  # rows added at a time
+_BLOCK = 1 << 14  # rows added at a time
 
 
 class InvertedLists:
-    """Approximate nearest neighbours by cosine, in `<path>.faiss`.
-
-    It is read into memory, 40 bytes a row: faiss maps no codes that it compares in registers.
-    """
+    """Approximate nearest neighbours by cosine, in `<path>.faiss`, memory-mapped."""
 
     def __init__(self, index: Any) -> None:
         self._index = index
@@ -44,25 +46,30 @@ class InvertedLists:
             LibraryError: faiss is not installed, or the file cannot be written.
         """
         faiss = load_faiss()
-        lists = 2 ** round(np.log2(count) / 2)  # about as many as there are rows in each
-        sample = rows(np.linspace(0, count - 1, min(count, _PER_LIST * lists)).astype(np.int64))
+        lists = min(2 ** round(np.log2(count) / 2), MOST_LISTS)  # as many as rows in each, or fewer
+        size = max(LEAST_SAMPLE, min(count, _PER_LIST * lists))
+        sample = rows(np.linspace(0, count - 1, size).astype(np.int64))
         dim = sample.shape[1]
-        index = faiss.index_factory(dim, f"IVF{lists},PQ{dim // 2}x4fs", faiss.METRIC_INNER_PRODUCT)
-        index.train(sample)
-        for first in range(0, count, _BLOCK):
-            index.add(rows(np.arange(first, min(first + _BLOCK, count))))
+        index = faiss.index_factory(dim, f"IVF{lists},PQ{dim // 8}x8", faiss.METRIC_INNER_PRODUCT)
+        index.do_polysemous_training = False  # for comparing codes by Hamming distance, and slow
+        faiss.omp_set_num_threads(os.cpu_count() or 1 if count >= MANY_ROWS else 1)
         file = _file(path)
         try:
+            index.train(sample)
+            for first in range(0, count, _BLOCK):
+                index.add(rows(np.arange(first, min(first + _BLOCK, count))))
             with name_as_text(file) as name:
                 faiss.write_index(index, name)
         except (RuntimeError, OSError) as error:
             raise LibraryError(
                 f"cannot write the index {file}: free space or choose another folder"
             ) from error
+        finally:
+            faiss.omp_set_num_threads(1)
 
     @classmethod
     def open(cls, path: Path, dim: int, count: int) -> Self:
-        """Read an index of `count` vectors of size `dim`.
+        """Map an index of `count` vectors of size `dim` into memory.
 
         Raises:
             LibraryError: faiss is not installed, or the file is missing, damaged, or another's.
@@ -70,7 +77,7 @@ class InvertedLists:
         faiss, file = load_faiss(), _file(path)
         try:
             with name_as_text(file) as name:
-                index = faiss.read_index(name)
+                index = faiss.read_index(name, faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
         except (RuntimeError, OSError) as error:
             raise _damaged(file) from error
         if (index.d, index.ntotal) != (dim, count):

@@ -76,18 +76,20 @@ class Landmarks:
             path: of the index, without its suffix.
         """
         bounds = np.unique(np.concatenate([firsts, [0, len(peaks)]])).tolist()
-        hashes, frames = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        # A hash and its frame are one number of 64 bits: a third of the memory, sorted in place.
+        found = [np.empty(0, np.uint64)]
         for begin, end in pairwise(bounds):
             frame, bin_ = positions(peaks[begin:end], block)
-            found, when = _landmarks(frame, bin_, FAN)
-            hashes.append(found)
-            frames.append(when + begin * block)
-        every, where = np.concatenate(hashes), np.concatenate(frames)
-        order = np.argsort(every, kind="stable")
-        distinct, starts = np.unique(every[order], return_index=True)
+            hashes, when = _landmarks(frame, bin_, FAN)
+            found.append((hashes << 32 | when + begin * block).astype(np.uint64))
+        every = np.concatenate(found)
+        del found
+        every.sort()
+        hashes, frames = (every >> np.uint64(32)).astype("<u4"), every.astype("<u4")
+        first = np.flatnonzero(np.diff(hashes, prepend=hashes[:1] + np.uint32(1)))
         with _file(path).open("wb") as file:
-            for part in ([len(distinct), len(every)], distinct, starts, [len(every)], where[order]):
-                file.write(np.asarray(part, dtype="<u4").tobytes())
+            for part in ([len(first), len(every)], hashes[first], first, [len(every)], frames):
+                file.write(np.asarray(part, dtype="<u4").data)
 
     @classmethod
     def open(cls, path: Path) -> Self:

@@ -53,7 +53,8 @@ def decode(codes: Codes, bits: int, dim: int) -> Floats:
     """
     if bits == BYTE:
         return _scaled(codes.astype(np.float32), 1.0)
-    octets = np.ascontiguousarray(codes).view(np.uint8).reshape(len(codes), bits, -1)
+    plane = codes.shape[1] * 8 // bits  # bytes
+    octets = np.ascontiguousarray(codes).view(np.uint8).reshape(len(codes), bits, plane)
     planes = np.unpackbits(octets, axis=2, bitorder="little")[:, :, :dim]  # (N, bits, dim)
     numbers = planes[:, 0]
     for bit in range(1, bits):

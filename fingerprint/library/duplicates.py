@@ -9,8 +9,7 @@ import numpy as np
 from fingerprint.audio.files import Presence, presence
 from fingerprint.library.identity import twins_in
 from fingerprint.library.library import Library
-from fingerprint.library.records import Listed
-from fingerprint.library.snapshot import REMOVED
+from fingerprint.library.records import REMOVED, Listed
 
 EQUAL_LENGTH = 1.0  # s; among copies whose lengths differ by less, the bit rate decides
 

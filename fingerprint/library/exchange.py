@@ -28,7 +28,7 @@ from fingerprint.disk import flush
 from fingerprint.errors import LibraryError
 from fingerprint.library.library import create
 from fingerprint.library.profiles import profile_of
-from fingerprint.library.records import Extent, Listed, Meta, SegmentInfo, Stamp
+from fingerprint.library.records import REMOVED, Listed, Meta, SegmentInfo, Spans, Stamp
 from fingerprint.library.segments import (
     CODES,
     PEAK_KIND,
@@ -37,7 +37,7 @@ from fingerprint.library.segments import (
     open_rows,
     write_segment,
 )
-from fingerprint.library.snapshot import Snapshot, place_rows
+from fingerprint.library.snapshot import Snapshot
 from fingerprint.library.store import Catalog
 from fingerprint.library.writer import writing
 from fingerprint.types import Tags, Track
@@ -102,7 +102,7 @@ def export_library(
     """
     catalog = Catalog(folder)
     try:
-        infos, listed, stored = _opened(catalog)
+        infos, spans, listed, stored = _opened(catalog)
         meta = catalog.meta
         lines = [SegmentLine(id=info.id, rows=info.rows) for info in infos]
         manifest = Manifest(
@@ -117,9 +117,12 @@ def export_library(
             archive.writestr("library.json", manifest.model_dump_json())
             with archive.open("tracks.jsonl", "w", force_zip64=True) as stream:
                 damage = catalog.damage()
-                for one in listed:
-                    line = _line_of(one, damage.get(one.id, ()))
-                    stream.write(line.model_dump_json().encode() + b"\n")
+                for info, held in zip(infos, spans, strict=True):
+                    for span in held.alive.tolist():
+                        one = listed[int(held.owners[span])]
+                        place = (info.id, int(held.starts[span]), int(held.rows[span]))
+                        line = _line_of(one, place, damage.get(one.id, ()))
+                        stream.write(line.model_dump_json().encode() + b"\n")
             for number, (info, array) in enumerate(zip(infos, stored, strict=True)):
                 on_progress(number, len(infos))
                 for suffix, part in ((CODES, array.codes), (PEAKS, array.peaks)):
@@ -198,12 +201,15 @@ def _write_parquet(file: Path, columns: dict[str, Any], vectors: Any) -> None:
         pyarrow.parquet.write_table(pyarrow.table(columns), stream)
 
 
-def _opened(catalog: Catalog) -> tuple[list[SegmentInfo], list[Listed], list[Stored]]:
+def _opened(
+    catalog: Catalog,
+) -> tuple[list[SegmentInfo], list[Spans], dict[int, Listed], list[Stored]]:
     """The catalog and the codes of one moment, which stay readable whatever writers do."""
     while True:
-        infos, listed = catalog.contents()
+        infos, spans, listed = catalog.contents()
         try:
-            return infos, listed, [open_rows(catalog.folder, i, catalog.meta) for i in infos]
+            stored = [open_rows(catalog.folder, info, catalog.meta) for info in infos]
+            return infos, spans, listed, stored
         except LibraryError:
             if catalog.contents()[0] == infos:  # else it was merged away meanwhile
                 raise
@@ -238,13 +244,14 @@ def _member(segment: int, suffix: str) -> str:
     return f"segments/{segment:06d}.{suffix}"
 
 
-def _line_of(one: Listed, damage: tuple[Damage, ...]) -> TrackLine:
+def _line_of(one: Listed, place: tuple[int, int, int], damage: tuple[Damage, ...]) -> TrackLine:
     tags = one.track.tags
+    segment, first_row, rows = place
     return TrackLine(
         path=quote_from_bytes(os.fsencode(one.track.path)),
-        segment=one.place.segment,
-        first_row=one.place.first_row,
-        rows=one.place.rows,
+        segment=segment,
+        first_row=first_row,
+        rows=rows,
         size=one.stamp.size,
         mtime_ns=one.stamp.mtime_ns,
         content=one.content.hex(),
@@ -263,13 +270,10 @@ def _unpack(file: Path, folder: Path, on_progress: OnProgress) -> None:
                 raise LibraryError(f"{file} has format {manifest.format}, not {FORMAT}")
             profile = profile_of(manifest.profile)
             meta = Meta(manifest.model, manifest.dim, manifest.hop, profile)
-            tracks = sorted(
-                _tracks(archive), key=lambda one: (one[0].place.segment, one[0].place.first_row)
-            )
-            infos = [SegmentInfo(line.id, line.rows, ()) for line in manifest.segments]
-            place_rows(infos, [one.place for one, _ in tracks])
+            tracks = sorted(_tracks(archive), key=lambda line: (line.segment, line.first_row))
+            _check_places(manifest.segments, tracks)
             create(folder, meta)
-            _fill(archive, folder, meta, infos, tracks, on_progress)
+            _fill(archive, folder, meta, manifest.segments, tracks, on_progress)
     except (zipfile.BadZipFile, EOFError, KeyError, NotImplementedError, ValueError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise LibraryError(f"{file} is no exported library, or is damaged: {reason}") from error
@@ -279,48 +283,68 @@ def _fill(
     archive: zipfile.ZipFile,
     folder: Path,
     meta: Meta,
-    infos: list[SegmentInfo],
-    tracks: list[tuple[Listed, tuple[Damage, ...]]],
+    segments: list[SegmentLine],
+    tracks: list[TrackLine],
     on_progress: OnProgress,
 ) -> None:
     with writing(folder) as writer:
-        for number, info in enumerate(infos):
-            on_progress(number, len(infos))
-            here = [one for one in tracks if one[0].place.segment == info.id]
+        for number, info in enumerate(segments):
+            on_progress(number, len(segments))
+            here = [line for line in tracks if line.segment == info.id]
             if not here:
                 continue
             stored = _stored(archive, info, meta)
-            cuts = {edge for one, _ in here for edge in (one.place.first_row, one.place.end)}
-            edges = sorted({0, len(stored), *cuts})
-            pieces = [stored.part(a, b - a) for a, b in pairwise(edges)]
+            edges = {edge for line in here for edge in (line.first_row, line.first_row + line.rows)}
+            starts = sorted({0, len(stored), *edges})
+            pieces = [stored.part(a, b - a) for a, b in pairwise(starts)]
             segment = write_segment(folder, number + 1, pieces, meta)
             with writer.catalog.transaction():
-                writer.catalog.insert_segment(segment)
-                for one, damage in here:
-                    place = (segment.id, one.place.first_row, one.place.rows)
-                    stamped = (one.track, one.stamp, one.content)
-                    writer.catalog.insert_track(*stamped, place, added=one.added, damage=damage)
+                owners = {line.first_row: _insert(writer.catalog, line) for line in here}
+                held = Spans.of((owners.get(a, REMOVED) for a in starts[:-1]), map(len, pieces))
+                writer.catalog.insert_segment(segment, held)
 
 
-def _tracks(archive: zipfile.ZipFile) -> Iterator[tuple[Listed, tuple[Damage, ...]]]:
+def _check_places(segments: list[SegmentLine], tracks: list[TrackLine]) -> None:
+    """Raises ValueError if one of the tracks, in their order, overlaps another or its segment."""
+    rows = {segment.id: segment.rows for segment in segments}
+    free = dict.fromkeys(rows, 0)
+    for line in tracks:
+        if line.segment not in rows:
+            raise ValueError(f"a track lies in segment {line.segment}, which there is not")
+        if line.first_row < free[line.segment]:
+            raise ValueError("a track overlaps another")
+        free[line.segment] = line.first_row + line.rows
+        if free[line.segment] > rows[line.segment]:
+            raise ValueError(f"a track lies beyond segment {line.segment}")
+
+
+def _tracks(archive: zipfile.ZipFile) -> Iterator[TrackLine]:
     with archive.open(_plain(archive, "tracks.jsonl")) as stream:
         while line := stream.readline(LONGEST_LINE):
             found = TrackLine.model_validate_json(line)
-            path = Path(os.fsdecode(unquote_to_bytes(found.path)))
+            path = _path_of(found)
             if not path.is_absolute() or "\0" in str(path):
                 raise ValueError(f"{display_name(path)[:200]!r} is no absolute path")
-            known = {name: text for name, text in found.tags.items() if name in TAGS}
-            listed = Listed(
-                Track(path, found.duration, Tags(**known)),
-                Stamp(found.size, found.mtime_ns),
-                bytes.fromhex(found.content),
-                found.added,
-                Extent(0, found.segment, found.first_row, found.rows),
-            )
-            yield listed, tuple(Damage.of_record(one.model_dump()) for one in found.damage)
+            yield found
 
 
-def _stored(archive: zipfile.ZipFile, info: SegmentInfo, meta: Meta) -> Stored:
+def _path_of(line: TrackLine) -> Path:
+    return Path(os.fsdecode(unquote_to_bytes(line.path)))
+
+
+def _insert(catalog: Catalog, line: TrackLine) -> int:
+    """Add a track to a catalog; returns its id."""
+    known = {name: text for name, text in line.tags.items() if name in TAGS}
+    return catalog.insert_track(
+        Track(_path_of(line), line.duration, Tags(**known)),
+        Stamp(line.size, line.mtime_ns),
+        bytes.fromhex(line.content),
+        added=line.added,
+        damage=[Damage.of_record(one.model_dump()) for one in line.damage],
+    )
+
+
+def _stored(archive: zipfile.ZipFile, info: SegmentLine, meta: Meta) -> Stored:
     """The rows of a segment."""
     profile = meta.profile
     codes = (info.rows, profile.width(meta.dim))

@@ -7,7 +7,8 @@ import numpy as np
 
 from fingerprint.index.neighbours import best_per_query
 from fingerprint.library.library import Library
-from fingerprint.library.snapshot import REMOVED, Snapshot
+from fingerprint.library.records import REMOVED
+from fingerprint.library.snapshot import Snapshot
 from fingerprint.library.writer import Entry
 from fingerprint.recognition.copies import Twin, twins_of
 from fingerprint.types import Floats, Hits, Ints, Rows

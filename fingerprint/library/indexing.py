@@ -148,7 +148,7 @@ class _Run:
     def sift(self, paths: Iterable[Path]) -> dict[Path, Stamp]:
         """The files that are new or have changed; the others are done with."""
         files = dict.fromkeys(map(absolute, paths))
-        known = self._writer.stamps()
+        known = self._writer.stamps_of(files)
         changed: dict[Path, Stamp] = {}
         self._total = len(files)
         for path in files:

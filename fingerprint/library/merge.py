@@ -8,7 +8,8 @@ import numpy as np
 
 from fingerprint.errors import LibraryError
 from fingerprint.library.library import Library
-from fingerprint.library.snapshot import REMOVED, Snapshot, take_snapshot
+from fingerprint.library.records import REMOVED
+from fingerprint.library.snapshot import Snapshot, take_snapshot
 from fingerprint.library.store import Catalog
 from fingerprint.library.writer import Changes, Entry, Writer
 
@@ -56,7 +57,8 @@ def merge_library(
 def _merged(
     writer: Writer, source: Catalog, now: Snapshot, on_progress: Callable[[int, int], None]
 ) -> Merged:
-    known, total, added = set(writer.stamps()), len(now.owners), 0
+    known = writer.stamps_of(track.path for track in source.tracks())
+    total, added = len(now.owners), 0
     batch: list[Entry] = []
     seen = 0
     for number, entry in enumerate(_entries(source, now)):

@@ -12,7 +12,8 @@ import numpy as np
 from fingerprint.errors import LibraryError
 from fingerprint.index.quantisation import code_type, code_width
 
-FULL_BYTES = 128_000_000  # of codes in one segment: what a merge holds in memory; 280 h
+FULL_BYTES = 128_000_000  # of codes in one segment, whose Annoy index is built in memory; 280 h
+FULL_BYTES_LARGE = 1_000_000_000  # where the index is smaller than the codes; 9,000 h
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Profile:
     index: Literal["annoy", "faiss", None]
     widening: int = 1
     landmarks: bool = False  # whether candidates are looked up by pairs of peaks, too
+    full_bytes: int = FULL_BYTES
 
     @property
     def kind(self) -> np.dtype[Any]:
@@ -41,11 +43,11 @@ class Profile:
 
     def full_rows(self, dim: int) -> int:
         """Maximum rows per segment."""
-        return FULL_BYTES // (self.width(dim) * self.kind.itemsize)
+        return self.full_bytes // (self.width(dim) * self.kind.itemsize)
 
 
 STANDARD = Profile("standard", step=1, bits=1, index="annoy", widening=10, landmarks=True)
-LARGE = Profile("large", step=2, bits=2, index="faiss", widening=10)
+LARGE = Profile("large", 4, 1, index="faiss", widening=10, full_bytes=FULL_BYTES_LARGE)
 COMPACT = Profile("compact", step=2, bits=2, index=None, widening=10)
 PROFILES = {profile.name: profile for profile in (STANDARD, LARGE, COMPACT)}
 # What the others are measured against; nobody's choice, for a query takes seconds in a large one.

@@ -1,14 +1,18 @@
 """What a library's catalog says of segments, files and tracks: small frozen records."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+
 from fingerprint.audio.peaks import FRAME_RATE, kept_of
 from fingerprint.config import KEY
 from fingerprint.library.profiles import Profile
-from fingerprint.types import Track
+from fingerprint.types import Ints, Track
 
+REMOVED = -1  # owner of rows whose track has been removed
 WIDENING = 2  # where an index has not all the numbers of an embedding
 
 
@@ -79,19 +83,37 @@ class SegmentInfo:
     files: tuple[FileInfo, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """Where a track's embeddings lie: `rows` rows of a segment, from `first_row` on."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Spans:
+    """Which tracks a segment holds, in the order of its rows: `owners[i]` has the next `rows[i]`.
 
-    track_id: int
-    segment: int
-    first_row: int
-    rows: int
+    Rows of a removed track, whose embeddings still lie there, have the owner `REMOVED`.
+    """
+
+    owners: Ints  # (n,) track ids
+    rows: Ints  # (n,)
+
+    @classmethod
+    def of(cls, owners: Iterable[int], rows: Iterable[int]) -> Self:
+        return cls(
+            np.fromiter(owners, dtype=np.int64),
+            np.fromiter(rows, dtype=np.int64),
+        )
 
     @property
-    def end(self) -> int:
-        """The row after the last."""
-        return self.first_row + self.rows
+    def starts(self) -> Ints:
+        """First row of every span, and the row after the last: (n + 1,)."""
+        return np.concatenate([[0], np.cumsum(self.rows)]).astype(np.int64)
+
+    @property
+    def alive(self) -> Ints:
+        """Numbers of the spans that belong to a track."""
+        return np.flatnonzero(self.owners != REMOVED)
+
+    @property
+    def living(self) -> int:
+        """How many rows belong to a track."""
+        return int(self.rows[self.alive].sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +143,7 @@ class Listed:
     stamp: Stamp
     content: bytes
     added: float  # s since 1970
-    place: Extent
-
-    @property
-    def id(self) -> int:
-        return self.place.track_id
+    id: int
 
 
 @dataclass(frozen=True, slots=True)

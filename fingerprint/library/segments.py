@@ -4,9 +4,9 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -34,6 +34,7 @@ _HEADER = re.compile(  # of NumPy's format 1.0
 _LONGEST_HEADER = 256  # bytes
 _SAMPLE = 4096  # bytes, a page
 _SAMPLES = 256  # pages of a file that its digest covers
+_BLOCK = 1 << 16  # rows that are copied at a time
 
 
 class NearestRows(Protocol):
@@ -96,29 +97,43 @@ class Segment:
         return found
 
 
-def write_segment(folder: Path, number: int, tracks: Sequence[Stored], meta: Meta) -> SegmentInfo:
+def write_segment(
+    folder: Path,
+    number: int,
+    pieces: Sequence[Stored],
+    meta: Meta,
+    lengths: Ints | Sequence[int] | None = None,
+) -> SegmentInfo:
     """Write a segment's files and see them onto the disk. They count once the catalog has them.
+
+    Args:
+        folder: of the library.
+        number: of the segment.
+        pieces: the rows of its tracks, one track after the other, cut anyhow; copied a block at a
+            time, so that a segment may be larger than the memory.
+        meta: of the library.
+        lengths: rows of each track, where the pieces are not the tracks.
 
     Raises:
         LibraryError: the disk is full or cannot be written; what was written is removed again.
     """
-    codes_path = path_of(folder, number, CODES)
-    codes = np.concatenate([track.codes for track in tracks])
-    peaks = np.concatenate([track.peaks for track in tracks])
-    firsts = np.cumsum([0, *map(len, tracks)])[:-1].astype(np.int64)
+    codes_path, peaks_path = path_of(folder, number, CODES), path_of(folder, number, PEAKS)
+    lengths = [len(piece) for piece in pieces] if lengths is None else lengths
     try:
         codes_path.parent.mkdir(exist_ok=True)
         flush(folder)  # the name of the folder just made
-        for path, array in ((codes_path, codes), (path_of(folder, number, PEAKS), peaks)):
-            with path.open("wb") as file:
-                _write_array(file, array)
-        _build_index(folder, number, codes, meta)
+        _write_array(codes_path, [piece.codes for piece in pieces])
+        _write_array(peaks_path, [piece.peaks for piece in pieces])
+        written = SegmentInfo(number, sum(map(len, pieces)), ())
+        stored = _opened_rows(folder, written, meta)
+        _build_index(folder, number, stored.codes, meta)
         if meta.profile.landmarks:
-            Landmarks.build(peaks, meta.peak_block, firsts, codes_path.with_suffix(""))
+            firsts = np.cumsum([0, *lengths])[:-1].astype(np.int64)
+            Landmarks.build(stored.peaks, meta.peak_block, firsts, codes_path.with_suffix(""))
         for path in files_of(folder, number):
             flush(path)
         flush(codes_path.parent)
-        return SegmentInfo(number, len(codes), _described(folder, number))
+        return replace(written, files=_described(folder, number))
     except BaseException as error:
         delete_files(files_of(folder, number))
         if isinstance(error, OSError):
@@ -164,7 +179,7 @@ def _build_index(folder: Path, number: int, codes: Codes, meta: Meta) -> None:
     path = path_of(folder, number, CODES).with_suffix("")
     match index_suffixes(meta, len(codes)):
         case annoy_index.SUFFIXES:
-            annoy_index.VectorIndex.build(keys_of(codes), path)
+            annoy_index.VectorIndex.build(lambda rows: keys_of(codes[rows]), len(codes), path)
         case (ivf_pq.SUFFIX,):
             ivf_pq.InvertedLists.build(lambda rows: keys_of(codes[rows]), len(codes), path)
 
@@ -183,6 +198,10 @@ def open_rows(folder: Path, info: SegmentInfo, meta: Meta) -> Stored:
     """The rows alone, without their indices, as `open_segment` has them."""
     _check(folder, info, CODES)
     _check(folder, info, PEAKS)
+    return _opened_rows(folder, info, meta)
+
+
+def _opened_rows(folder: Path, info: SegmentInfo, meta: Meta) -> Stored:
     profile = meta.profile
     shape = (info.rows, profile.width(meta.dim))
     return Stored(
@@ -320,8 +339,14 @@ def _damaged(path: Path) -> LibraryError:
     )
 
 
-def _write_array(file: BinaryIO, array: Codes) -> None:
+def _write_array(path: Path, pieces: Sequence[Codes]) -> None:
+    """Arrays (n, width), one after the other, as one in NumPy's format."""
     # Not np.save, whose error for a full disk does not say so.
-    rows = np.ascontiguousarray(array)  # before the header, which tells the order of the numbers
-    np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(rows))
-    file.write(rows.data)
+    kind = np.lib.format.dtype_to_descr(pieces[0].dtype)
+    shape = (sum(map(len, pieces)), pieces[0].shape[1])
+    header = {"descr": kind, "fortran_order": False, "shape": shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for piece in pieces:
+            for first in range(0, len(piece), _BLOCK):
+                file.write(np.ascontiguousarray(piece[first : first + _BLOCK]).data)

@@ -10,14 +10,13 @@ from fingerprint.audio.peaks import BLOCK, FRAME_RATE
 from fingerprint.errors import LibraryError
 from fingerprint.index.landmarks import Query, first_of_each
 from fingerprint.index.neighbours import best_per_query, reranked, where
-from fingerprint.library.records import Extent, SegmentInfo
+from fingerprint.library.records import REMOVED, SegmentInfo, Spans
 from fingerprint.library.segments import Segment, open_segment
 from fingerprint.library.store import Catalog
 from fingerprint.recognition.cohort import sample
 from fingerprint.types import Candidate, Floats, Hits, Ints, PeakCodes, Rows, Track
 
 LEAST_NODES = 250  # inspected a vector, however small a segment is
-REMOVED = -1  # owner of rows whose track has been removed
 
 
 @dataclass(frozen=True, eq=False)  # no slots, for the cohort is kept
@@ -128,54 +127,43 @@ def take_snapshot(catalog: Catalog, previous: Snapshot | None = None) -> Snapsho
         LibraryError: a segment's file is missing or damaged.
     """
     opened = {segment.info.id: segment for segment in previous.segments} if previous else {}
-    infos, extents = catalog.layout()
+    infos, spans = catalog.layout()
     while True:
         try:
+            placed = place_rows(infos, spans)
             segments = tuple(
                 opened.get(info.id) or open_segment(catalog.folder, info, catalog.meta)
                 for info in infos
             )
-            return Snapshot(segments, *place_rows(infos, extents), catalog.meta.row_hop, catalog)
+            return Snapshot(segments, *placed, catalog.meta.row_hop, catalog)
         except LibraryError:
             # Perhaps merged away since the catalog was read; if so, it now says something else.
-            known, (infos, extents) = infos, catalog.layout()
+            known, (infos, spans) = infos, catalog.layout()
             if infos == known:
                 raise
 
 
-def place_rows(segments: Sequence[SegmentInfo], extents: Sequence[Extent]) -> tuple[Rows, Ints]:
-    """Lay all segments end to end and cut them where tracks begin and end.
+def place_rows(segments: Sequence[SegmentInfo], spans: Sequence[Spans]) -> tuple[Rows, Ints]:
+    """Lay the rows of all segments end to end.
 
-    Returns the spans between the cuts, n of them, and the owner (n,) of each.
+    Returns where the spans of tracks begin and end, n of them, and the owner (n,) of each.
 
     Raises:
-        LibraryError: two tracks overlap, or one lies beyond its segment.
+        LibraryError: a segment's spans are not as long as the segment, or two have one owner.
     """
-    _check(segments, extents)
-    ends = np.cumsum([segment.rows for segment in segments], dtype=np.int64)
-    base = {s.id: int(end) - s.rows for s, end in zip(segments, ends, strict=True)}
-    first = np.array([base[e.segment] + e.first_row for e in extents], dtype=np.int64)
-    length = np.array([e.rows for e in extents], dtype=np.int64)
-    starts = np.unique(np.concatenate([np.zeros(1, np.int64), ends[-1:], first, first + length]))
-    owners = np.full(len(starts) - 1, REMOVED, dtype=np.int64)
-    owners[np.searchsorted(starts, first)] = [extent.track_id for extent in extents]
-    return Rows(starts), owners
-
-
-def _check(segments: Sequence[SegmentInfo], extents: Sequence[Extent]) -> None:
-    """Extents come by segment and first row; none may reach into another or beyond its segment."""
-    rows = {segment.id: segment.rows for segment in segments}
-    segment, free = -1, 0
-    for extent in extents:
-        free = free if extent.segment == segment else 0
-        segment = extent.segment
-        if extent.first_row < free or extent.rows < 1:
-            raise LibraryError(f"the catalog is damaged: track {extent.track_id} overlaps another")
-        free = extent.first_row + extent.rows
-        if free > rows.get(segment, 0):
+    for segment, held in zip(segments, spans, strict=True):
+        # A sum could overflow: no span may be longer than the segment.
+        right = np.all((held.rows > 0) & (held.rows <= segment.rows))
+        if not right or int(held.rows.sum()) != segment.rows:
             raise LibraryError(
-                f"the catalog is damaged: track {extent.track_id} lies beyond segment {segment}"
+                f"the catalog is damaged: the tracks of segment {segment.id} are not as long as it"
             )
+    owners = np.concatenate([np.empty(0, np.int64), *(held.owners for held in spans)])
+    living = np.sort(owners[owners != REMOVED])
+    if (twice := living[1:][living[1:] == living[:-1]]).size:
+        raise LibraryError(f"the catalog is damaged: track {twice[0]} lies in two places")
+    rows = np.concatenate([np.zeros(1, np.int64), *(held.rows for held in spans)])
+    return Rows(np.cumsum(rows)), owners
 
 
 def _shifted(hits: Hits, by: int) -> Hits:

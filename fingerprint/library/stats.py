@@ -7,7 +7,6 @@ from pathlib import Path
 
 from fingerprint.library.records import LibraryInfo, Listed
 from fingerprint.library.store import Catalog
-from fingerprint.library.writer import living_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +30,13 @@ def count(folder: Path) -> Counts:
     """Raises LibraryError if there is no library, or it is damaged or of another format."""
     catalog = Catalog(folder)
     try:
-        infos, listed = catalog.contents()
+        infos, spans, listed = catalog.contents()
         info, copies = catalog.info(), len(catalog.copies())
     finally:
         catalog.close()
     stored = sum(segment.rows for segment in infos)
-    places = [one.place for one in listed]
-    alive = sum(living_rows(infos, places).values())
-    return counted(info, listed, copies, alive=alive, stored=stored)
+    alive = sum(held.living for held in spans)
+    return counted(info, list(listed.values()), copies, alive=alive, stored=stored)
 
 
 def counted(

@@ -8,11 +8,13 @@ On disk a library is a folder:
     segments/000001.faiss   or inverted lists
     writer.lock             held by the one process that writes
 
-Segment files are written first and never changed; a single transaction then makes them part of
-the library. A track that is removed only loses its row here, and its embeddings lie dead in their
-segment until the segment is merged away. The catalog keeps SQLite's rollback journal (no WAL), so
-that a library on a read-only disk can be read. It is synchronous to the end (EXTRA): files of a
-segment that was merged away are deleted only once no power cut can bring the old catalog back.
+Segment files are written first and never changed; a single transaction then makes them part of the
+library. A segment's row says which tracks it holds, as one array, so that opening a library of any
+size reads a few rows and no track. A track that is removed only loses its row here, and its
+embeddings lie dead in their segment until the segment is merged away. The catalog keeps SQLite's
+rollback journal (no WAL), so that a library on a read-only disk can be read. It is synchronous to
+the end (EXTRA): files of a segment that was merged away are deleted only once no power cut can
+bring the old catalog back.
 """
 
 import os
@@ -24,23 +26,26 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
+import numpy as np
+
 from fingerprint.audio.files import display_name
 from fingerprint.audio.report import Damage
 from fingerprint.disk import flush
 from fingerprint.errors import LibraryError
 from fingerprint.library.profiles import profile_of
 from fingerprint.library.records import (
-    Extent,
+    REMOVED,
     FileInfo,
     LibraryInfo,
     Listed,
     Meta,
     SegmentInfo,
+    Spans,
     Stamp,
 )
-from fingerprint.types import Tags, Track
+from fingerprint.types import Ints, Tags, Track
 
-FORMAT = 4
+FORMAT = 5
 CATALOG = "catalog.db"
 BUSY_TIMEOUT = 30.0  # s that a reader waits for a commit, which takes milliseconds
 
@@ -48,7 +53,8 @@ _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL);
 CREATE TABLE segments (
     id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice, not even after a deletion
-    rows INTEGER NOT NULL
+    rows INTEGER NOT NULL,
+    spans BLOB NOT NULL  -- pairs of a track's id and how many rows it has, <i8, in their order
 );
 CREATE TABLE files (
     segment INTEGER NOT NULL REFERENCES segments (id) ON DELETE CASCADE,
@@ -60,9 +66,6 @@ CREATE TABLE files (
 ) WITHOUT ROWID;
 CREATE TABLE tracks (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    segment INTEGER NOT NULL REFERENCES segments (id),
-    first_row INTEGER NOT NULL,
-    rows INTEGER NOT NULL,
     path BLOB NOT NULL UNIQUE,  -- the bytes of the absolute path: names need not be valid text
     size INTEGER NOT NULL,  -- bytes
     mtime_ns INTEGER NOT NULL,
@@ -76,8 +79,9 @@ CREATE TABLE tracks (
     musicbrainz_release TEXT NOT NULL,
     added REAL NOT NULL  -- s since 1970
 );
-CREATE INDEX tracks_by_place ON tracks (segment, first_row);
 CREATE INDEX tracks_by_content ON tracks (content);
+CREATE TABLE dead (track INTEGER PRIMARY KEY);  -- removed tracks whose rows lie in a segment
+CREATE TRIGGER tracks_die AFTER DELETE ON tracks BEGIN INSERT INTO dead VALUES (old.id); END;
 CREATE TABLE copies (  -- files that hold a recording which another file stands for
     path BLOB PRIMARY KEY,
     size INTEGER NOT NULL,
@@ -94,7 +98,7 @@ CREATE TABLE damage (  -- what was lost of a recording when it was decoded
 CREATE INDEX damage_by_track ON damage (track);
 """
 _TRACK = "path, duration, title, artist, album, isrc, musicbrainz_recording, musicbrainz_release"
-_LISTED = f"id, segment, first_row, rows, size, mtime_ns, content, added, {_TRACK}"
+_LISTED = f"id, size, mtime_ns, content, added, {_TRACK}"
 
 
 class Catalog:
@@ -157,19 +161,25 @@ class Catalog:
         with self._reporting():
             return int(self._db.execute("PRAGMA data_version").fetchone()[0])
 
-    def layout(self) -> tuple[list[SegmentInfo], list[Extent]]:
-        """Every segment by id, and every track's place by segment and row, at one moment."""
+    def layout(self) -> tuple[list[SegmentInfo], list[Spans]]:
+        """Every segment by id, and the tracks that each holds, at one moment."""
         with self.transaction("DEFERRED"):
-            infos = self._segments()
-            extents = self._db.execute(
-                "SELECT id, segment, first_row, rows FROM tracks ORDER BY segment, first_row"
-            ).fetchall()
-        return infos, [Extent(*row) for row in extents]
+            return self._segments(), list(self._spans().values())
 
-    def contents(self) -> tuple[list[SegmentInfo], list[Listed]]:
-        """Every segment, and every track by segment and row, at one moment."""
+    def contents(self) -> tuple[list[SegmentInfo], list[Spans], dict[int, Listed]]:
+        """Every segment, the tracks that each holds, and every track by id, at one moment."""
         with self.transaction("DEFERRED"):
-            return self._segments(), self._listed("ORDER BY segment, first_row")
+            listed = {one.id: one for one in self._listed("")}
+            return self._segments(), list(self._spans().values()), listed
+
+    def _spans(self) -> dict[int, Spans]:
+        """Of every segment, by id."""
+        dead = np.array(self._db.execute("SELECT track FROM dead").fetchall(), np.int64).ravel()
+        found = {}
+        for number, blob in self._db.execute("SELECT id, spans FROM segments ORDER BY id"):
+            owners, rows = _pairs(blob)
+            found[number] = Spans(np.where(np.isin(owners, dead), REMOVED, owners), rows)
+        return found
 
     def _segments(self) -> list[SegmentInfo]:
         files: dict[int, list[FileInfo]] = {}
@@ -235,6 +245,20 @@ class Catalog:
                 "UNION ALL SELECT path, size, mtime_ns FROM tracks"
             ).fetchall()
         return {Path(os.fsdecode(path)): Stamp(size, time) for path, size, time in found}
+
+    def stamps_of(self, paths: Iterable[Path]) -> dict[Path, Stamp]:
+        """As `stamps`, of the tracks and copies among these files alone; looked up by key."""
+        found = {}
+        with self.transaction("DEFERRED"):
+            for path in paths:
+                row = self._db.execute(
+                    "SELECT size, mtime_ns FROM tracks WHERE path = ?1 "
+                    "UNION ALL SELECT size, mtime_ns FROM copies WHERE path = ?1",
+                    (os.fsencode(path),),
+                ).fetchone()
+                if row is not None:
+                    found[path] = Stamp(*row)
+        return found
 
     def copies(self) -> dict[Path, int]:
         """Files that hold a recording which another file stands for, and that one's track id."""
@@ -307,8 +331,10 @@ class Catalog:
 
     # The rest is called within a transaction of the writer.
 
-    def insert_segment(self, segment: SegmentInfo) -> None:
-        self._db.execute("INSERT INTO segments VALUES (?, ?)", (segment.id, segment.rows))
+    def insert_segment(self, segment: SegmentInfo, spans: Spans) -> None:
+        """Add a segment that holds these tracks, and nothing else."""
+        pairs = np.stack([spans.owners, spans.rows], axis=1).astype("<i8").tobytes()
+        self._db.execute("INSERT INTO segments VALUES (?, ?, ?)", (segment.id, segment.rows, pairs))
         self._db.executemany(
             "INSERT INTO files VALUES (?, ?, ?, ?, ?)",
             [(segment.id, *astuple(file)) for file in segment.files],
@@ -319,23 +345,22 @@ class Catalog:
         track: Track,
         stamp: Stamp,
         content: bytes,
-        place: tuple[int, int, int],
         *,
         added: float,
         damage: Iterable[Damage] = (),
-    ) -> None:
-        """Add a track at `place` (segment, first row, rows), for the one of that path."""
+    ) -> int:
+        """Add a track, in place of the one of that path; returns its id."""
         self.delete_path(track.path)
         file = (os.fsencode(track.path), stamp.size, stamp.mtime_ns, content, track.duration)
         tags = map(_storable, astuple(track.tags))
         inserted = self._db.execute(
-            "INSERT INTO tracks VALUES (NULL, ?,?,?, ?,?,?,?,?, ?,?,?,?,?,?, ?)",
-            (*place, *file, *tags, added),
+            "INSERT INTO tracks VALUES (NULL, ?,?,?,?,?, ?,?,?,?,?,?, ?)", (*file, *tags, added)
         )
         self._db.executemany(
             "INSERT INTO damage VALUES (?, ?, ?, ?)",
             [(inserted.lastrowid, one.kind, _storable(one.message), one.seconds) for one in damage],
         )
+        return int(inserted.lastrowid or 0)
 
     def relabel_tracks(self, changes: Iterable[tuple[int, Path, Stamp, Tags]]) -> None:
         """Give tracks other files or other tags; whatever was at those paths makes way."""
@@ -374,12 +399,6 @@ class Catalog:
         for path in paths:
             self._db.execute("DELETE FROM copies WHERE path = ?", (os.fsencode(path),))
 
-    def move_track(self, track_id: int, *, segment: int, first_row: int) -> None:
-        self._db.execute(
-            "UPDATE tracks SET segment = ?, first_row = ? WHERE id = ?",
-            (segment, first_row, track_id),
-        )
-
     def delete_path(self, path: Path) -> int:
         """How many tracks were removed: one or none. A note that it is a copy goes too."""
         self._db.execute("DELETE FROM copies WHERE path = ?", (os.fsencode(path),))
@@ -391,7 +410,17 @@ class Catalog:
         return sum(row.rowcount for row in removed)
 
     def delete_empty_segments(self) -> None:
-        self._db.execute("DELETE FROM segments WHERE id NOT IN (SELECT segment FROM tracks)")
+        """Delete the segments in which every row is dead."""
+        self.delete_segments(n for n, spans in self._spans().items() if not len(spans.alive))
+
+    def delete_segments(self, numbers: Iterable[int]) -> None:
+        """Delete segments; their living tracks must lie in another one."""
+        for number in numbers:
+            of = (number,)
+            for (blob,) in self._db.execute("SELECT spans FROM segments WHERE id = ?", of):
+                held = ((owner,) for owner in _pairs(blob)[0].tolist())
+                self._db.executemany("DELETE FROM dead WHERE track = ?", held)
+            self._db.execute("DELETE FROM segments WHERE id = ?", of)
 
     @contextmanager
     def _reporting(self) -> Iterator[None]:
@@ -447,17 +476,26 @@ def _fill_new(file: Path, meta: Meta) -> None:
 
 def _listed(row: tuple[Any, ...]) -> Listed:
     """Whatever a damaged or a crafted catalog holds in place of what it should is refused."""
-    number, segment, first, rows, size, mtime_ns, content, added, path, duration, *tags = row
+    number, size, mtime_ns, content, added, path, duration, *tags = row
     try:
         return Listed(
             Track(Path(os.fsdecode(path)), float(duration), Tags(*map(str, tags))),
             Stamp(int(size), int(mtime_ns)),
             bytes(content),
             float(added),
-            Extent(int(number), int(segment), int(first), int(rows)),
+            int(number),
         )
     except (TypeError, ValueError) as error:
         raise sqlite3.DatabaseError("a track's row holds values of another kind") from error
+
+
+def _pairs(blob: object) -> tuple[Ints, Ints]:
+    """The owners and the rows (n,) of a segment's spans."""
+    try:
+        owners, rows = np.frombuffer(blob, "<i8").reshape(-1, 2).T.astype(np.int64)  # type: ignore[call-overload]
+    except (TypeError, ValueError) as error:
+        raise sqlite3.DatabaseError("a segment's row holds values of another kind") from error
+    return owners, rows
 
 
 def _folded(*parts: str | bytes) -> str:

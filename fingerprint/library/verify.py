@@ -8,7 +8,7 @@ from fingerprint.audio.files import Presence, display_name, presence
 from fingerprint.errors import LibraryError
 from fingerprint.library.embedding import Failure, embed_files
 from fingerprint.library.library import Embedder
-from fingerprint.library.records import Listed, SegmentInfo, Stamp
+from fingerprint.library.records import REMOVED, Listed, SegmentInfo, Stamp
 from fingerprint.library.segments import CODES, PEAKS, damaged_files
 from fingerprint.library.snapshot import place_rows
 from fingerprint.library.store import CATALOG, Catalog
@@ -49,17 +49,20 @@ def check(
     where = catalog.folder / CATALOG
     if faults := catalog.faults():
         return [Fault(where, text) for text in faults]
-    infos, listed = catalog.contents()
+    infos, spans, listed = catalog.contents()
     try:
-        place_rows(infos, [one.place for one in listed])
+        _, owners = place_rows(infos, spans)
     except LibraryError as error:
         return [Fault(where, str(error))]
+    if astray := set(owners.tolist()) - {REMOVED} ^ set(listed):
+        return [Fault(where, f"the catalog is damaged: track {min(astray)} lies in no segment")]
     found = []
-    for number, info in enumerate(infos):
+    for number, (info, held) in enumerate(zip(infos, spans, strict=True)):
         on_progress(number, len(infos))
         for path in damaged_files(catalog.folder, info, catalog.meta):
             lost = path.suffix[1:] in (CODES, PEAKS)
-            tracks = tuple(one for one in listed if one.place.segment == info.id) if lost else ()
+            living = held.owners[held.alive].tolist() if lost else ()
+            tracks = tuple(listed[number] for number in living)
             reason = "is not what was written" if path.exists() else "is missing"
             found.append(Fault(path, reason, info, tracks))
     on_progress(len(infos), len(infos))
@@ -92,13 +95,11 @@ def repair(folder: Path, model: Embedder, *, jobs: int = 0) -> Repairs:
         for fault in faults:
             if fault.tracks:
                 done = _embedded(writer, fault.tracks, model, jobs, done)
-        _, listed = writer.catalog.contents()
-        for info in {f.segment.id: f.segment for f in faults if f.segment}.values():
-            if info.id in beyond:
-                continue
-            places = [one.place for one in listed if one.place.segment == info.id]
-            writer.rewrite([info], places)
-            done = replace(done, rebuilt=done.rebuilt + len(places))
+        damaged = {fault.segment.id for fault in faults if fault.segment} - beyond
+        for info, held in zip(*writer.catalog.layout(), strict=True):
+            if info.id in damaged:
+                writer.rewrite([info], [held])
+                done = replace(done, rebuilt=done.rebuilt + len(held.alive))
     return done
 
 

@@ -14,10 +14,10 @@ from fingerprint.audio.peaks import EMPTY, joined
 from fingerprint.audio.report import Damage
 from fingerprint.errors import LibraryError
 from fingerprint.index.quantisation import encode
-from fingerprint.library.records import Extent, Meta, SegmentInfo, Stamp, hop_block
+from fingerprint.library.records import REMOVED, Meta, SegmentInfo, Spans, Stamp, hop_block
 from fingerprint.library.segments import Stored, delete_files, open_rows, strays, write_segment
 from fingerprint.library.store import Catalog, advice
-from fingerprint.types import Floats, PeakCodes, Tags, Track
+from fingerprint.types import Floats, Ints, PeakCodes, Tags, Track
 
 LOCK = "writer.lock"
 MOST_SMALL = 8  # segments; every one costs each query a search of its index
@@ -79,9 +79,9 @@ class Writer:
         self.catalog = catalog
         self._meta = catalog.meta
 
-    def stamps(self) -> dict[Path, Stamp]:
-        """Every track's file, and every copy, as it was when it was indexed."""
-        return self.catalog.stamps()
+    def stamps_of(self, paths: Iterable[Path]) -> dict[Path, Stamp]:
+        """The tracks and copies among these files, as they were when they were indexed."""
+        return self.catalog.stamps_of(paths)
 
     def add(self, entries: Sequence[Entry]) -> None:
         """Add tracks as one new segment; a track of a path that is there already replaces it.
@@ -107,14 +107,15 @@ class Writer:
             return 0
         self._check(changes.entries)
         tracks = [stored_of(entry, self._meta) for entry in changes.entries]
-        segment = self._write(tracks) if tracks else None
+        rows = list(map(len, tracks))
+        segment = self._write(tracks, rows) if tracks else None
         with self._committed():
             self.catalog.relabel_tracks(
                 (one.track_id, one.path, one.stamp, one.tags) for one in changes.relabels
             )
             removed = self.catalog.delete_tracks(changes.removed)
             if segment is not None:
-                self._insert(segment, changes.entries, map(len, tracks))
+                self._insert(segment, changes.entries, rows)
             for copy in changes.copies:
                 if (original := self.catalog.by_path(copy.of)) is not None:
                     self.catalog.insert_copy(copy.path, copy.stamp, original.id)
@@ -126,68 +127,73 @@ class Writer:
         for entry in entries:
             if not len(entry.vectors) or entry.vectors.shape[1:] != (self._meta.dim,):
                 raise ValueError(f"{entry.track.path}: embeddings of shape {entry.vectors.shape}")
+            kept = self._meta.peaks_kept // self._meta.profile.step * entry.step
+            if entry.peaks is not None and entry.peaks.shape[1:] != (kept,):
+                raise ValueError(f"{entry.track.path}: peaks of shape {entry.peaks.shape}")
 
     def merge(self) -> None:
         """Make one segment of many small ones and drop removed rows, as `choose_merge` says."""
         while True:
-            segments, extents = self.catalog.layout()
-            chosen = choose_merge(segments, extents, self._meta.full_rows)
+            segments, spans = self.catalog.layout()
+            chosen = choose_merge(segments, spans, self._meta.full_rows)
             if not chosen:
                 return
-            self.rewrite(chosen, extents)
+            held = {segment.id: one for segment, one in zip(segments, spans, strict=True)}
+            self.rewrite(chosen, [held[segment.id] for segment in chosen])
 
     def compact(self, on_progress: Callable[[int, int], None] = lambda _done, _all: None) -> None:
         """Drop every removed row and make as few segments as their greatest size allows.
 
         `on_progress` is told how many rows are rewritten, and how many are to be.
         """
-        segments, extents = self.catalog.layout()
-        groups = choose_compaction(segments, extents, self._meta.full_rows)
+        segments, spans = self.catalog.layout()
+        held = {segment.id: one for segment, one in zip(segments, spans, strict=True)}
+        groups = choose_compaction(segments, spans, self._meta.full_rows)
         done, total = 0, sum(segment.rows for group in groups for segment in group)
         for group in groups:
             on_progress(done, total)
-            self.rewrite(group, extents)
+            self.rewrite(group, [held[segment.id] for segment in group])
             done += sum(segment.rows for segment in group)
         on_progress(done, total)
 
-    def rewrite(self, chosen: Sequence[SegmentInfo], extents: Sequence[Extent]) -> None:
+    def rewrite(self, chosen: Sequence[SegmentInfo], spans: Sequence[Spans]) -> None:
         """Make one new segment of the living rows of some, with a new index.
 
         Codes are copied, so nothing is lost however often; the old indices are not looked at.
         """
-        folder = self.catalog.folder
-        opened = {info.id: open_rows(folder, info, self._meta) for info in chosen}
-        moved = [extent for extent in extents if extent.segment in opened]
-        pieces = [opened[one.segment].part(one.first_row, one.rows) for one in moved]
-        segment = self._write(pieces) if pieces else None
-        first = 0
+        pieces: list[Stored] = []
+        for info, held in zip(chosen, spans, strict=True):
+            rows = open_rows(self.catalog.folder, info, self._meta)
+            pieces += [rows.part(first, count) for first, count in living_runs(held)]
+        moved = Spans(
+            np.concatenate([held.owners[held.alive] for held in spans]),
+            np.concatenate([held.rows[held.alive] for held in spans]),
+        )
+        segment = self._write(pieces, moved.rows) if pieces else None
         with self._committed():
             if segment is not None:
-                self.catalog.insert_segment(segment)
-                for extent, piece in zip(moved, pieces, strict=True):
-                    self.catalog.move_track(extent.track_id, segment=segment.id, first_row=first)
-                    first += len(piece)
+                self.catalog.insert_segment(segment, moved)
+            self.catalog.delete_segments(info.id for info in chosen)
 
     def sweep(self) -> None:
         """Delete the files of segments that the catalog does not have."""
         segments, _ = self.catalog.layout()
         delete_files(strays(self.catalog.folder, (segment.id for segment in segments)))
 
-    def _insert(
-        self, segment: SegmentInfo, entries: Sequence[Entry], stored: Iterable[int]
-    ) -> None:
-        self.catalog.insert_segment(segment)
-        first, now = 0, time.time()
-        for entry, rows in zip(entries, stored, strict=True):
-            place = (segment.id, first, rows)
+    def _insert(self, segment: SegmentInfo, entries: Sequence[Entry], rows: Sequence[int]) -> None:
+        now = time.time()
+        owners = [
             self.catalog.insert_track(
-                entry.track, entry.stamp, entry.content, place, added=now, damage=entry.damage
+                entry.track, entry.stamp, entry.content, added=now, damage=entry.damage
             )
-            first += rows
+            for entry in entries
+        ]
+        self.catalog.insert_segment(segment, Spans.of(owners, rows))
 
-    def _write(self, tracks: Sequence[Stored]) -> SegmentInfo:
+    def _write(self, pieces: Sequence[Stored], rows: Ints | Sequence[int]) -> SegmentInfo:
+        """A segment of tracks of so many rows each, cut into pieces anyhow."""
         number = self.catalog.next_segment()
-        return write_segment(self.catalog.folder, number, tracks, self._meta)
+        return write_segment(self.catalog.folder, number, pieces, self._meta, rows)
 
     @contextmanager
     def _committed(self) -> Iterator[None]:
@@ -239,7 +245,7 @@ def absolute(path: Path) -> Path:
 
 
 def choose_merge(
-    segments: Sequence[SegmentInfo], extents: Sequence[Extent], full: int
+    segments: Sequence[SegmentInfo], spans: Sequence[Spans], full: int
 ) -> list[SegmentInfo]:
     """Which segments to make one of, of at most `full` rows; none if the library is fine as it is.
 
@@ -248,7 +254,7 @@ def choose_merge(
     one that is no larger than all of those together. So a row is rewritten only when its segment
     about doubles: a number of times that grows with the logarithm of the library.
     """
-    living = living_rows(segments, extents)
+    living = living_rows(segments, spans)
     dead = [s for s in segments if living[s.id] < s.rows / 2]
     small = [s for s in segments if s not in dead and living[s.id] < full / 2]
     small.sort(key=lambda s: (living[s.id], s.id))
@@ -265,13 +271,13 @@ def choose_merge(
 
 
 def choose_compaction(
-    segments: Sequence[SegmentInfo], extents: Sequence[Extent], full: int
+    segments: Sequence[SegmentInfo], spans: Sequence[Spans], full: int
 ) -> list[list[SegmentInfo]]:
     """Groups of segments to make one of each: every one with dead rows, and the small ones.
 
     A group holds at most `full` living rows, unless it is a single segment.
     """
-    living = living_rows(segments, extents)
+    living = living_rows(segments, spans)
     todo = [s for s in segments if living[s.id] < max(0.99 * s.rows, full / 2)]
     groups: list[list[SegmentInfo]] = []
     room = 0
@@ -284,12 +290,17 @@ def choose_compaction(
     return [group for group in groups if len(group) > 1 or living[group[0].id] < group[0].rows]
 
 
-def living_rows(segments: Sequence[SegmentInfo], extents: Sequence[Extent]) -> dict[int, int]:
+def living_rows(segments: Sequence[SegmentInfo], spans: Sequence[Spans]) -> dict[int, int]:
     """Rows of each segment that belong to a track."""
-    living = dict.fromkeys((segment.id for segment in segments), 0)
-    for extent in extents:
-        living[extent.segment] += extent.rows
-    return living
+    return {segment.id: held.living for segment, held in zip(segments, spans, strict=True)}
+
+
+def living_runs(held: Spans) -> list[tuple[int, int]]:
+    """The rows of a segment that belong to a track: where each run begins, and how long it is."""
+    starts = held.starts
+    edges = np.flatnonzero(np.diff(held.owners != REMOVED, prepend=False, append=False))
+    runs = starts[edges].reshape(-1, 2)
+    return [(begin, end - begin) for begin, end in runs.tolist()]
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from typing import Any, Self
 from fingerprint.audio.report import Damage
 from fingerprint.errors import LibraryError
 from fingerprint.library.profiles import profile_of
-from fingerprint.library.records import Extent, LibraryInfo, Listed, Meta, Stamp
+from fingerprint.library.records import LibraryInfo, Listed, Meta, Stamp
 from fingerprint.library.stats import Counts, counted
 from fingerprint.milvus.address import Address
 from fingerprint.milvus.server import LONGEST_TEXT, Index, Server, key_length, suitable
@@ -81,7 +81,7 @@ class Entry:
                 Stamp(int(about["size"]), int(about["mtime"])),
                 bytes.fromhex(self.content),
                 self.added / 1e6,
-                Extent(self.id, 0, 0, self.rows),
+                self.id,
             )
         except (ValueError, KeyError, TypeError) as error:
             raise LibraryError(f"the entry of track {self.id} in Milvus is damaged") from error
@@ -166,8 +166,12 @@ class MilvusCatalog:
 
     def listed(self) -> list[Listed]:
         """Every track with all that is known of it, in the order of their paths."""
-        found = [one.listed() for one in living(self.entries(f"state == {TRACK}"))]
+        found = [one.listed() for one in self._living()]
         return sorted(found, key=lambda one: os.fsencode(one.track.path))
+
+    def _living(self) -> list[Entry]:
+        """Of every track."""
+        return living(self.entries(f"state == {TRACK}"))
 
     def tracks(self) -> list[Track]:
         return [one.track for one in self.listed()]
@@ -223,6 +227,11 @@ class MilvusCatalog:
         ]
         return {one.track.path: one.stamp for one in (entry.listed() for entry in both)}
 
+    def stamps_of(self, paths: Iterable[Path]) -> dict[Path, Stamp]:
+        """As `stamps`, of the tracks and copies among these files alone."""
+        wanted, every = list(paths), self.stamps()
+        return {path: every[path] for path in wanted if path in every}
+
     def copies(self) -> dict[Path, int]:
         """Files that hold a recording which another file stands for, and that one's track id."""
         every = self.entries(f"state in [{TRACK}, {COPY}]")
@@ -240,12 +249,11 @@ class MilvusCatalog:
 
     def info(self) -> LibraryInfo:
         """`bytes` are those of the rows as they are sent; the server adds its index and copies."""
-        listed = self.listed()
-        rows = sum(one.place.rows for one in listed)
+        every = self._living()
         return LibraryInfo(
-            tracks=len(listed),
-            hours=sum(one.track.duration for one in listed) / 3600,
-            bytes=rows * row_bytes(self.meta),
+            tracks=len(every),
+            hours=sum(one.listed().track.duration for one in every) / 3600,
+            bytes=sum(one.rows for one in every) * row_bytes(self.meta),
             segments=1,
             profile=self.meta.profile.name,
             model_id=self.meta.model_id,
@@ -254,8 +262,8 @@ class MilvusCatalog:
 
     def counts(self) -> Counts:
         """The library in numbers."""
-        listed = self.listed()
-        alive = sum(one.place.rows for one in listed)
+        every = self._living()
+        listed, alive = [one.listed() for one in every], sum(one.rows for one in every)
         stored = self.server.count(self.rows)
         return counted(
             self.info(), listed, len(self.copies()), alive=min(alive, stored), stored=stored

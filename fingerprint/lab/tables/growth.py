@@ -1,83 +1,262 @@
 """Queries against a library that grows: time, memory, disk and top-1 by the number of tracks.
 
     python -m fingerprint.lab bench-growth --tracks 1000 --tracks 10000
+    python -m fingerprint.lab bench-growth --tracks 1000000 --seconds 100 --profile large
 
-The library holds every training and validation track and, up to each number, made-up ones
-(`world.made_up`); it is kept and grows from run to run. The queries are validation snippets.
+The library holds every training, validation and test track and, up to each number, made-up ones;
+it is kept and grows from run to run. A made-up track is the sum of stretches of two real tracks,
+one of them played backwards (`world.made_up`), with the peaks of a third, in which low and high are
+exchanged: as like its neighbours as real rows are, but like no real track.
+
+The queries are phone snippets of 5 s of validation tracks, and of tracks that are in no library.
+The first answer of a new process is timed with the library's files in the memory of the system
+(warm) and without them (cold).
 """
 
+import os
+import shutil
+import subprocess
+import sys
 import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import median
+from tempfile import TemporaryDirectory
 
 import click
 import numpy as np
+import soundfile
 
-from fingerprint.cli.options import corpus_option
+from fingerprint.audio.peaks import EMPTY, joined
+from fingerprint.cli.options import FOLDER, corpus_option, jobs_option
+from fingerprint.lab.benchmark.conditions import select
+from fingerprint.lab.benchmark.material import Material
+from fingerprint.lab.benchmark.queries import Query, make_query
+from fingerprint.lab.benchmark.run import KNOWN_ROLES, index_corpus
 from fingerprint.lab.corpus import Corpus
-from fingerprint.lab.tables.world import CACHE, fill, private, queries, real_tracks
+from fingerprint.lab.tables.world import CACHE, made_up, private
 from fingerprint.library.library import Library
-from fingerprint.library.profiles import PROFILES
+from fingerprint.library.merge import merge_library
+from fingerprint.library.profiles import PROFILES, REFERENCE
+from fingerprint.library.records import REMOVED, Stamp
+from fingerprint.library.snapshot import take_snapshot
+from fingerprint.library.store import Catalog
+from fingerprint.library.writer import Entry
 from fingerprint.model.fingerprinter import Fingerprinter
+from fingerprint.types import Floats, PeakCodes, Track
 
-CONDITION = "phone 5 s"
+KNOWN, UNKNOWN = "phone 5 s", "unknown phone 5 s"
+BATCH_ROWS = 4_000_000  # of made-up tracks that are added at a time
+COLUMNS = (
+    "tracks", "hours", "segments", "GB", "kB an hour", "fill s", "top-1 %", "answered %",
+    "unknown answered %", "phone ms: median", "95 %", "unknown ms: median", "95 %",
+    "own MB", "mapped MB", "first answer s: warm", "cold", "one track added s",
+)  # fmt: skip
 
 
 @click.command()
 @corpus_option
 @click.option("--tracks", type=click.IntRange(min=600), multiple=True, default=(1_000, 10_000))
-@click.option("--queries", "count", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option("--seconds", type=click.FloatRange(min=5), help="Of made-up tracks; else as real.")
+@click.option("--queries", "count", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--profile", type=click.Choice(list(PROFILES)), default="standard", show_default=True)
-def main(corpus: Path, tracks: tuple[int, ...], count: int, profile: str) -> None:
+@click.option("--output", type=FOLDER, default=CACHE, show_default=True)
+@jobs_option
+def main(
+    corpus: Path,
+    tracks: tuple[int, ...],
+    seconds: float | None,
+    count: int,
+    profile: str,
+    output: Path,
+    jobs: int,
+) -> None:
     """Tabulate what a query costs as the library grows."""
     model = Fingerprinter.default("cpu", threads=1)
-    opened = Corpus.open(corpus)
-    real = real_tracks(opened, model, "validation") | real_tracks(opened, model, "train")
-    folder = CACHE / f"library-{profile}"
-    click.echo(
-        "| tracks | rows | segments | MB | fill s | top-1 % | median ms | processor ms | own MB |"
-    )
-    click.echo("|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+    reference, folder = output / REFERENCE.name, output / f"library-{profile}"
+    Library.create_or_open(reference, model, profile=REFERENCE.name).close()
+    index_corpus(Corpus.open(corpus), KNOWN_ROLES, model, reference, jobs, lambda _now: None)
+    click.echo(f"| {' | '.join(COLUMNS)} |\n|{'---:|' * len(COLUMNS)}")
     for total in sorted(tracks):
+        begin = time.perf_counter()
         with Library.create_or_open(folder, model, profile=profile) as library:
-            begin = time.perf_counter()
-            fill(library, real, total)
-            filled = time.perf_counter() - begin
-            info, hop = library.info(), library.meta.row_hop
+            if not library.info().tracks:
+                merge_library(library, reference)
+            fill(library, reference, total, seconds)
+            filled, info = time.perf_counter() - begin, library.info()
         # In a process of its own, so that its memory is that of queries alone.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
             asked = apart.submit(ask, folder, corpus, count).result()
-        click.echo(
-            f"| {info.tracks:,} | {info.hours * 3600 / hop:,.0f} | {info.segments} | "
-            f"{info.bytes / 1e6:,.0f} | {filled:.0f} | {100 * asked.right:.1f} | "
-            f"{1e3 * asked.wall:.0f} | {1e3 * asked.spent:.0f} | {asked.memory:,.0f} |"
+        first = [first_answer(folder, corpus, cold=cold) for cold in (False, True)]
+        cells = (
+            f"{info.tracks:,}",
+            f"{info.hours:,.0f}",
+            f"{info.segments}",
+            f"{info.bytes / 1e9:.2f}",
+            f"{info.bytes / info.hours / 1e3:,.0f}",
+            f"{filled:.0f}",
+            f"{100 * asked.right:.1f}",
+            f"{100 * asked.answered:.1f}",
+            f"{100 * asked.false:.1f}",
+            *(f"{1e3 * value:.0f}" for value in (*asked.known, *asked.unknown)),
+            f"{asked.own:,.0f}",
+            f"{asked.mapped:,.0f}",
+            *(f"{value:.2f}" for value in (*first, added(folder, model))),
         )
+        click.echo(f"| {' | '.join(cells)} |")
+
+
+def fill(library: Library, reference: Path, total: int, seconds: float | None) -> None:
+    """Add made-up tracks, of `seconds` each or as long as real ones, until there are `total`."""
+    meta = library.meta
+    vectors, peaks = real_tracks(reference, library.meta.profile.step)
+    first = library.info().tracks
+    names = (Path(f"/made-up/{number:07d}") for number in range(first, total))
+    batch: list[Entry] = []
+    held = 0  # rows
+    rows = None if seconds is None else max(1, round(seconds / meta.row_hop))
+    with library.writing() as writer:
+        for path, (some, sharp) in zip(names, strangers(vectors, peaks, rows, first), strict=False):
+            track = Track(path, len(some) * meta.row_hop)
+            batch.append(Entry(track, Stamp(0, 0), some, step=meta.profile.step, peaks=sharp))
+            held += len(some)
+            if held >= min(BATCH_ROWS, meta.full_rows):
+                writer.add(batch)
+                batch, held = [], 0
+        writer.add(batch)
+        writer.compact()
+
+
+def real_tracks(reference: Path, step: int) -> tuple[list[Floats], list[PeakCodes]]:
+    """Of every track of the reference library: each `step`th embedding, and the peaks with it."""
+    catalog = Catalog(reference)
+    try:
+        now = take_snapshot(catalog)
+        starts = now.rows.starts.tolist()
+        spans = [np.arange(*starts[i : i + 2]) for i in np.flatnonzero(now.owners != REMOVED)]
+        vectors = [now.vectors(rows[::step]) for rows in spans]
+        return vectors, [joined(now.peaks(rows), step, now.block) for rows in spans]
+    finally:
+        catalog.close()
+
+
+def strangers(
+    vectors: Sequence[Floats], peaks: Sequence[PeakCodes], rows: int | None, seed: int
+) -> Iterator[tuple[Floats, PeakCodes]]:
+    """Made-up tracks without end, of `rows` rows each or as long as real ones."""
+    rng = np.random.default_rng(seed)
+    parts: list[Floats] = []
+    for made in made_up(vectors, sys.maxsize, seed):
+        parts.append(made.astype(np.float16))
+        if rows is not None and sum(map(len, parts)) < rows:
+            continue
+        whole = np.concatenate(parts)[:rows]
+        parts = []
+        yield whole, mirrored(peaks[int(rng.integers(len(peaks)))], rng)
+
+
+def mirrored(peaks: PeakCodes, rng: np.random.Generator) -> PeakCodes:
+    """Peaks (rows, kept) from somewhere on, around the end, with low and high exchanged."""
+    turned = np.roll(peaks, -int(rng.integers(len(peaks))), axis=0)
+    codes = np.where(
+        turned == EMPTY, EMPTY, turned & np.uint16(0xFF00) | (~turned & np.uint16(0xFF))
+    )
+    return np.sort(codes, axis=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What queries came to: medians of seconds, and MB that the process holds of its own."""
+    """What queries came to: shares, seconds (median, 95th percentile), and MB."""
 
     right: float
-    wall: float
-    spent: float
-    memory: float
+    answered: float  # and right
+    false: float  # unknown ones that were answered
+    known: tuple[float, float]
+    unknown: tuple[float, float]
+    own: float
+    mapped: float
 
 
 def ask(folder: Path, corpus: Path, count: int) -> Asked:
-    """Ask a library in this process."""
+    """Ask a library in this process, each query once before it is timed."""
     model = Fingerprinter.default("cpu", threads=1)
-    wall, spent, right = [], [], []
+    known, unknown = (asked(corpus, name, count, model.sample_rate) for name in (KNOWN, UNKNOWN))
+    right: list[bool] = []
+    answered: list[bool] = []
+    false: list[bool] = []
+    times: tuple[list[float], list[float]] = ([], [])
     with Library.open(folder, model) as library:
-        for _, clip, path, _ in queries(
-            Corpus.open(corpus), (CONDITION,), count, model.sample_rate
-        ):
-            begin, ticks = time.perf_counter(), time.process_time()
-            matches = library.recognise(clip).matches
-            wall.append(time.perf_counter() - begin)
-            spent.append(time.process_time() - ticks)
-            right.append(bool(matches) and matches[0].track.path == path)
-    return Asked(float(np.mean(right)), median(wall), median(spent), private())
+        least = library.config.min_confidence
+        for number, query in enumerate([*known, *unknown]):
+            library.recognise(query.clip)
+            begin = time.perf_counter()
+            best = next(iter(library.recognise(query.clip).matches), None)
+            times[number >= count].append(time.perf_counter() - begin)
+            sure = best is not None and best.confidence >= least
+            if number < count:
+                right.append(best is not None and best.track.path == query.truth.path)
+                answered.append(sure and right[-1])
+            else:
+                false.append(sure)
+    (a, b), (c, d) = (np.quantile(some, (0.5, 0.95)).tolist() for some in times)
+    first, second, third = (float(np.mean(some)) for some in (right, answered, false))
+    return Asked(first, second, third, (a, b), (c, d), private(), mapped())
+
+
+def asked(corpus: Path, name: str, count: int, rate: int) -> list[Query]:
+    """Queries of a condition; of tracks that are in no library those of the test split."""
+    (condition,) = select([name])
+    material = Material.load(Corpus.open(corpus), "test" if condition.unknown else "validation")
+    return [
+        make_query(material, condition, seed=3, number=i, sample_rate=rate) for i in range(count)
+    ]
+
+
+def first_answer(folder: Path, corpus: Path, *, cold: bool) -> float:
+    """Seconds that `fingerprint identify` takes; cold: without the library's files in memory."""
+    program = shutil.which("fingerprint") or "fingerprint"
+    with TemporaryDirectory(prefix="fingerprint-") as place:
+        (query,) = asked(corpus, KNOWN, 1, 8_000)
+        snippet = Path(place) / "snippet.wav"
+        soundfile.write(snippet, query.clip.samples, query.clip.sample_rate)
+        command = [program, "identify", str(snippet), "--library", str(folder)]
+        subprocess.run(command, check=False, capture_output=True)
+        if cold:
+            forget(folder)
+        begin = time.perf_counter()
+        subprocess.run(command, check=False, capture_output=True)
+        return time.perf_counter() - begin
+
+
+def forget(folder: Path) -> None:
+    """Let the system drop what it holds of a library's files in memory."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            number = os.open(path, os.O_RDONLY)
+            os.posix_fadvise(number, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(number)
+
+
+def added(folder: Path, model: Fingerprinter) -> float:
+    """Seconds until a new track is in an open reader's library; it is removed again."""
+    with Library.open(folder, model) as library:
+        rng = np.random.default_rng()
+        rows = rng.standard_normal((400, model.dim)).astype(np.float32)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        path = Path("/made-up/one-more")
+        begin = time.perf_counter()
+        with library.writing() as writer:
+            writer.add([Entry(Track(path, 100.0), Stamp(0, 0), rows)])
+            writer.merge()
+        library.snapshot()
+        seconds = time.perf_counter() - begin
+        library.remove([path])
+    return seconds
+
+
+def mapped() -> float:
+    """MB of files that this process has mapped and that are in memory; the system may drop them."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return next(int(line.split()[1]) / 1e3 for line in status.splitlines() if "RssFile" in line)

@@ -132,7 +132,8 @@ def annoy(library: Floats) -> Iterator[Engine]:
     for trees in (5, 20):
         with TemporaryDirectory(prefix="fingerprint-") as folder:
             begin = time.process_time()
-            index = VectorIndex.build(library, Path(folder) / "annoy", trees=trees)
+            path = Path(folder) / "annoy"
+            index = VectorIndex.build(lambda n: library[n], len(library), path, trees=trees)
             spent = time.process_time() - begin
             size = sum(file.stat().st_size for file in Path(folder).iterdir()) / 1e6
             yield Engine(
