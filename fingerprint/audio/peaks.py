@@ -19,6 +19,7 @@ SIZE = 512  # samples of a window: 64 ms
 HOP = 128  # samples: 16 ms
 FRAME_RATE = RATE / HOP
 BINS = (2, 250)  # of the spectrum: 31 Hz to 3.9 kHz
+HEIGHT = BINS[1] - BINS[0]
 FLOOR = 1e-9  # of a bin's power; below it is silence
 MEAN_FRAMES = 15  # either way, over which the logarithm of the power is averaged
 MEAN_BINS = 7
@@ -73,7 +74,8 @@ class PeakExtractor:
     def end(self) -> PeakCodes:
         """Codes of the peaks, (blocks, kept) uint16: `EMPTY` behind a block's last one.
 
-        A code is 256 times the frame in the block plus the bin; a block's codes ascend.
+        A code is 256 times the frame in the block plus the bin, from `BINS[0]` on; a block's codes
+        ascend.
         """
         if self._resampler is not None:
             self._take(self._resampler.resample_chunk(np.empty(0, np.float32), last=True))
@@ -127,6 +129,11 @@ def joined(codes: PeakCodes, step: int, block: int) -> PeakCodes:
     later = (np.arange(len(padded)) % step * block).astype(np.uint16)[:, None] << np.uint16(8)
     padded = np.where(padded == EMPTY, EMPTY, padded + later)
     return padded.reshape(count, -1)
+
+
+def are_sound(codes: PeakCodes, block: int) -> bool:
+    """Whether codes are of peaks that blocks of so many frames can have."""
+    return bool(np.all((codes == EMPTY) | ((codes >> 8 < block) & (codes & 255 < HEIGHT))))
 
 
 def positions(codes: PeakCodes, block: int) -> tuple[Ints, Ints]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from fingerprint.audio.files import display_name
+from fingerprint.audio.peaks import are_sound
 from fingerprint.audio.report import Damage
 from fingerprint.config import Positive, PositiveInt, Record
 from fingerprint.disk import flush
@@ -349,10 +350,13 @@ def _stored(archive: zipfile.ZipFile, info: SegmentLine, meta: Meta) -> Stored:
     profile = meta.profile
     codes = (info.rows, profile.width(meta.dim))
     peaks = (info.rows, meta.peaks_kept)
-    return Stored(
+    stored = Stored(
         _array(archive, _member(info.id, CODES), codes, profile.kind),
         _array(archive, _member(info.id, PEAKS), peaks, PEAK_KIND),
     )
+    if not are_sound(stored.peaks, meta.peak_block):
+        raise ValueError(f"segment {info.id} has peaks where there can be none")
+    return stored
 
 
 def _array(

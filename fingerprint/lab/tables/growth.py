@@ -29,7 +29,7 @@ import click
 import numpy as np
 import soundfile
 
-from fingerprint.audio.peaks import EMPTY, joined
+from fingerprint.audio.peaks import EMPTY, HEIGHT, joined
 from fingerprint.cli.options import FOLDER, corpus_option, jobs_option
 from fingerprint.lab.benchmark.conditions import select
 from fingerprint.lab.benchmark.material import Material
@@ -154,16 +154,14 @@ def strangers(
             continue
         whole = np.concatenate(parts)[:rows]
         parts = []
-        yield whole, mirrored(peaks[int(rng.integers(len(peaks)))], rng)
+        yield whole, mirrored(peaks[int(rng.integers(len(peaks)))], len(whole), rng)
 
 
-def mirrored(peaks: PeakCodes, rng: np.random.Generator) -> PeakCodes:
-    """Peaks (rows, kept) from somewhere on, around the end, with low and high exchanged."""
-    turned = np.roll(peaks, -int(rng.integers(len(peaks))), axis=0)
-    codes = np.where(
-        turned == EMPTY, EMPTY, turned & np.uint16(0xFF00) | (~turned & np.uint16(0xFF))
-    )
-    return np.sort(codes, axis=1)
+def mirrored(peaks: PeakCodes, rows: int, rng: np.random.Generator) -> PeakCodes:
+    """So many rows of peaks from anywhere on, around the end, with low and high exchanged."""
+    codes = peaks[(int(rng.integers(len(peaks))) + np.arange(rows)) % len(peaks)]
+    top = np.uint16(HEIGHT - 1)
+    return np.sort(np.where(codes == EMPTY, EMPTY, codes - (codes & 255) + top - (codes & 255)), 1)
 
 
 @dataclass(frozen=True, slots=True)
