@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
-from library_world import RATE, Toy, add, excerpt, place_of, song, write_song
+from library_world import RATE, Toy, add, entry, excerpt, place_of, song, write_song
 
 from fingerprint.errors import AudioError, LibraryError
 from fingerprint.index import ivf_pq
@@ -240,6 +240,29 @@ def test_a_damaged_export_is_refused_and_leaves_nothing(library: Library, tmp_pa
             Library.open(tmp_path / "new", Toy()).close()
             (tmp_path / "new").rename(tmp_path / f"done{place}")
         assert not (tmp_path / "new").exists()
+
+
+def test_peaks_where_there_can_be_none_are_refused(library: Library, tmp_path: Path) -> None:
+    """A bin beyond the spectrum would end every query that meets it."""
+    library.remove([one.path for one in library.tracks()][1:])
+    with library.writing() as now:
+        now.compact()
+    export_library(library.folder, tmp_path / "one.fplib")
+    with (
+        zipfile.ZipFile(tmp_path / "one.fplib") as old,
+        zipfile.ZipFile(tmp_path / "new.fplib", "w") as new,
+    ):
+        for name in old.namelist():
+            content = bytearray(old.read(name))
+            if name.endswith("peaks"):
+                content[-2:] = b"\xfa\x00"  # frame 0, bin 250
+            new.writestr(name, bytes(content))
+    with pytest.raises(LibraryError, match="peaks where there can be none"):
+        import_library(tmp_path / "new.fplib", tmp_path / "new")
+    kept = library.meta.peaks_kept
+    peaks = np.full((len(entry(9).vectors), kept), 250, np.uint16)
+    with library.writing() as now, pytest.raises(ValueError, match="peaks where there can be none"):
+        now.add([replace(entry(9), peaks=peaks)])
 
 
 def test_an_import_into_a_folder_with_something_is_refused(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fingerprint.audio.peaks import EMPTY, joined
+from fingerprint.audio.peaks import EMPTY, are_sound, joined
 from fingerprint.audio.report import Damage
 from fingerprint.errors import LibraryError
 from fingerprint.index.quantisation import encode
@@ -130,6 +130,9 @@ class Writer:
             kept = self._meta.peaks_kept // self._meta.profile.step * entry.step
             if entry.peaks is not None and entry.peaks.shape[1:] != (kept,):
                 raise ValueError(f"{entry.track.path}: peaks of shape {entry.peaks.shape}")
+            block = hop_block(self._meta.hop) * entry.step
+            if entry.peaks is not None and not are_sound(entry.peaks, block):
+                raise ValueError(f"{entry.track.path}: peaks where there can be none")
 
     def merge(self) -> None:
         """Make one segment of many small ones and drop removed rows, as `choose_merge` says."""

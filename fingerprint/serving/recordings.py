@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from fingerprint.audio.files import is_control
+from fingerprint.audio.peaks import are_sound, kept_of
 from fingerprint.audio.report import Damage
 from fingerprint.library.embedding import Recording
 from fingerprint.library.records import Stamp
@@ -57,12 +58,13 @@ def encode(recording: Recording, model_id: str, host: str) -> bytes:
     )
 
 
-def decode(data: bytes, dim: int, kept: int) -> tuple[str, Entry]:
-    """The model's id, and the track.
+def decode(data: bytes, dim: int, block: int) -> tuple[str, Entry]:
+    """The model's id, and the track, of a model with so many frames of peaks a hop.
 
     Raises:
         ValueError: it is none.
     """
+    kept = kept_of(block)
     try:
         magic, version, _, length = _HEAD.unpack_from(data)
         if magic != MAGIC or version != VERSION or length > LONGEST_HEAD:
@@ -76,8 +78,10 @@ def decode(data: bytes, dim: int, kept: int) -> tuple[str, Entry]:
         if len(data) != at + 2 * rows * dim + 2 * blocks * kept:
             raise ValueError("it has another length than it says")
         vectors = np.frombuffer(data, "<f2", rows * dim, at).reshape(rows, dim).astype(np.float32)
-        peaks = np.frombuffer(data, "<u2", blocks * kept, at + 2 * rows * dim)
-        entry = _entry(about, vectors, peaks.reshape(blocks, kept).astype(np.uint16))
+        peaks = np.frombuffer(data, "<u2", blocks * kept, at + 2 * rows * dim).astype(np.uint16)
+        if not are_sound(peaks, block):
+            raise ValueError("its peaks lie nowhere")
+        entry = _entry(about, vectors, peaks.reshape(blocks, kept))
         return str(about["model"]), entry
     except (struct.error, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError("it is not as it should be") from error

@@ -14,7 +14,6 @@ from starlette.responses import Response
 from fingerprint.answers import json_line, track_record
 from fingerprint.audio.files import display_name, is_control
 from fingerprint.audio.formats import AUDIO_SUFFIXES
-from fingerprint.audio.peaks import kept_of
 from fingerprint.errors import LibraryError
 from fingerprint.library.identity import twin_in_library
 from fingerprint.library.indexing import index_files
@@ -275,9 +274,7 @@ def _joined(service: Service, data: bytes) -> dict[str, object]:
     """Add a track that a client has computed."""
     library = service.library
     try:
-        model_id, entry = recordings.decode(
-            data, library.model.dim, kept_of(hop_block(library.model.hop))
-        )
+        model_id, entry = recordings.decode(data, library.model.dim, hop_block(library.model.hop))
     except ValueError as error:
         raise Problem("unreadable", f"not a recording: {error}") from error
     if model_id != library.model.id:
