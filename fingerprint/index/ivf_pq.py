@@ -22,9 +22,9 @@ SUFFIX = "faiss"
 LEAST_ROWS = 10_000  # of which lists are made; fewer are compared one by one in a moment
 ROWS_PER_NODE = 32  # looked at in the time in which Annoy inspects a node, and less
 LEAST_SAMPLE = 39 * 256  # vectors that the codes are learnt from; faiss warns of fewer
-MOST_LISTS = 1 << 12
+MOST_LISTS = 1 << 11
 MANY_ROWS = 1_000_000  # from which an index is built by all processors
-_PER_LIST = 64  # rows that a list's mean is learnt from
+_PER_LIST = 40  # rows that a list's mean is learnt from
 _BLOCK = 1 << 14  # rows added at a time
 
 

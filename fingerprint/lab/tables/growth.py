@@ -40,15 +40,16 @@ from fingerprint.lab.tables.world import CACHE, made_up, private
 from fingerprint.library.library import Library
 from fingerprint.library.merge import merge_library
 from fingerprint.library.profiles import PROFILES, REFERENCE
-from fingerprint.library.records import REMOVED, Stamp
+from fingerprint.library.records import REMOVED, Spans, Stamp
+from fingerprint.library.segments import Stored, write_segment
 from fingerprint.library.snapshot import take_snapshot
 from fingerprint.library.store import Catalog
-from fingerprint.library.writer import Entry
+from fingerprint.library.writer import Entry, Writer, stored_of
 from fingerprint.model.fingerprinter import Fingerprinter
 from fingerprint.types import Floats, PeakCodes, Track
 
 KNOWN, UNKNOWN = "phone 5 s", "unknown phone 5 s"
-BATCH_ROWS = 4_000_000  # of made-up tracks that are added at a time
+UNCHANGED = Stamp(0, 0)
 COLUMNS = (
     "tracks", "hours", "segments", "GB", "kB an hour", "fill s", "top-1 %", "answered %",
     "unknown answered %", "phone ms: median", "95 %", "unknown ms: median", "95 %",
@@ -114,19 +115,32 @@ def fill(library: Library, reference: Path, total: int, seconds: float | None) -
     vectors, peaks = real_tracks(reference, library.meta.profile.step)
     first = library.info().tracks
     names = (Path(f"/made-up/{number:07d}") for number in range(first, total))
-    batch: list[Entry] = []
-    held = 0  # rows
     rows = None if seconds is None else max(1, round(seconds / meta.row_hop))
+    tracks: list[Track] = []
+    pieces: list[Stored] = []
+    held = 0  # rows
     with library.writing() as writer:
         for path, (some, sharp) in zip(names, strangers(vectors, peaks, rows, first), strict=False):
-            track = Track(path, len(some) * meta.row_hop)
-            batch.append(Entry(track, Stamp(0, 0), some, step=meta.profile.step, peaks=sharp))
-            held += len(some)
-            if held >= min(BATCH_ROWS, meta.full_rows):
-                writer.add(batch)
-                batch, held = [], 0
-        writer.add(batch)
-        writer.compact()
+            tracks.append(Track(path, len(some) * meta.row_hop))
+            entry = Entry(tracks[-1], UNCHANGED, some, step=meta.profile.step, peaks=sharp)
+            pieces.append(stored_of(entry, meta))
+            held += len(pieces[-1])
+            if held > 0.99 * meta.full_rows:
+                append(writer, tracks, pieces)
+                tracks, pieces, held = [], [], 0
+        append(writer, tracks, pieces)
+        writer.merge()
+
+
+def append(writer: Writer, tracks: list[Track], pieces: list[Stored]) -> None:
+    """One more segment. As codes, so that a full one of some hundred thousand tracks fits."""
+    if not tracks:
+        return
+    catalog = writer.catalog
+    segment = write_segment(catalog.folder, catalog.next_segment(), pieces, catalog.meta)
+    with catalog.transaction():
+        owners = [catalog.insert_track(track, UNCHANGED, b"", added=0.0) for track in tracks]
+        catalog.insert_segment(segment, Spans.of(owners, map(len, pieces)))
 
 
 def real_tracks(reference: Path, step: int) -> tuple[list[Floats], list[PeakCodes]]:
