@@ -8,9 +8,9 @@ and nothing to store but the signs themselves; the time grows with the rows.
 import numpy as np
 from numpy.typing import NDArray
 
-from fingerprint.types import Floats, Hits, Ints
+from fingerprint.types import Floats, Hits
 
-BLOCK = 1 << 17  # rows compared at a time: their signs fit into a processor's cache
+BLOCK = 1 << 15  # rows compared at a time: their signs fit into a processor's cache
 WORD = 64  # bits
 
 Words = NDArray[np.uint64]
@@ -43,25 +43,23 @@ def nearest(stored: Words, vectors: Floats, k: int) -> Hits:
     """
     k = min(k, len(stored))
     query = np.flatnonzero(vectors.any(axis=1))
-    rows = np.empty((len(query), k), np.int64)
-    apart = np.empty((len(query), k), np.int64)
-    for number, bits in enumerate(signs_of(vectors[query])):
-        rows[number], apart[number] = _nearest(stored, bits, k)
-    similarity = np.cos(np.pi * apart / max(1, vectors.shape[1]))
-    return Hits(np.repeat(query, k), rows.ravel(), similarity.ravel().astype(np.float32))
-
-
-def _nearest(stored: Words, bits: Words, k: int) -> tuple[Ints, Ints]:
-    """Rows and the number of signs in which they differ, (k,) each."""
-    rows, apart = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    signs = signs_of(vectors[query])
+    kind = np.uint8 if vectors.shape[1] < 256 else np.uint16
+    none = np.empty(0, np.int64)
+    rows, apart = [[none] for _ in query], [[none] for _ in query]
     for first in range(0, len(stored), BLOCK):
-        block = stored[first : first + BLOCK]
-        count = np.bitwise_count(block[:, 0] ^ bits[0]).astype(np.uint16)
-        for word in range(1, len(bits)):
-            count += np.bitwise_count(block[:, word] ^ bits[word])
-        best = np.argpartition(count, k - 1)[:k] if k < len(count) else np.arange(len(count))
-        rows.append(best + first)
-        apart.append(count[best].astype(np.int64))
-    row, distance = np.concatenate(rows), np.concatenate(apart)
-    kept = np.argsort(distance, kind="stable")[:k]
-    return row[kept], distance[kept]
+        block = np.ascontiguousarray(stored[first : first + BLOCK].T)
+        for number, bits in enumerate(signs):
+            differing = np.bitwise_count(block[0] ^ bits[0]).astype(kind, copy=False)
+            for word in range(1, len(bits)):
+                differing += np.bitwise_count(block[word] ^ bits[word])
+            # The k-th smallest by counting: differences are few small numbers.
+            most = np.searchsorted(np.cumsum(np.bincount(differing)), min(k, len(differing)))
+            near = np.flatnonzero(differing <= most)
+            rows[number].append(near + first)
+            apart[number].append(differing[near].astype(np.int64))
+    kept = [np.argsort(np.concatenate(one), kind="stable")[:k] for one in apart]
+    row = [np.concatenate(one)[which] for one, which in zip(rows, kept, strict=True)]
+    distance = [np.concatenate(one)[which] for one, which in zip(apart, kept, strict=True)]
+    similarity = np.cos(np.pi * np.concatenate([none, *distance]) / max(1, vectors.shape[1]))
+    return Hits(np.repeat(query, k), np.concatenate([none, *row]), similarity.astype(np.float32))

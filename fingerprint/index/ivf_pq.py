@@ -16,11 +16,11 @@ import numpy as np
 
 from fingerprint.disk import name_as_text
 from fingerprint.errors import LibraryError
+from fingerprint.index.neighbours import ROWS_PER_NODE
 from fingerprint.types import Floats, Hits, Ints
 
 SUFFIX = "faiss"
 LEAST_ROWS = 10_000  # of which lists are made; fewer are compared one by one in a moment
-ROWS_PER_NODE = 32  # looked at in the time in which Annoy inspects a node, and less
 LEAST_SAMPLE = 39 * 256  # vectors that the codes are learnt from; faiss warns of fewer
 MOST_LISTS = 1 << 11
 MANY_ROWS = 1_000_000  # from which an index is built by all processors

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from fingerprint.config import KEY
 from fingerprint.types import Floats, Hits, Ints
 
+ROWS_PER_NODE = 32  # compared by signs or codes in the time in which Annoy inspects a node
+
 
 def index_part(vectors: Floats) -> Floats:
     """The Matryoshka dimensions of embeddings (N, D) that are indexed, (N, min(D, KEY)).

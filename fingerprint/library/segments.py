@@ -16,7 +16,7 @@ from fingerprint.errors import LibraryError
 from fingerprint.index import annoy_index, ivf_pq, landmarks
 from fingerprint.index.hamming import nearest
 from fingerprint.index.landmarks import Landmarks
-from fingerprint.index.neighbours import index_part
+from fingerprint.index.neighbours import ROWS_PER_NODE, index_part
 from fingerprint.index.quantisation import Codes, decode, signs
 from fingerprint.library.records import FileInfo, Meta, SegmentInfo
 from fingerprint.types import Floats, Hits, Ints, PeakCodes
@@ -79,11 +79,12 @@ class Segment:
     def search(self, vectors: Floats, neighbours: int, search_k: int) -> Hits:
         """The about `neighbours` nearest rows of each of `vectors` (M, dim).
 
-        How near they are is comparable between segments; it is the cosine if the library's
-        `widening` is 1.
+        An index is asked only where to compare the signs of all rows would take longer than to
+        inspect `search_k` of its nodes. How near hits are is comparable between segments; it is
+        the cosine if the library's `widening` is 1.
         """
         asked = index_part(vectors)
-        if self.index is not None:
+        if self.index is not None and len(self.codes) > ROWS_PER_NODE * search_k:
             return self.index.query(asked, neighbours, search_k)
         return nearest(signs(self.codes, self.meta.key), asked, neighbours)
 
