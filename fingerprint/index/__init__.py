@@ -1,1 +1,1 @@
-"""From vectors to nearest neighbours: Annoy, faiss IVF-PQ, Hamming scan, quantisation."""
+"""Nearest neighbours: Annoy, faiss IVF-PQ, exhaustive Hamming search, quantisation, landmarks."""

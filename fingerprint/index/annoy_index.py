@@ -1,15 +1,14 @@
-"""Vectors to nearest neighbours on disk, by the signs of their numbers. The only module that knows
-Annoy.
+"""Approximate nearest neighbours by Hamming distance: an Annoy index on disk.
 
-Annoy's Hamming metric takes a bit for each number: 16 bytes a row of 128 numbers instead of 512,
-and a node of a tree is as small. Over 290 hours of music four such trees find as many of the right
-places as ten trees over the numbers themselves, which take seven times as much disk, if their hits
-are reranked (docs/library.md, Profiles).
+This is the only module that imports Annoy. The index holds sign bits: one bit a dimension, 16 bytes
+for 128 dimensions where float32 takes 512, and tree nodes shrink as much. Over 290 hours of music,
+four Hamming trees whose hits are reranked find as many right places as ten trees over floats, which
+take seven times the disk space (docs/library.md, Profiles).
 
-Annoy's file has no header: it stores neither the dimension nor the metric, and one cut short
-between two nodes loads without a word. A sidecar, written last, holds what Annoy forgets and is
-checked before Annoy sees the file (it also writes its own errors to stderr). An index is complete
-and unchanging, or it does not exist.
+Annoy's file has no header: it stores neither dimension nor metric, and a file truncated between two
+nodes loads without an error. So a JSON sidecar, written last, records them, and is checked before
+Annoy opens the file (Annoy also writes its errors to stderr). Index files are complete and never
+change, or do not exist.
 """
 
 import hashlib
@@ -33,25 +32,25 @@ BLOCK = 1 << 12  # rows added at a time
 
 
 class Sidecar(Record):
-    """What must be true of an index file."""
+    """Properties of an index file, checked when it is opened."""
 
     metric: Literal["hamming"]
-    dim: PositiveInt  # numbers of a vector, and so bits of a row
-    rows: int  # vectors given, silent ones too
-    items: int  # of Annoy: one more than the last row that is not silent
+    dim: PositiveInt  # dimensions of a vector = bits of a row
+    rows: int  # vectors indexed, silent ones included
+    items: int  # Annoy's item count: the number of the last row that is not silent, plus one
     trees: int
     bytes: int
     sha256: str
 
 
 class VectorIndex:
-    """Approximate nearest neighbours by signs among the rows of an array.
+    """Approximate nearest neighbours by Hamming distance of sign bits.
 
-    It lives in `<path>.ann` and `<path>.json` and is mapped into memory, shared by processes.
+    The files `<path>.ann` and `<path>.json`; the first is memory-mapped, shared by processes.
     """
 
     def __init__(self, forest: AnnoyIndex | None, sidecar: Sidecar) -> None:
-        self._forest = forest  # None: nothing but silence
+        self._forest = forest  # None: all rows are silent
         self._sidecar = sidecar
 
     def __len__(self) -> int:
@@ -111,12 +110,12 @@ class VectorIndex:
 
     @classmethod
     def open(cls, path: Path, dim: int, *, verify: bool = False) -> Self:
-        """Map an index of vectors of size `dim` into memory, in a moment however large it is.
+        """Memory-map an index of vectors of dimension `dim`; takes constant time.
 
         With `verify` the whole file is read and compared with its digest.
 
         Raises:
-            LibraryError: a file is missing, cut short, altered, or of another dimension.
+            LibraryError: a file is missing, truncated, altered, or of another dimension.
         """
         ann = _file(path, "ann")
         sidecar = _read_sidecar(_file(path, "json"))
@@ -139,11 +138,11 @@ class VectorIndex:
         return cls(forest, sidecar)
 
     def query(self, vectors: Floats, k: int, search_k: int) -> Hits:
-        """The about `k` nearest rows of each of `vectors` (M, D); silent ones have none.
+        """The approximately `k` nearest rows of each of `vectors` (M, D); silent ones get none.
 
-        `search_k` is how many nodes are inspected a vector. Annoy's own default, trees times k,
-        loses a third of the neighbours and more, so there is none here. The similarity is the
-        cosine of the angle that is likeliest where so many signs differ (Charikar 2002).
+        `search_k` is the number of nodes inspected per vector. It has no default: Annoy's own,
+        trees times k, misses a third of the neighbours and more. The similarity is a cosine,
+        estimated from the Hamming distance (Charikar 2002).
         """
         if self._forest is None:
             return Hits(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
@@ -166,8 +165,9 @@ def _plant(
 ) -> tuple[int, int]:
     """Write a forest and count its items and trees. One thread and a seed: the same bytes.
 
-    An item's number is its row's. Silent rows are never added: Annoy leaves such holes out of its
-    trees, so they cost a little space and are never found.
+    One thread and a fixed seed make the same bytes every time. An item has the number of its row.
+    Silent rows are not added: Annoy leaves unused numbers out of its trees, so they take a little
+    space and are never found.
     """
     forest: AnnoyIndex | None = None
     for first in range(0, count, BLOCK):
@@ -186,7 +186,7 @@ def _plant(
 
 
 def _bits(vector: Floats) -> list[int]:
-    """The signs of a vector (D,)."""
+    """The sign bits of a vector (D,)."""
     bits: list[int] = np.greater(vector, 0).astype(np.int8).tolist()
     return bits
 

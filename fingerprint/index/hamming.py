@@ -1,8 +1,9 @@
-"""Nearest rows by the signs of their numbers: every row is looked at, a bit a number. Pure NumPy.
+"""Nearest neighbours by exhaustive Hamming search over sign bits. Pure NumPy.
 
-Two unit vectors at an angle differ in the signs of a share of their numbers that grows with the
-angle (Charikar 2002), so those with the most signs in common are near. There is nothing to build
-and nothing to store but the signs themselves; the time grows with the rows.
+The share of dimensions in which two unit vectors have different signs grows with the angle between
+them (Charikar 2002), so a small Hamming distance of sign bits means a high cosine. There is no
+index to build and nothing to store but the sign bits; a search takes time in proportion to the
+rows.
 """
 
 import numpy as np
@@ -17,17 +18,17 @@ Words = NDArray[np.uint64]
 
 
 def words(dim: int) -> int:
-    """How many words the signs of a vector take."""
+    """Number of words that hold the sign bits of a vector."""
     return -(-dim // WORD)
 
 
 def signs_of(vectors: Floats) -> Words:
-    """A bit for each number (N, dim) that is above zero: (N, words)."""
+    """Sign bits of vectors (N, dim), 1 where a number is above zero: (N, words)."""
     return pack(vectors > 0)
 
 
 def pack(bits: NDArray[np.bool_] | NDArray[np.uint8]) -> Words:
-    """Words of the bits (N, dim), those of numbers that are not zero: (N, words)."""
+    """Pack bits (N, dim), any number but zero counting as 1, into words: (N, words)."""
     count, dim = bits.shape
     octets = np.zeros((count, words(dim) * WORD // 8), np.uint8)
     octets[:, : -(-dim // 8)] = np.packbits(bits, axis=1, bitorder="little")
@@ -36,10 +37,10 @@ def pack(bits: NDArray[np.bool_] | NDArray[np.uint8]) -> Words:
 
 
 def nearest(stored: Words, vectors: Floats, k: int) -> Hits:
-    """The `k` rows of `stored` (R, words) that agree in most signs with each of `vectors` (M, dim).
+    """The `k` rows of `stored` (R, words) at the least Hamming distance from each of `vectors`.
 
-    Silent vectors have none. The similarity is the cosine of the angle that is likeliest where so
-    many signs differ.
+    Silent vectors of the (M, dim) get none. The similarity is a cosine, estimated from the
+    distance.
     """
     k = min(k, len(stored))
     query = np.flatnonzero(vectors.any(axis=1))

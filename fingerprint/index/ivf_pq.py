@@ -40,7 +40,7 @@ class InvertedLists:
 
     @classmethod
     def build(cls, rows: Callable[[Ints], Floats], count: int, path: Path) -> None:
-        """Index `count` vectors, at least `LEAST_ROWS`; `rows` gives those of some numbers.
+        """Index `count` vectors, at least `LEAST_ROWS`; `rows(numbers)` returns them, (K, dim).
 
         Raises:
             LibraryError: faiss is not installed, or the file cannot be written.
@@ -72,7 +72,8 @@ class InvertedLists:
         """Map an index of `count` vectors of size `dim` into memory.
 
         Raises:
-            LibraryError: faiss is not installed, or the file is missing, damaged, or another's.
+            LibraryError: faiss is not installed, or the file is missing, damaged, or does not hold
+                `count` vectors of that size.
         """
         faiss, file = load_faiss(), _file(path)
         try:
@@ -85,9 +86,9 @@ class InvertedLists:
         return cls(index)
 
     def query(self, vectors: Floats, k: int, search_k: int) -> Hits:
-        """The about `k` nearest rows of each of `vectors` (M, dim); silent ones have none.
+        """The approximately `k` nearest rows of each of `vectors` (M, dim); silent ones get none.
 
-        `search_k` says how much is looked at, in what that would cost with Annoy.
+        `search_k` is the search effort in Annoy nodes; `ROWS_PER_NODE` turns it into rows.
         """
         faiss = load_faiss()
         asked = np.flatnonzero(vectors.any(axis=1))
@@ -109,7 +110,7 @@ def load_faiss() -> Any:
         raise LibraryError(
             "this library's profile needs faiss: pip install 'fingerprint[faiss]'"
         ) from error
-    faiss.omp_set_num_threads(1)  # who wants more asks several queries at a time
+    faiss.omp_set_num_threads(1)  # queries run in parallel, not the parts of one query
     return faiss
 
 

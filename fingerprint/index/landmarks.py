@@ -1,14 +1,14 @@
-"""Places that a query may be from, by pairs of spectral peaks: the second way to candidates.
+"""Candidates from pairs of spectral peaks (landmarks), the second source beside the embeddings.
 
-A landmark is a peak and one that follows it: the bin of the first, the bins and the frames between
-them. A query that has many landmarks in common with a track, all at one distance in time, is from
-there (Wang, "An industrial-strength audio search algorithm", ISMIR 2003). The peaks are those that
-verify candidates (`audio.peaks`), so an index can be made again from them at any time. Landmarks
-find what phones record in noisy places where the network does not, and the network finds changed
-speed, pitch and heavy noise where landmarks do not: so both are asked.
+A landmark is a pair of peaks, hashed as the frequency bin of the first and the distance to the
+second in bins and in frames. Where many landmarks of a query occur in a track at one common offset,
+that offset is a candidate (Wang, "An industrial-strength audio search algorithm", ISMIR 2003). The
+peaks are the ones that verify candidates (`audio.peaks`), so the index can be rebuilt from them at
+any time. Landmarks find phone recordings in noisy places that the network misses; the network finds
+changed speed, changed pitch and heavy noise that landmarks miss. So recognition uses both.
 
-An index is an inverted index on disk: the hashes that occur, ascending, and the frames at which
-each does. Pure NumPy.
+The index on disk is an inverted index: the distinct hashes in ascending order, and the frames at
+which each occurs. Pure NumPy.
 """
 
 from collections.abc import Sequence
@@ -25,22 +25,22 @@ from fingerprint.errors import LibraryError
 from fingerprint.types import Clip, Ints, Outline, PeakCodes
 
 SUFFIX = "landmarks"
-FAN = 2  # partners of a peak in a track
-QUERY_FAN = 8  # and in a query, where noise may have put peaks between
-QUERY_KEPT = 16  # peaks of a query's block
-NEAREST, FURTHEST = 2, 63  # frames from a peak to its partner
-ASIDE = 31  # bins either way
-LOOKED = 60  # following peaks among which partners are sought
-MOST_HITS = 400_000  # frames that are looked at for a query; the rarest hashes come first
-BIN = 4  # frames of a bin of votes; a place is two of them wide
-PLACES = 3  # of a track, at most
-_HEADER = 2  # numbers before the arrays in a file: how many hashes, how many frames
+FAN = 2  # landmarks that begin at a peak of a track
+QUERY_FAN = 8  # landmarks that begin at a peak of a query, where noise adds peaks in between
+QUERY_KEPT = 16  # peaks kept per block of a query
+NEAREST, FURTHEST = 2, 63  # frames between the peaks of a landmark
+ASIDE = 31  # bins between the peaks of a landmark, up or down
+LOOKED = 60  # following peaks that are tried as the second of a landmark
+MOST_HITS = 400_000  # index entries read for a query; the rarest hashes come first
+BIN = 4  # frames of a bin of the histogram of offsets; two neighbouring bins are added up
+PLACES = 3  # candidates from one track, at most
+_HEADER = 2  # numbers before the arrays in a file: the count of hashes, the count of frames
 Words = NDArray[np.uint32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
-    """The landmarks of a query and all that are a bin or a frame off: hashes, and their frames."""
+    """Hashes of a query's landmarks, and of those one bin or one frame off, with their frames."""
 
     hashes: Ints
     frames: Ints
@@ -48,9 +48,9 @@ class Query:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Votes:
-    """Places with most landmarks in common with the query, most first.
+    """Offsets at which most landmarks agree with the query's, the most votes first.
 
-    `frame` (P,) is that of the index under the query's first, within `BIN` of the truth.
+    `frame` (P,) is the frame of the index at which the query begins, exact to `BIN` frames.
     """
 
     frame: Ints
@@ -59,7 +59,7 @@ class Votes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Landmarks:
-    """An index: hash `hashes[i]` occurs at `frames[starts[i]:starts[i + 1]]`, in frames."""
+    """An inverted index: hash `hashes[i]` occurs at `frames[starts[i]:starts[i + 1]]`."""
 
     hashes: Words
     starts: Words
@@ -67,13 +67,13 @@ class Landmarks:
 
     @classmethod
     def build(cls, peaks: PeakCodes, block: int, firsts: Ints, path: Path) -> None:
-        """Write `<path>.landmarks` of peaks (rows, kept), `block` frames a row.
+        """Write the index of peaks (rows, kept) to `<path>.landmarks`.
 
         Args:
-            peaks: of a number of tracks, one after the other.
+            peaks: peaks of several tracks, one track after the other.
             block: frames of a row.
-            firsts: rows at which tracks begin, ascending; landmarks reach over none of them.
-            path: of the index, without its suffix.
+            firsts: first rows of the tracks, ascending; no landmark spans two tracks.
+            path: the file's path without its suffix.
         """
         bounds = np.unique(np.concatenate([firsts, [0, len(peaks)]])).tolist()
         # A hash and its frame are one number of 64 bits: a third of the memory, sorted in place.
@@ -110,7 +110,7 @@ class Landmarks:
         return cls(*parts)
 
     def vote(self, query: Query, most: int) -> Votes:
-        """The places where most landmarks agree, at most `most`."""
+        """The `most` offsets at which most landmarks agree with the query's."""
         place = np.searchsorted(self.hashes, query.hashes.astype(np.uint32))
         place = np.minimum(place, max(0, len(self.hashes) - 1))
         known = self.hashes[place] == query.hashes if len(self.hashes) else place < 0
@@ -131,7 +131,7 @@ class Landmarks:
 
 
 def query_landmarks(clip: Clip) -> Query:
-    """The landmarks of a query, dense enough that some are left whatever noise covers."""
+    """The landmarks of a query: denser than a track's, so that some survive the noise."""
     frame, bin_ = positions(query_peaks(clip), BLOCK)
     hashes, when = _landmarks(frame, bin_, QUERY_FAN)
     rise, wait = hashes >> 6 & 63, hashes & 63
@@ -150,7 +150,7 @@ def query_peaks(clip: Clip) -> PeakCodes:
 
 
 def first_of_each(tracks: Sequence[int] | Ints, most: int = PLACES) -> Ints:
-    """Numbers of the first `most` of each track, in their order."""
+    """Positions in `tracks` of the first `most` occurrences of each track, ascending."""
     tracks = np.asarray(tracks)
     order = np.argsort(tracks, kind="stable")
     ranked = tracks[order]
@@ -160,7 +160,7 @@ def first_of_each(tracks: Sequence[int] | Ints, most: int = PLACES) -> Ints:
 
 
 def _landmarks(frame: Ints, bin_: Ints, fan: int) -> tuple[Ints, Ints]:
-    """Hashes, and frames at which they begin, of each peak with its first `fan` partners."""
+    """Hashes and first frames of the landmarks that join each peak with `fan` later ones."""
     found = np.zeros(len(frame), np.int64)
     hashes, frames = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for step in range(1, min(LOOKED, len(frame))):

@@ -1,8 +1,8 @@
-"""What every index shares: the part of an embedding it holds, and the choice among its hits.
+"""Shared by all indices: the Matryoshka dimensions they hold, and reranking of their hits.
 
-Pure NumPy. Embeddings are trained so that their first `KEY` dimensions are an embedding of their
-own (Matryoshka representation learning, Kusupati et al. 2022; `fingerprint.lab.training.mining`).
-An index of those is half as large and twice as fast; its hits are reranked by all dimensions.
+Pure NumPy. Training makes the first `KEY` dimensions of an embedding an embedding of their own
+(Matryoshka representation learning, Kusupati et al. 2022; `fingerprint.lab.training.mining`). An
+index of those dimensions is half as large and twice as fast; its hits are reranked by all of them.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ ROWS_PER_NODE = 32  # compared by signs or codes in the time in which Annoy insp
 
 
 def index_part(vectors: Floats) -> Floats:
-    """The Matryoshka dimensions of embeddings (N, D) that are indexed, (N, min(D, KEY)).
+    """The indexed Matryoshka dimensions (N, min(D, KEY)) of embeddings (N, D).
 
     Rows have unit length; rows of silence stay zero.
     """
@@ -51,9 +51,9 @@ def best_per_query(hits: Hits, most: int) -> Hits:
 
 
 def reranked(hits: Hits, vectors: Floats, stored: Callable[[Ints], Floats]) -> Hits:
-    """The hits of `vectors` (M, D) with the cosines of the rows as they are stored.
+    """The hits of `vectors` (M, D), with cosines over all dimensions of the stored rows.
 
-    `stored` gives the embeddings (K, D) of rows (K,).
+    `stored(rows)` returns the embeddings (K, D) of rows (K,).
     """
     needed, which = np.unique(hits.row, return_inverse=True)
     cosine = np.sum(stored(needed)[which] * vectors[hits.query], axis=1)
@@ -61,5 +61,5 @@ def reranked(hits: Hits, vectors: Floats, stored: Callable[[Ints], Floats]) -> H
 
 
 def where(hits: Hits, which: Ints | NDArray[np.bool_]) -> Hits:
-    """Some of the hits, by number or by a mask."""
+    """The hits at these positions, or where the mask is true."""
     return Hits(hits.query[which], hits.row[which], hits.similarity[which])

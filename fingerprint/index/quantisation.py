@@ -1,8 +1,8 @@
-"""Quantisation: embeddings to stored codes of 8, 4, 2 or 1 bits a number, and back. Pure NumPy.
+"""Scalar quantisation of embeddings: codes of 8, 4, 2 or 1 bits a dimension. Pure NumPy.
 
-Eight bits: an int8 multiple of a fixed step. Fewer: the optimal scalar quantiser of a Gaussian with
-the variance that a number of a unit vector has (Lloyd 1957, Max 1960). The quantiser depends on
-nothing in a library: codes are copied from segment to segment, and no merge loses anything.
+Eight bits: int8 with a fixed step. Fewer bits: the optimal scalar quantiser of a Gaussian with the
+variance of one dimension of a unit vector (Lloyd 1957, Max 1960). The quantiser does not depend on
+the library's content, so merging segments copies codes and loses nothing.
 """
 
 from functools import cache
@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 from fingerprint.index.hamming import Words, pack, words
 from fingerprint.types import Floats
 
-BYTE = 8  # bits of a number that is stored as a multiple of a step
-REACH = 6.0  # standard deviations of a number, beyond which int8 saturates
-Codes = NDArray[Any]  # (rows, dim) int8, or (rows, width) words: the highest bits come first
+BYTE = 8  # bits a dimension at which codes are int8
+REACH = 6.0  # standard deviations of a dimension beyond which int8 saturates
+Codes = NDArray[Any]  # (rows, dim) int8, or (rows, width) words of bit planes, the highest first
 
 
 def code_type(bits: int) -> np.dtype[Any]:
-    """The NumPy type of the numbers in a code."""
+    """The NumPy type of a code's elements."""
     return np.dtype("i1" if bits == BYTE else "<u8")
 
 
 def code_width(dim: int, bits: int) -> int:
-    """Numbers in the code of an embedding: bytes, or words of 64 bits."""
+    """Elements in the code of one embedding: int8, or words of 64 bits."""
     return dim if bits == BYTE else bits * words(dim)
 
 
@@ -39,7 +39,7 @@ def encode(vectors: Floats, bits: int) -> Codes:
         return steps.astype(np.int8)
     edges = (_levels(bits)[1] / sqrt(vectors.shape[1])).astype(np.float32)
     numbers = np.zeros(vectors.shape, np.uint8)
-    for edge in edges:  # far faster than a search, for there are few
+    for edge in edges:  # there are few: far faster than np.searchsorted
         numbers += vectors >= edge
     numbers[~vectors.any(axis=1)] = 0  # silence; no row of unit length has this code
     planes = [pack(numbers & np.uint8(1 << bit)) for bit in reversed(range(bits))]
@@ -47,7 +47,7 @@ def encode(vectors: Floats, bits: int) -> Codes:
 
 
 def decode(codes: Codes, bits: int, dim: int) -> Floats:
-    """The embeddings (N, dim) that codes stand for; zero where it was silent.
+    """The decoded embeddings (N, dim); zero for silence.
 
     Quantisation shrinks cosines by a constant factor; decoded vectors are scaled up to compensate.
     """
@@ -65,31 +65,31 @@ def decode(codes: Codes, bits: int, dim: int) -> Floats:
 
 
 def _scaled(rows: Floats, to: float) -> Floats:
-    """The rows, changed in place, at one length; zero where they are zero."""
+    """Scale rows to the length `to`, in place; zero rows stay zero."""
     length = np.sqrt(np.einsum("nd,nd->n", rows, rows))
     rows *= (np.float32(to) / np.maximum(length, np.float32(1e-6)))[:, None]
     return rows
 
 
 def signs(codes: Codes, dim: int) -> Words:
-    """The signs of the numbers that codes of less than 8 bits stand for: their first plane."""
+    """The sign bits of codes of less than 8 bits: their first bit plane."""
     plane: Words = codes[:, : words(dim)]
     return plane
 
 
 def _step(dim: int) -> np.float32:
-    """Between the values that a byte holds. They reach beyond what numbers of unit vectors are.
+    """The step between int8 levels; they cover `REACH` standard deviations of a dimension.
 
-    Rounding to them turns a row of 256 numbers by less than a degree.
+    Rounding changes the direction of an embedding of 256 dimensions by less than a degree.
     """
     return np.float32(min(1.0, REACH / sqrt(dim)) / np.iinfo(np.int8).max)
 
 
 @cache
 def _levels(bits: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Levels and the edges between them of the best quantiser of a standard Gaussian.
+    """Levels and edges of the optimal quantiser of a standard Gaussian.
 
-    Lloyd's iteration with exact means: each level is the mean of its cell, each edge lies halfway
+    Lloyd's iteration with exact means: each level is the mean of its cell, each edge is halfway
     between two levels.
     """
     levels = np.linspace(-2.5, 2.5, 2**bits) if bits > 1 else np.array([-1.0, 1.0])
@@ -102,9 +102,9 @@ def _levels(bits: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
 
 @cache
 def _cosine(bits: int) -> np.float32:
-    """Cosine of a long Gaussian vector with what its code stands for.
+    """Cosine between a long Gaussian vector and its decoded code.
 
-    It is the root of the share of energy that the levels keep, for each is the mean of its cell.
+    Since each level is the mean of its cell, it is the root of the share of energy they keep.
     """
     levels, edges = _levels(bits)
     ends = [-1.0, *(erf(edge / sqrt(2)) for edge in edges.tolist()), 1.0]

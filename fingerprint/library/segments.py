@@ -1,4 +1,4 @@
-"""The files of one segment: embeddings and their index, written once and never changed."""
+"""The files of a segment, written once, never changed: quantised embeddings, peaks, indices."""
 
 import hashlib
 import os
@@ -22,10 +22,10 @@ from fingerprint.library.records import FileInfo, Meta, SegmentInfo
 from fingerprint.types import Floats, Hits, Ints, PeakCodes
 
 FOLDER = "segments"
-CODES = "npy"  # suffix of the embeddings'
+CODES = "npy"  # suffix of the file of quantised embeddings
 PEAKS = "peaks"
 PEAK_KIND = np.dtype("<u2")
-_OWN = re.compile(r"\d{6,}\.\w+(\.tmp)?")  # names of our files: others are left alone
+_OWN = re.compile(r"\d{6,}\.\w+(\.tmp)?")  # names of segment files; other files are left alone
 _HEADER = re.compile(  # of NumPy's format 1.0
     rb"\x93NUMPY\x01\x00(..)\{'descr': '([^']+)', 'fortran_order': False, "
     rb"'shape': \((\d+), (\d+)\), \} *\n",
@@ -38,17 +38,18 @@ _BLOCK = 1 << 16  # rows that are copied at a time
 
 
 class NearestRows(Protocol):
-    """An index of a segment's rows."""
+    """A nearest-neighbour index of a segment's rows: Annoy or IVF-PQ."""
 
     def query(self, vectors: Floats, k: int, search_k: int) -> Hits: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stored:
-    """Rows of tracks, one after the other: codes of embeddings (R, width) and peaks (R, kept).
+    """Rows of tracks, one after the other: quantised embeddings (R, width) and peaks (R, kept).
 
-    Row i of a track holds the embedding that begins i row hops into it, and the peaks of the i-th
-    block of frames. Where one of the two ends before the other, its rows are silent.
+    Row i of a track holds the embedding of the window that begins i row hops into it, and the peaks
+    of the i-th block of frames. If a track has more rows of one kind, the other is padded with
+    silence.
     """
 
     codes: Codes
@@ -58,13 +59,13 @@ class Stored:
         return len(self.codes)
 
     def part(self, first: int, count: int) -> "Stored":
-        """Some consecutive rows."""
+        """`count` rows from row `first` on."""
         return Stored(self.codes[first : first + count], self.peaks[first : first + count])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segment:
-    """An open segment: its rows, and their indices if it has them, stay on the disk."""
+    """An open segment: rows memory-mapped, with the indices that the library's profile has."""
 
     info: SegmentInfo
     meta: Meta
@@ -77,7 +78,7 @@ class Segment:
         return self.stored.codes
 
     def search(self, vectors: Floats, neighbours: int, search_k: int) -> Hits:
-        """The about `neighbours` nearest rows of each of `vectors` (M, dim).
+        """The approximately `neighbours` nearest rows of each of `vectors` (M, dim).
 
         An index is asked only where to compare the signs of all rows would take longer than to
         inspect `search_k` of its nodes. How near hits are is comparable between segments; it is
@@ -116,7 +117,7 @@ def write_segment(
         lengths: rows of each track, where the pieces are not the tracks.
 
     Raises:
-        LibraryError: the disk is full or cannot be written; what was written is removed again.
+        LibraryError: the disk is full or cannot be written; the files are deleted again.
     """
     codes_path, peaks_path = path_of(folder, number, CODES), path_of(folder, number, PEAKS)
     lengths = [len(piece) for piece in pieces] if lengths is None else lengths
@@ -146,10 +147,10 @@ def write_segment(
 
 
 def open_segment(folder: Path, info: SegmentInfo, meta: Meta) -> Segment:
-    """Map a segment's files into memory; nothing but a sample of them is read.
+    """Memory-map a segment's files; only the sample of pages that their digests cover is read.
 
     Raises:
-        LibraryError: a file is missing or is not what was written.
+        LibraryError: a file is missing or damaged.
     """
     stored = open_rows(folder, info, meta)
     for suffix in suffixes(meta, info.rows):
@@ -160,13 +161,13 @@ def open_segment(folder: Path, info: SegmentInfo, meta: Meta) -> Segment:
 
 
 def suffixes(meta: Meta, rows: int) -> tuple[str, ...]:
-    """Of all files of a segment of so many rows."""
+    """Suffixes of all files of a segment of `rows` rows."""
     marks = (landmarks.SUFFIX,) if meta.profile.landmarks else ()
     return (CODES, PEAKS, *index_suffixes(meta, rows), *marks)
 
 
 def index_suffixes(meta: Meta, rows: int) -> tuple[str, ...]:
-    """Of the files that hold the index of a segment of so many rows; none: it has no index."""
+    """Suffixes of the index files of a segment of `rows` rows; empty if it has no index."""
     if meta.profile.index == "annoy":
         return annoy_index.SUFFIXES
     has_lists = meta.profile.index == "faiss" and rows >= ivf_pq.LEAST_ROWS
@@ -196,7 +197,7 @@ def _open_index(folder: Path, info: SegmentInfo, meta: Meta) -> NearestRows | No
 
 
 def open_rows(folder: Path, info: SegmentInfo, meta: Meta) -> Stored:
-    """The rows alone, without their indices, as `open_segment` has them."""
+    """The rows of a segment without its indices."""
     _check(folder, info, CODES)
     _check(folder, info, PEAKS)
     return _opened_rows(folder, info, meta)
@@ -212,10 +213,10 @@ def _opened_rows(folder: Path, info: SegmentInfo, meta: Meta) -> Stored:
 
 
 def damaged_files(folder: Path, info: SegmentInfo, meta: Meta) -> list[Path]:
-    """Files of a segment that are missing or not, to the last byte, what was written.
+    """Files of a segment that are missing, or whose SHA-256 is not the catalog's.
 
     Raises:
-        LibraryError: a file cannot be read, which says nothing about what it holds.
+        LibraryError: a file cannot be read, so nothing is known about its content.
     """
     expected = suffixes(meta, info.rows)
     written = {file.suffix: file for file in info.files}
@@ -230,8 +231,8 @@ def damaged_files(folder: Path, info: SegmentInfo, meta: Meta) -> list[Path]:
 def digest(path: Path) -> str:
     """SHA-256 of a file's length and of pages evenly spread over it, its first and last included.
 
-    It sees a file that was cut short, swapped or left half empty by a crash, at a cost that does
-    not grow with the file; files of up to 1 MiB are covered whole.
+    It detects a file that was truncated, swapped or left partly empty by a crash, at a cost that
+    does not grow with the file. Files of up to 1 MiB are covered whole.
     """
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
@@ -249,14 +250,14 @@ def files_of(folder: Path, number: int) -> list[Path]:
 
 
 def strays(folder: Path, known: Iterable[int]) -> list[Path]:
-    """Files of segments that the catalog does not have: left by a killed run or merged away."""
+    """Files of segments that the catalog does not list: left by a killed run, or merged away."""
     stems = {_stem(number) for number in known}
     every = [path for path in (folder / FOLDER).glob("*") if _OWN.fullmatch(path.name)]
     return [path for path in every if path.name.split(".")[0] not in stems]
 
 
 def delete_files(paths: Iterable[Path]) -> None:
-    """Delete what can be deleted: where a reader's open file cannot be, the next writer tries."""
+    """Delete files; one that a reader has open, on some systems, is left for the next writer."""
     for path in paths:
         try:
             path.unlink(missing_ok=True)
@@ -265,7 +266,7 @@ def delete_files(paths: Iterable[Path]) -> None:
 
 
 def path_of(folder: Path, number: int, suffix: str) -> Path:
-    """Where a segment's file of that kind is."""
+    """Path of a segment's file with that suffix."""
     return folder / FOLDER / f"{_stem(number)}.{suffix}"
 
 
@@ -281,7 +282,7 @@ def _described(folder: Path, number: int) -> tuple[FileInfo, ...]:
 
 
 def _sha256(path: Path) -> str | None:
-    """None if there is no such file."""
+    """The file's SHA-256; None if there is no such file."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -305,9 +306,9 @@ def _check(folder: Path, info: SegmentInfo, suffix: str) -> None:
 
 
 def _mapped(path: Path, shape: tuple[int, int], kind: np.dtype[Any]) -> Codes:
-    """An array in a file of `_write_array`, which must have this shape and this kind of numbers.
+    """Memory-map an array written by `_write_array`; it must have this shape and number type.
 
-    Not np.load: it parses the header with `ast`, which is not safe in threads on Python 3.11.
+    Not np.load: it parses the header with `ast`, which is not thread-safe on Python 3.11.
     """
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""A library as it is at one moment: its open segments laid end to end in one space of rows."""
+"""A read-only snapshot of a library: all open segments, their rows numbered consecutively."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from fingerprint.types import Candidate, Floats, Hits, Ints, PeakCodes, Rows, Tr
 LEAST_NODES = 250  # inspected a vector, however small a segment is
 
 
-@dataclass(frozen=True, eq=False)  # no slots, for the cohort is kept
+@dataclass(frozen=True, eq=False)  # no slots: `cohort` is a cached property
 class Snapshot:
-    """The segments in order; span i of `rows` belongs to the track with the id `owners[i]`.
+    """The `Reference` of a library, against which `recognition` recognises.
 
-    `hop` is the time (s) between a track's rows. Spans of removed tracks, whose embeddings still
-    lie there, have the owner `REMOVED`. It is a `Reference` of `recognition`.
+    Span i of `rows` belongs to the track with the id `owners[i]`, or to `REMOVED` if the track has
+    been removed and its rows are still in their segment. `hop` is the time (s) between rows.
     """
 
     segments: tuple[Segment, ...]
@@ -35,7 +35,7 @@ class Snapshot:
 
     @cached_property
     def cohort(self) -> Floats:
-        """Random passages of the library, for cohort normalisation; read once a snapshot."""
+        """Random passages of the library, for cohort normalisation; read once per snapshot."""
         return sample(self)
 
     def track(self, number: int) -> Track | None:
@@ -44,10 +44,10 @@ class Snapshot:
         return None if owner == REMOVED else self.catalog.track(owner)
 
     def search(self, vectors: Floats, *, neighbours: int, search_k: int) -> Hits:
-        """The nearest rows of living tracks, at most `neighbours` for each row of `vectors`.
+        """The nearest rows of tracks that exist, at most `neighbours` for each of `vectors`.
 
-        Segments share the `search_k` nodes that are inspected a vector by their size, so that a
-        query costs the same however the rows are spread over segments.
+        `search_k` index nodes are inspected per vector. Segments share them in proportion to their
+        size, so a query costs the same in few segments and in many.
         """
         total = sum(segment.info.rows for segment in self.segments)
         widening = self.segments[0].meta.widening if self.segments else 1
@@ -63,7 +63,7 @@ class Snapshot:
         return best_per_query(hits, neighbours)
 
     def vectors(self, rows: Ints) -> Floats:
-        """The embeddings (K, dim) of the rows (K,), as they are stored."""
+        """The embeddings (K, dim) of the rows (K,), decoded from their stored codes."""
         first = self._first_rows()
         place = np.searchsorted(first, rows, side="right") - 1
         found = np.empty((len(rows), self.segments[0].meta.dim), dtype=np.float32)
@@ -74,7 +74,7 @@ class Snapshot:
 
     @property
     def block(self) -> int:
-        """Frames whose peaks a row holds."""
+        """Spectrogram frames per row of peaks."""
         return self.segments[0].meta.peak_block if self.segments else BLOCK
 
     def peaks(self, rows: Ints) -> PeakCodes:
@@ -88,9 +88,9 @@ class Snapshot:
         return found
 
     def vote(self, query: Query, most: int) -> list[Candidate]:
-        """Places of living tracks that have most landmarks in common with a query, at most `most`.
+        """At most `most` candidates, those with the most landmarks in common with the query.
 
-        Offsets are right to a few frames; scores are left at 0.
+        Offsets are exact to a few frames; scores are 0.
         """
         frames, votes = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for segment, first in zip(self.segments, self._first_rows(), strict=False):
@@ -100,7 +100,7 @@ class Snapshot:
                 votes.append(found.votes)
         frame, count = np.concatenate(frames), np.concatenate(votes)
         frame = frame[np.argsort(-count, kind="stable")]
-        # The query may begin before the track does: its middle tells which track it is.
+        # The query may begin before its track, so its middle decides which track it is in.
         middle = (frame + query.frames.max(initial=0) // 2) // self.block
         total = self.rows.starts[-1] if len(self.rows.starts) else 0
         inside = (middle >= 0) & (middle < total)
@@ -121,7 +121,7 @@ class Snapshot:
 
 
 def take_snapshot(catalog: Catalog, previous: Snapshot | None = None) -> Snapshot:
-    """Open what the catalog says; segments that are open in `previous` are taken over.
+    """Open the segments that the catalog lists; those open in `previous` are reused.
 
     Raises:
         LibraryError: a segment's file is missing or damaged.

@@ -2,10 +2,10 @@
 
 On disk a library is a folder:
 
-    catalog.db              the truth: what is not in it does not exist
+    catalog.db              which segments and tracks exist; files it does not list are ignored
     segments/000001.npy     embeddings (rows, width), memory-mapped when read; see `profiles`
     segments/000001.ann     their Annoy index, with its sidecar .json, if the profile has one
-    segments/000001.faiss   or inverted lists
+    segments/000001.faiss   or their IVF-PQ index
     writer.lock             held by the one process that writes
 
 Segment files are written first and never changed; a single transaction then makes them part of the
@@ -47,7 +47,7 @@ from fingerprint.types import Ints, Tags, Track
 
 FORMAT = 5
 CATALOG = "catalog.db"
-BUSY_TIMEOUT = 30.0  # s that a reader waits for a commit, which takes milliseconds
+BUSY_TIMEOUT = 30.0  # s for which a reader waits for a commit, which takes milliseconds
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL);
@@ -102,9 +102,9 @@ _LISTED = f"id, size, mtime_ns, content, added, {_TRACK}"
 
 
 class Catalog:
-    """An open catalog. Every method is one transaction and turns SQLite's errors into ours.
+    """An open catalog. Every method is one transaction and raises SQLite's errors as LibraryError.
 
-    Threads may share it: one waits until another's transaction has ended.
+    Threads may share it; their transactions run one after the other.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -122,8 +122,8 @@ class Catalog:
                 "make one with `fingerprint index`, or name another folder"
             )
         with self._reporting():
-            # A reader too may have to roll back what a killed writer left: "rw", which SQLite
-            # takes for "ro" where the disk is read-only.
+            # "rw" because a reader, too, may have to roll back a killed writer's transaction;
+            # on a read-only disk SQLite falls back to "ro".
             uri = f"{path.absolute().as_uri()}?mode=rw"
             self._db = sqlite3.connect(
                 uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
@@ -193,23 +193,23 @@ class Catalog:
         return [listed.track for listed in self.listed()]
 
     def listed(self) -> list[Listed]:
-        """Every track with all that is known of it, in the order of their paths."""
+        """The catalog's entry of every track, in the order of their paths."""
         return self._listed("ORDER BY path")
 
     def track(self, track_id: int) -> Track | None:
-        """The track of that number; None if it has been removed."""
+        """The track with that id; None if it has been removed."""
         found = self.by_id(track_id)
         return None if found is None else found.track
 
     def by_id(self, track_id: int) -> Listed | None:
-        """All that is known of the track of that number; None if it has been removed."""
+        """The catalog's entry of the track with that id; None if it has been removed."""
         found = self._listed("WHERE id = ?", track_id)
         return found[0] if found else None
 
     def search(self, text: str, *, after: int, limit: int) -> list[Listed]:
-        """At most `limit` tracks with a number above `after`, by their numbers.
+        """At most `limit` tracks with ids above `after`, in the order of their ids.
 
-        Every word of `text` is in the artist, the title, the album or the path of each.
+        Each has every word of `text` in its artist, title, album or path.
         """
         words = text.casefold().split()
         which = " ".join("AND instr(folded(artist, title, album, path), ?)" for _ in words)
@@ -230,7 +230,7 @@ class Catalog:
             return [_listed(row) for row in found]
 
     def track_id(self, path: Path) -> int | None:
-        """The number of the track of that file; None if there is none."""
+        """The id of the track of that file; None if there is none."""
         with self._reporting():
             row = self._db.execute(
                 "SELECT id FROM tracks WHERE path = ?", (os.fsencode(path),)
@@ -238,7 +238,7 @@ class Catalog:
         return None if row is None else int(row[0])
 
     def stamps(self) -> dict[Path, Stamp]:
-        """What every track's file, and every copy, looked like when it was indexed."""
+        """Size and modification time that each track's file, and each copy, had when indexed."""
         with self._reporting():
             found = self._db.execute(
                 "SELECT path, size, mtime_ns FROM copies "
@@ -261,13 +261,13 @@ class Catalog:
         return found
 
     def copies(self) -> dict[Path, int]:
-        """Files that hold a recording which another file stands for, and that one's track id."""
+        """Files that are copies of a track's recording, each with the id of that track."""
         with self._reporting():
             found = self._db.execute("SELECT path, track FROM copies ORDER BY path").fetchall()
         return {Path(os.fsdecode(path)): track for path, track in found}
 
     def damage(self) -> dict[int, tuple[Damage, ...]]:
-        """What was lost of recordings, by the ids of their tracks."""
+        """The sound that was lost in decoding, by track id."""
         with self._reporting():
             rows = self._db.execute("SELECT * FROM damage ORDER BY track, rowid").fetchall()
         found: dict[int, tuple[Damage, ...]] = {}
@@ -276,7 +276,7 @@ class Catalog:
         return found
 
     def damage_of(self, track_id: int) -> tuple[Damage, ...]:
-        """What was lost of one recording."""
+        """The sound of one track that was lost in decoding."""
         which = "SELECT kind, message, seconds FROM damage WHERE track = ? ORDER BY rowid"
         with self._reporting():
             rows = self._db.execute(which, (track_id,)).fetchall()
@@ -296,14 +296,14 @@ class Catalog:
         )
 
     def next_segment(self) -> int:
-        """The number that the next segment gets."""
+        """The id that the next segment will get."""
         with self._reporting():
             row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'segments'")
             found = row.fetchone()
         return 1 if found is None else int(found[0]) + 1
 
     def faults(self) -> list[str]:
-        """What SQLite's own check finds wrong with the catalog; nothing for a sound one."""
+        """The faults that SQLite's integrity check finds in the catalog; empty for a sound one."""
         try:
             found = self._db.execute("PRAGMA integrity_check").fetchall()
             found += [
@@ -312,24 +312,24 @@ class Catalog:
             ]
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             if not is_damage(error):
-                raise self._error(error) from error  # that says nothing of what is in it
+                raise self._error(error) from error  # it could not be read: not a fault in it
             return [str(error)]
         return [text for (text,) in found if text != "ok"]
 
     @contextmanager
     def transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
-        """Everything within happens, or nothing does."""
+        """Run the block as one transaction, rolled back on an exception."""
         with self._lock, self._reporting():
             self._db.execute(f"BEGIN {kind}")
             try:
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
-                if self._db.in_transaction:  # a full disk has rolled back by itself
+                if self._db.in_transaction:  # SQLite itself rolls back when the disk is full
                     self._db.execute("ROLLBACK")
                 raise
 
-    # The rest is called within a transaction of the writer.
+    # The following methods are called within a transaction of the writer.
 
     def insert_segment(self, segment: SegmentInfo, spans: Spans) -> None:
         """Add a segment that holds these tracks, and nothing else."""
@@ -363,7 +363,7 @@ class Catalog:
         return int(inserted.lastrowid or 0)
 
     def relabel_tracks(self, changes: Iterable[tuple[int, Path, Stamp, Tags]]) -> None:
-        """Give tracks other files or other tags; whatever was at those paths makes way."""
+        """Give tracks other paths or tags; tracks and copies already at those paths are deleted."""
         found = list(changes)
         for number, *_ in found:  # so that files may swap their names
             self._db.execute(
@@ -380,9 +380,9 @@ class Catalog:
             )
 
     def insert_copy(self, path: Path, stamp: Stamp, track_id: int) -> None:
-        """Note that a file holds the recording of a track, and need not be looked at again.
+        """Record that a file holds a track's recording, so that it is not decoded again.
 
-        Where the file had a track, that one's copies are copies of the new track from now on.
+        If the file had a track of its own, the copies of that track become copies of the new one.
         """
         self._db.execute(
             "UPDATE copies SET track = ? WHERE track = (SELECT id FROM tracks WHERE path = ?)",
@@ -395,17 +395,17 @@ class Catalog:
         )
 
     def forget_copies(self, paths: Iterable[Path]) -> None:
-        """Files that are noted as copies are not known any more."""
+        """Delete the entries of copies."""
         for path in paths:
             self._db.execute("DELETE FROM copies WHERE path = ?", (os.fsencode(path),))
 
     def delete_path(self, path: Path) -> int:
-        """How many tracks were removed: one or none. A note that it is a copy goes too."""
+        """Delete the track or the copy of that path; returns the number of tracks, 0 or 1."""
         self._db.execute("DELETE FROM copies WHERE path = ?", (os.fsencode(path),))
         return self._db.execute("DELETE FROM tracks WHERE path = ?", (os.fsencode(path),)).rowcount
 
     def delete_tracks(self, ids: Iterable[int]) -> int:
-        """How many there were."""
+        """Delete tracks; returns how many existed."""
         removed = [self._db.execute("DELETE FROM tracks WHERE id = ?", (one,)) for one in ids]
         return sum(row.rowcount for row in removed)
 
@@ -431,7 +431,7 @@ class Catalog:
             raise self._error(error) from error
 
     def _error(self, error: Exception) -> LibraryError:
-        # SQLite's own words for damage quote what is damaged, which need not be text.
+        # SQLite's messages quote damaged content, which need not be valid text.
         wrong = error if isinstance(error, sqlite3.DatabaseError) else sqlite3.DatabaseError()
         words = display_name(str(error).encode("utf-8", "replace").decode())
         what = advice(wrong)
@@ -441,7 +441,7 @@ class Catalog:
 
 
 def create_catalog(folder: Path, meta: Meta) -> None:
-    """Write an empty catalog into a folder; it is there completely or not at all."""
+    """Write an empty catalog into a folder, completely or not at all."""
     new = folder / f"{CATALOG}.new"
     new.unlink(missing_ok=True)
     try:
@@ -499,25 +499,25 @@ def _pairs(blob: object) -> tuple[Ints, Ints]:
 
 
 def _folded(*parts: str | bytes) -> str:
-    """Text in which words are looked for, whatever their case."""
+    """The text that `search` searches, case-folded."""
     text = (part if isinstance(part, str) else os.fsdecode(part) for part in parts)
     return _storable("\n".join(text).casefold())
 
 
 def _storable(text: str) -> str:
-    """SQLite takes no lone surrogates, which a broken tag may hold."""
+    """Text without the lone surrogates of broken tags, which SQLite cannot store."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether an error speaks of what a catalog holds, and not of how it can be reached."""
-    code = getattr(error, "sqlite_errorcode", None)  # none: it is an error of our own
-    damage = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)  # a table lacks
+    """Whether the error means a damaged catalog, rather than one that cannot be accessed."""
+    code = getattr(error, "sqlite_errorcode", None)  # None: raised here, not by SQLite
+    damage = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)  # no such table
     return code is None or code & 0xFF in damage
 
 
 def advice(error: sqlite3.DatabaseError) -> str:
-    """What to do about it."""
+    """What the user can do about an error of SQLite."""
     text = str(error)
     if "locked" in text:
         return "another program holds it; try again when it is done"

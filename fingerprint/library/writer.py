@@ -25,12 +25,11 @@ MOST_SMALL = 8  # segments; every one costs each query a search of its index
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
-    """A track on its way into a library, with its embeddings (rows, dim) and its file's stamp.
+    """A track to be added, with its embeddings (rows, dim) and its file's stamp.
 
-    `content` is the digest of the decoded audio, empty where it is not known. The rows are `step`
-    hops of the model apart, which divides the step of the library's profile. `peaks` (rows, kept)
-    are those of as many blocks of frames; None where they are not known, as of tracks that are made
-    up: such tracks are found and not verified.
+    `content` is the digest of the decoded audio, empty if unknown. Rows are `step` model hops
+    apart; `step` divides the step of the library's profile. `peaks` (rows, kept) holds the peaks of
+    one block of frames a row; None for made-up tracks, which are found but cannot be verified.
     """
 
     track: Track
@@ -44,7 +43,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Relabel:
-    """A track whose recording is now in another file, or has other tags."""
+    """A track whose recording moved to another file, or got other tags."""
 
     track_id: int
     path: Path
@@ -54,7 +53,7 @@ class Relabel:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A file that holds the recording of the track at the path `of`."""
+    """A file with the same recording as the track at the path `of`."""
 
     path: Path
     stamp: Stamp
@@ -63,7 +62,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What is done in one transaction, in this order: relabel, remove, add, note copies, forget."""
+    """Changes of one transaction, made in this order: relabel, remove, add, note copies, forget."""
 
     relabels: Sequence[Relabel] = ()
     removed: Sequence[int] = ()  # track ids
@@ -84,7 +83,7 @@ class Writer:
         return self.catalog.stamps_of(paths)
 
     def add(self, entries: Sequence[Entry]) -> None:
-        """Add tracks as one new segment; a track of a path that is there already replaces it.
+        """Add tracks as one new segment; a track replaces the one that has the same path.
 
         Raises:
             LibraryError: the disk is full or fails; the library is as it was.
@@ -93,12 +92,12 @@ class Writer:
         self.apply(Changes(entries=entries))
 
     def remove(self, paths: Iterable[Path]) -> int:
-        """Remove the tracks of these files; returns how many there were."""
+        """Remove the tracks of these files; returns how many were removed."""
         with self._committed():
             return sum(self.catalog.delete_path(absolute(path)) for path in paths)
 
     def apply(self, changes: Changes) -> int:
-        """Do all of it or, if it fails, nothing; returns how many tracks were removed by number.
+        """Make all changes or, on an error, none; returns how many of `removed` existed.
 
         Raises:
             LibraryError, ValueError: as `add`.
@@ -123,7 +122,7 @@ class Writer:
         return removed
 
     def _check(self, entries: Iterable[Entry]) -> None:
-        """Raises ValueError for one that the library cannot hold."""
+        """Raise ValueError for an entry without rows, or with rows of another dimension."""
         for entry in entries:
             if not len(entry.vectors) or entry.vectors.shape[1:] != (self._meta.dim,):
                 raise ValueError(f"{entry.track.path}: embeddings of shape {entry.vectors.shape}")
@@ -135,7 +134,7 @@ class Writer:
                 raise ValueError(f"{entry.track.path}: peaks where there can be none")
 
     def merge(self) -> None:
-        """Make one segment of many small ones and drop removed rows, as `choose_merge` says."""
+        """Merge small segments and drop dead rows, as `choose_merge` chooses."""
         while True:
             segments, spans = self.catalog.layout()
             chosen = choose_merge(segments, spans, self._meta.full_rows)
@@ -145,9 +144,9 @@ class Writer:
             self.rewrite(chosen, [held[segment.id] for segment in chosen])
 
     def compact(self, on_progress: Callable[[int, int], None] = lambda _done, _all: None) -> None:
-        """Drop every removed row and make as few segments as their greatest size allows.
+        """Drop every dead row and merge segments as far as their maximum size allows.
 
-        `on_progress` is told how many rows are rewritten, and how many are to be.
+        `on_progress(done, total)` gets the number of rows rewritten so far, and of all to rewrite.
         """
         segments, spans = self.catalog.layout()
         held = {segment.id: one for segment, one in zip(segments, spans, strict=True)}
@@ -162,7 +161,7 @@ class Writer:
     def rewrite(self, chosen: Sequence[SegmentInfo], spans: Sequence[Spans]) -> None:
         """Make one new segment of the living rows of some, with a new index.
 
-        Codes are copied, so nothing is lost however often; the old indices are not looked at.
+        Codes are copied, never decoded, so rewriting loses nothing; the old indices are not read.
         """
         pieces: list[Stored] = []
         for info, held in zip(chosen, spans, strict=True):
@@ -179,7 +178,7 @@ class Writer:
             self.catalog.delete_segments(info.id for info in chosen)
 
     def sweep(self) -> None:
-        """Delete the files of segments that the catalog does not have."""
+        """Delete the files of segments that the catalog does not list."""
         segments, _ = self.catalog.layout()
         delete_files(strays(self.catalog.folder, (segment.id for segment in segments)))
 
@@ -200,7 +199,7 @@ class Writer:
 
     @contextmanager
     def _committed(self) -> Iterator[None]:
-        """A transaction; segments that no track is left in go with it, and their files after it."""
+        """A transaction that also deletes segments without tracks, and then their files."""
         try:
             with self.catalog.transaction():
                 yield
@@ -210,7 +209,7 @@ class Writer:
 
 
 def stored_of(entry: Entry, meta: Meta) -> Stored:
-    """The rows of a track as a library keeps them, silent where it has no more of one kind."""
+    """A track's rows as they are stored; the shorter of codes and peaks is padded with silence."""
     step = meta.profile.step // entry.step
     codes = encode(entry.vectors[::step], meta.profile.bits)
     peaks = np.empty((0, meta.peaks_kept), np.uint16)
@@ -225,12 +224,12 @@ def stored_of(entry: Entry, meta: Meta) -> Stored:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[Writer]:
-    """Be the library's one writer for a while; readers go on undisturbed.
+    """Hold the library's write lock; readers are not blocked.
 
-    What a killed run left half-written is deleted first.
+    Partly written files of a killed run are deleted first.
 
     Raises:
-        LibraryError: another process writes to it, or it cannot be written.
+        LibraryError: another process holds the lock, or the folder cannot be written.
     """
     with locked(folder):
         catalog = Catalog(folder)
@@ -243,19 +242,19 @@ def writing(folder: Path) -> Iterator[Writer]:
 
 
 def absolute(path: Path) -> Path:
-    """The path under which a file is known: from the root, links kept as they are."""
+    """The absolute path under which a file is recorded; links are not resolved."""
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
 
 
 def choose_merge(
     segments: Sequence[SegmentInfo], spans: Sequence[Spans], full: int
 ) -> list[SegmentInfo]:
-    """Which segments to make one of, of at most `full` rows; none if the library is fine as it is.
+    """Segments to merge into one of at most `full` rows; empty if nothing needs merging.
 
-    A segment with more dead rows than living ones is always rewritten. Of segments under half of
-    `full`, at most `MOST_SMALL` are left: the smallest are merged, and with them each next
-    one that is no larger than all of those together. So a row is rewritten only when its segment
-    about doubles: a number of times that grows with the logarithm of the library.
+    A segment with more dead rows than living ones is always rewritten. At most `MOST_SMALL`
+    segments under half of `full` remain: the smallest are merged, and then each next larger one
+    that has no more rows than those together. So a row is rewritten only when its segment about
+    doubles, and the number of rewrites grows with the logarithm of the library.
     """
     living = living_rows(segments, spans)
     dead = [s for s in segments if living[s.id] < s.rows / 2]
@@ -276,7 +275,7 @@ def choose_merge(
 def choose_compaction(
     segments: Sequence[SegmentInfo], spans: Sequence[Spans], full: int
 ) -> list[list[SegmentInfo]]:
-    """Groups of segments to make one of each: every one with dead rows, and the small ones.
+    """Groups of segments, each to be merged into one: those with dead rows, and the small ones.
 
     A group holds at most `full` living rows, unless it is a single segment.
     """
@@ -308,7 +307,7 @@ def living_runs(held: Spans) -> list[tuple[int, int]]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the library's lock: SQLite's own, which every system has and a killed process drops."""
+    """Hold the write lock: an SQLite lock, which works everywhere and ends with its process."""
     try:
         lock = sqlite3.connect(
             folder / LOCK, timeout=0, isolation_level=None, check_same_thread=False
