@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
 PeakCodes = NDArray[np.uint16]  # of spectral peaks; see `audio.peaks`
 
@@ -125,7 +126,7 @@ class Rows:
 class Background:
     """P passages of music as a library's rows: embeddings (P, R, D) and peaks (P, R, kept).
 
-    Rows lie `hop` (s) apart. See `recognition.background`.
+    Rows lie `hop` (s) apart. See `recognition.cohort`.
     """
 
     vectors: Floats

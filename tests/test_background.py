@@ -12,7 +12,7 @@ from fingerprint.errors import ModelError
 from fingerprint.index.landmarks import query_landmarks
 from fingerprint.lab.calibration.large_libraries import SomeTracks
 from fingerprint.model.background import pack, unpack
-from fingerprint.recognition.background import ENOUGH, backed
+from fingerprint.recognition.cohort import ENOUGH, with_background
 from fingerprint.recognition.recognise import recognise
 from fingerprint.types import Background, Clip, Floats, Rows, Track
 
@@ -55,16 +55,16 @@ def shelf(*songs: Floats) -> SomeTracks:
 
 def test_a_large_library_and_a_model_without_background_stay_alone(background: Background) -> None:
     small = shelf(busy_song(0))
-    assert backed(small, None) is small
+    assert with_background(small, None) is small
     large = replace(small, rows=Rows(np.array([0, ENOUGH])))
-    assert backed(large, background) is large
+    assert with_background(large, background) is large
     empty = replace(small, rows=Rows(np.array([0])))
-    assert backed(empty, background) is empty
+    assert with_background(empty, background) is empty
 
 
 def test_the_passages_lie_behind_the_tracks_and_have_no_names(background: Background) -> None:
     small = shelf(busy_song(0), busy_song(1))
-    both = backed(small, background)
+    both = with_background(small, background)
     assert both.rows.starts.tolist() == [0, 40, 80, *(80 + ROWS * np.arange(1, 17)).tolist()]
     assert [both.track(n) for n in (0, 1, 2, 17)] == [small.track(0), small.track(1), None, None]
     mixed = np.array([3, 85, 41, 120])
@@ -84,7 +84,7 @@ def test_a_sparser_library_gets_every_other_row_and_the_peaks_of_both(
 ) -> None:
     small = replace(shelf(busy_song(0)), hop=2 * Toy().hop, block=2 * BLOCK)
     small = replace(small, stored_peaks=np.full((40, 16), EMPTY))
-    both = backed(small, background)
+    both = with_background(small, background)
     np.testing.assert_array_equal(both.vectors(np.array([41])), background.vectors[0, 2:3])
     first, second = background.peaks[0, 2:4]
     later = second[second != EMPTY] + (BLOCK << 8)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fingerprint.recognition.repeats import APART, repeats
+from fingerprint.recognition.copies import APART, repeats
 from fingerprint.types import Candidate, Floats
 
 HOP, WINDOW = 0.25, 2.0

@@ -1,4 +1,4 @@
-"""The background that travels with a model, in some 300 kB; see `recognition.background`."""
+"""The background that travels with a model, in some 300 kB; see `recognition.cohort`."""
 
 from io import BytesIO
 

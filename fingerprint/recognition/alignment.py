@@ -1,9 +1,10 @@
-"""The query laid along a stretch of a track, and how well each way of laying it fits. Pure NumPy.
+"""Scores of alignments of a query with a stretch of a track. Pure NumPy.
 
-Query time t plays track time `offset + rate * t`: a line. A line's score is the mean cosine of the
-library rows under the query with the query there, weighted by how clear the query is there: what
-noise has covered says little. Query windows are denser than library rows (`query.hop` divides
-`hop`), so some window is at most half a query hop away from each row's place.
+Query time t plays track time `offset + rate * t`: a line. A line's score is the weighted mean
+cosine of the library rows under the query with the query's windows at those moments. A window's
+weight is a power of its clearness, because windows covered by noise say little. Query windows are
+denser than library rows (`query.hop` divides `hop`), so one is at most half a query hop away from
+each row.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,17 +14,15 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fingerprint.types import Candidate, Fingerprint, Floats, Ints, Rows
+from fingerprint.types import Candidate, Doubles, Fingerprint, Floats, Ints, Rows
 
-Doubles = NDArray[np.float64]
-
-POWER = 4.0  # of its clearness, what a window counts for (`bench-clearness` measures it)
+POWER = 4.0  # exponent of a window's clearness in its weight (`bench-clearness` measures it)
 TINY = 1e-12
-BLOCK = 100_000  # cosines that are looked at at a time: more do not fit a processor's cache
+BLOCK = 100_000  # cosines processed at a time: more do not fit the processor's cache
 
 
 class StoredTracks(Protocol):
-    """Tracks as rows of embeddings, `hop` seconds apart; `rows` says which are whose."""
+    """Embeddings of tracks, `hop` seconds apart; `rows` says which belong to which track."""
 
     @property
     def rows(self) -> Rows: ...
@@ -36,14 +35,13 @@ class StoredTracks(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Places:
-    """Stretches of tracks, C of them, each wide enough for every line that is tried in it.
+    """C stretches of tracks, one around each guess, each wide enough for every line tried in it.
 
-    Around `guesses`, one a stretch. `times` (C, R) are those of the library's rows, whose grid runs
-    on past the track's ends, and `similarity` (C, R, N + 1) their cosines with the query's windows:
-    0 past the ends of the track, and in the last column, which stands for "no window here".
-    `weight` (N + 1,) is what the windows count for: 0 if they are silent. `counted` (C, R) says
-    which rows count at all: of a query shorter than a window, those alone that the track has, for
-    each of its windows holds the whole query, and the track the query where it has one of them.
+    `times` (C, R) of the library's rows; the grid continues past the track's ends. `similarity`
+    (C, R, N + 1) holds their cosines with the query's N windows: 0 past the ends of the track and
+    in the last column, which stands for "no window here". `weight` (N + 1,) of each window is 0 if
+    it is silent. `counted` (C, R) is False for rows that do not count: for a query shorter than a
+    window, whose every window holds the whole query, those are the rows past the track's ends.
     """
 
     guesses: tuple[Candidate, ...]
@@ -53,7 +51,7 @@ class Places:
     counted: NDArray[np.bool_]
 
     def some(self, which: Sequence[int]) -> Self:
-        """Some of the stretches, by number, perhaps more than once."""
+        """The stretches with these numbers; a number may occur more than once."""
         return replace(
             self,
             guesses=tuple(self.guesses[i] for i in which),
@@ -70,10 +68,10 @@ def places_of(
     *,
     reach: float,
 ) -> Places:
-    """Compare the query with the tracks around each guess; there must be one.
+    """Compare the query with the tracks around each guess; `guesses` must not be empty.
 
-    A stretch holds every line through a point of the guessed one whose rate is within `reach`
-    of 1, and a spare hop or two at both ends.
+    A stretch holds every line through a point of the guess whose rate is within `reach` of 1, and
+    a hop or two more at both ends.
     """
     count, hop, starts = len(query.vectors), stored.hop, stored.rows.starts
     span = (count - 1) * query.hop
@@ -97,7 +95,7 @@ def places_of(
 
 
 def weights_of(query: Fingerprint) -> Floats:
-    """What each window of a query counts for, (N,): a power of its clearness, 0 if silent."""
+    """The weight of each window of a query, (N,): a power of its clearness, 0 if silent."""
     weights = np.ones(len(query.vectors), np.float32)
     if query.clearness is not None:
         weights = (query.clearness / max(float(query.clearness.max(initial=0)), TINY)) ** POWER
@@ -106,10 +104,10 @@ def weights_of(query: Fingerprint) -> Floats:
 
 
 def coarse_scores(places: Places, query: Fingerprint, offsets: Doubles, rates: Doubles) -> Doubles:
-    """Weighted mean cosine along each line, with the windows nearest to it: (C, A).
+    """Weighted mean cosine along each line, of each row with the window nearest to it: (C, A).
 
-    A row past the track's ends counts as a cosine of 0, so that a query that overruns the track
-    scores less; one where the query is silent does not count. 0 where the query covers no row.
+    A row past the track's ends has a cosine of 0, so a query that overruns the track scores less.
+    Rows where the query is silent do not count. 0 if the query covers no row.
     """
 
     def score(places: Places, position: Doubles) -> Doubles:
@@ -120,7 +118,7 @@ def coarse_scores(places: Places, query: Fingerprint, offsets: Doubles, rates: D
 
 
 def fine_scores(places: Places, query: Fingerprint, offsets: Doubles, rates: Doubles) -> Doubles:
-    """The same between the windows: a parabola through the three cosines next to the line."""
+    """As `coarse_scores`, but between windows: by a parabola through the three nearest cosines."""
 
     def score(places: Places, position: Doubles) -> Doubles:
         column = _column(places, position)
@@ -137,7 +135,7 @@ def fine_scores(places: Places, query: Fingerprint, offsets: Doubles, rates: Dou
 
 
 def rows_covered(places: Places, query: Fingerprint, offsets: Doubles, rates: Doubles) -> Ints:
-    """How many rows the scores of lines, (C,) offsets and rates, are means of: (C,)."""
+    """The number of rows that the score of each line, (C,) offsets and rates, averages: (C,)."""
     position = _position(places, query, offsets[:, None], rates[:, None])
     covered: Ints = (places.weight[_column(places, position)[:, 0]] > 0).sum(axis=1)
     return covered
@@ -164,14 +162,14 @@ def _in_blocks(
 
 
 def _position(places: Places, query: Fingerprint, offsets: Doubles, rates: Doubles) -> Doubles:
-    """Where on the query's grid of windows each line puts each row, (C, A, R)."""
+    """The fractional window of the query at which each line puts each row, (C, A, R)."""
     moments = (places.times[:, None] - offsets[:, :, None]) / rates[:, :, None]  # s into the query
     position: Doubles = (moments - query.start) / query.hop
     return position
 
 
 def _column(places: Places, position: Doubles) -> Ints:
-    """The nearest window, or the column that stands for none: (C, A, R)."""
+    """The nearest window, or the last column if there is none: (C, A, R)."""
     count = places.similarity.shape[2] - 1
     window = np.rint(position)
     there = (window >= 0) & (window < count) & places.counted[:, None]
@@ -190,6 +188,6 @@ def _mean(places: Places, column: Ints, cosines: NDArray[np.floating]) -> Double
     weight = places.weight.take(column)
     total = (cosines * weight).sum(axis=-1, dtype=np.float64)
     counted = np.maximum(weight.sum(axis=-1, dtype=np.float64), TINY)
-    # Stored vectors are rounded, and then their cosines can be a little over 1.
+    # Stored vectors are quantised, so their cosines can slightly exceed 1.
     means: Doubles = np.minimum(total / counted, 1.0)
     return means

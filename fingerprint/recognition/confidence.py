@@ -1,4 +1,4 @@
-"""How sure an answer is: evidence to a probability, by logistic regression. Pure NumPy."""
+"""Confidence: evidence for a candidate to a probability, by logistic regression. Pure NumPy."""
 
 import math
 from collections.abc import Sequence
@@ -11,20 +11,20 @@ from pydantic import Field, model_validator
 from fingerprint.config import Probability, Record
 from fingerprint.types import Candidate, Circumstances, Evidence
 
-STRANGER = 3.0  # spreads above the background: the runner-up of a lone candidate
+STRANGER = 3.0  # spreads above the cohort at which a lone candidate's runner-up is assumed
 SHORTEST = 0.1  # s; keeps the logarithm finite
-LEAST_SPREAD = 0.02  # of a background; keeps a margin in spreads finite
+LEAST_SPREAD = 0.02  # added to a cohort's spread; keeps a margin in spreads finite
 
 
 class Calibration(Record):
-    """Logistic regression on `features`, and the prior that it holds for.
+    """Logistic regression on `features`, and the prior that it was fitted for.
 
-    `unknown` is the share of queries whose recording is not in the library, as it was when the
-    weights were fitted. Where it is another, a confidence can be corrected by `with_prior`.
+    `unknown` is the share of queries, in the fit, whose recording is not in the library. For
+    another share, `with_prior` corrects a confidence.
 
-    The default weights are those of no model in particular; they put even odds at a score of 0.6
-    and a margin of 0.05 for five seconds of sound among 500 tracks, and leave the peaks out.
-    `outdated`: the model was calibrated on other features, and the default weights stand in.
+    The default weights are not fitted to a model: they give even odds at a score of 0.6 and a
+    margin of 0.05 for five seconds of sound among 500 tracks, and ignore the peaks. `outdated`: the
+    model was calibrated on other features, so the default weights are used.
     """
 
     intercept: float = -5.5
@@ -44,7 +44,7 @@ class Calibration(Record):
 
 
 FEATURES = 16
-MOST_FIT = 12.0  # spreads; a better fit of the peaks says no more
+MOST_FIT = 12.0  # spreads at which the fit of the peaks saturates
 MOST_FIT_MARGIN = 8.0
 HEARD = (0.5, 1.5)  # spreads of a score above its cohort between which peaks begin to count
 
@@ -54,11 +54,11 @@ def evidence_of(
     given: Circumstances,
     copies: NDArray[np.bool_] | None = None,
 ) -> list[Evidence]:
-    """The evidence for each of the candidates for one query, in their order, best first or not.
+    """The evidence for each candidate of a query, in the given order.
 
-    `copies` (k, k) says which of the first k are the same recording, as when an album and a
-    compilation hold the same song: they do not speak against each other. Only those k are weighed,
-    against all. None: all are weighed, and no two are the same.
+    `copies` (k, k) says which of the first k candidates are the same recording, as of a song on an
+    album and on a compilation: they are not each other's rivals. Evidence is returned for those k,
+    with all candidates as rivals. None: evidence is returned for all, and no two are copies.
     """
     count = len(candidates) if copies is None else len(copies)
     scores = np.array([candidate.score for candidate in candidates])
@@ -79,17 +79,17 @@ def evidence_of(
 
 
 def features(evidence: Evidence) -> NDArray[np.float64]:
-    """What the regression sees, (16,).
+    """The features of the regression, (16,).
 
     Of the embeddings: the score; its margin in spreads of the cohort; mean and spread of the
-    cohort. Then the logarithms of the query's length and of the library's size, since the best
-    impostor, the largest of so many means over so many windows, falls with the one and grows with
-    the other. Of the spectral peaks: how well they fit, by how much better than any other track's,
-    both up to where more is no surer; how sharply; the logarithm of their number; and the first
-    three times the logarithm of the size. Peaks count only as far as the embeddings see the track,
-    `HEARD` spreads above the cohort: clicks and beeps fit the peaks of some track by their rhythm
-    alone, and look like nothing to the network. Last, powers of the margins and of the fit: what is
-    far above all impostors is surer than a line through what is near them would say.
+    cohort. Then the logarithms of the query's length and of the library's size: the best impostor's
+    score falls with the length, a mean over more windows, and grows with the size, a maximum over
+    more places. Of the spectral peaks: their fit, its margin over any other track's (both
+    saturate), its sharpness, the logarithm of their number, and the first three times the logarithm
+    of the size. Peaks count only if the score is `HEARD` spreads above its cohort: clicks and beeps
+    fit the peaks of some track by their rhythm alone, but their embeddings are unlike its. Last,
+    powers of the margins and of the fit: far above all impostors, confidence rises faster than
+    linearly.
     """
     given = evidence.given
     margin = evidence.margin / (given.level.spread + LEAST_SPREAD)
@@ -121,13 +121,13 @@ def features(evidence: Evidence) -> NDArray[np.float64]:
 
 
 def probability(evidence: Evidence, calibration: Calibration) -> float:
-    """The chance, 0..1, that the candidate is the track that plays."""
+    """The probability, 0..1, that the candidate is the track that plays."""
     logit = calibration.intercept + float(features(evidence) @ np.array(calibration.weights))
     return 0.5 * (1 + math.tanh(logit / 2))  # The logistic function, without overflow.
 
 
 def with_prior(confidence: float, calibration: Calibration, unknown: float) -> float:
-    """A confidence for another share of unknown recordings than the calibration's, by Bayes' rule.
+    """A confidence corrected for another share of unknown recordings, by Bayes' rule.
 
     >>> round(with_prior(0.9, Calibration(), 0.5), 3)
     0.9

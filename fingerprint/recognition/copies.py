@@ -1,7 +1,8 @@
-"""Are two places of the library the same recording? Pure NumPy.
+"""The same sound twice: copies of a recording, and passages that a track repeats. Pure NumPy.
 
 A collection holds many recordings twice: an album and a compilation, a file and its re-encode. Both
-match a query equally well, and that must not make either less believable.
+match a query equally well, and neither may lower the confidence of the other. Music also repeats
+itself, in loops sample by sample: then a query fits several offsets of one track equally well.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,27 +12,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fingerprint.recognition.alignment import StoredTracks
-from fingerprint.types import Candidate, Floats, Hits, Ints, Rows
+from fingerprint.types import Candidate, Doubles, Floats, Hits, Ints, Rows
 
-SAME = 0.95  # mean cosine; copies measure 0.99, other tracks of one game up to 0.86
-SHARED = 0.9  # of the longer of two recordings, at least, that both must have to be the same
+SAME = 0.95  # mean cosine of copies, at least: copies measure 0.99, tracks of one game up to 0.86
+SHARED = 0.9  # share of the longer of two recordings that both have, at least, to be the same
 PROBES = 16  # rows of a recording that are looked up to find its twins
-TRIED = 6  # places that most of them agree on, and that are compared
-COMPARED = 128  # rows, at most, over the whole of what two recordings share
+TRIED = 6  # (track, shift) pairs with the most votes, whose rows are compared
+COMPARED = 128  # rows, at most, that are compared over the whole of what two recordings share
+
+SAME_PASSAGE = 0.97  # mean cosine of a repeat, at least; other bars of a piece stay below
+CLEARLY = 0.1  # a repeat is at most this share as far from the passage as the median place is
+APART = 1.0  # s; nearer offsets are the same place
+FRACTIONS = 4  # of a row, at which two passages are compared
 
 
-def likeness(
-    candidates: Sequence[Candidate], stored: StoredTracks, *, seconds: float
-) -> NDArray[np.float64]:
-    """How alike n candidates are under the query: mean cosines (n, n), from `SAME` on copies.
+def likeness(candidates: Sequence[Candidate], stored: StoredTracks, *, seconds: float) -> Doubles:
+    """Mean cosines (n, n) of what n candidates have under the query; copies reach `SAME`.
 
-    Compares the stored embeddings of the stretches that the query of `seconds` covers, between the
-    rows by interpolation, since the copies' grids need not coincide.
+    Compares stored embeddings, interpolated between rows, since the rows of two copies need not
+    begin at the same moments of the recording.
 
     Args:
-        candidates: the places.
+        candidates: tracks with offsets and rates.
         stored: the tracks.
-        seconds: length of the stretches.
+        seconds: how long a stretch is compared.
     """
     stretches = [_stretch(place, stored, seconds) for place in candidates]
     alike = np.eye(len(stretches))
@@ -45,7 +49,7 @@ def likeness(
 
 
 def _stretch(place: Candidate, stored: StoredTracks, seconds: float) -> Floats:
-    """Unit embeddings a hop apart from the place on, zeros beyond the track: (R, D)."""
+    """Unit embeddings from the candidate's offset on, a hop apart, zero past the track: (R, D)."""
     hop = stored.hop
     first, last = (int(start) for start in stored.rows.starts[place.track : place.track + 2])
     position = place.offset / hop + place.rate * np.arange(max(1, int(seconds / hop)))  # (R,)
@@ -55,8 +59,13 @@ def _stretch(place: Candidate, stored: StoredTracks, seconds: float) -> Floats:
     after = np.minimum(number + 1, last - 1)
     needed, which = np.unique(np.stack([number, after]), return_inverse=True)
     near, far = stored.vectors(needed)[which.reshape(2, -1)]
-    share = (position - below)[:, None]
-    mixed = ((1 - share) * near + share * far) * inside[:, None]
+    stretch: Floats = _interpolated(near, far, position - below) * inside[:, None]
+    return stretch
+
+
+def _interpolated(near: Floats, far: Floats, share: Doubles) -> Floats:
+    """Unit embeddings between rows `near` and `far` (N, D), at a share (N,) of the way."""
+    mixed = (1 - share[:, None]) * near + share[:, None] * far
     length = np.linalg.norm(mixed, axis=1, keepdims=True)
     unit: Floats = (mixed / np.maximum(length, 1e-6)).astype(np.float32)
     return unit
@@ -81,15 +90,15 @@ def twins_of(
 ) -> list[Twin]:
     """The tracks that are the same recording from end to end, the most similar first.
 
-    Neighbours of a few of the recording's rows vote for tracks and shifts; a shift is then measured
-    to a fraction of a row and the two compared all along. A recording that is part of a longer one
-    is no twin of it.
+    Hits of a few of the recording's rows vote for (track, shift) pairs; for those with most votes
+    the shift is measured to a fraction of a row, and the rows are compared over all that both
+    share. A recording that is part of a longer one is not its twin.
 
     Args:
         recording: (N, D).
-        lookup: rows (M, D) to their nearest neighbours in the library.
-        rows: which library rows are whose.
-        vectors: row numbers (K,) to stored vectors (K, D).
+        lookup: returns the nearest neighbours, in the library, of rows (M, D).
+        rows: which library rows belong to which track.
+        vectors: returns the stored vectors (K, D) of row numbers (K,).
         step: rows of the recording to one of the library.
     """
     audible = np.flatnonzero(recording.any(axis=1))
@@ -121,21 +130,22 @@ def _shared(shift: int, length: int, other: int) -> int:
 
 
 def _cosine(recording: Floats, stored: Floats, moments: Ints, shift: int, step: int) -> float:
-    """Mean cosine at the best shift near this one; 0 if it is no better than what chance gives.
+    """Mean cosine at the best shift near the given one; 0 if it is no better than chance.
 
-    `moments` are where in a track, in rows of the recording, the stored rows (K, D) lie.
+    `moments` (K,) are the positions of the stored rows (K, D) in their track, in rows of the
+    recording.
     """
     near = np.arange(shift - step, shift + 2 * step, dtype=np.float64)
-    best = near[np.argmax([_likeness(recording, stored, moments - lag) for lag in near])]
+    best = near[np.argmax([_cosine_at(recording, stored, moments - lag) for lag in near])]
     lags = best + np.arange(-8, 9) / 8
-    cosine = max(_likeness(recording, stored, moments - lag) for lag in lags)
-    # What rows from other moments have in common says nothing, and all rows may have much.
-    chance = max(0.0, _likeness(recording, stored, (moments - best)[::-1]))
+    cosine = max(_cosine_at(recording, stored, moments - lag) for lag in lags)
+    # Rows from different moments may be similar, too: such a cosine proves nothing.
+    chance = max(0.0, _cosine_at(recording, stored, (moments - best)[::-1]))
     return cosine if cosine - chance >= SAME * (1 - chance) else 0.0
 
 
-def _likeness(recording: Floats, stored: Floats, position: NDArray[np.float64]) -> float:
-    """Mean cosine of stored rows with the recording at fractional rows; 0 if nothing is there."""
+def _cosine_at(recording: Floats, stored: Floats, position: Doubles) -> float:
+    """Mean cosine of stored rows with the recording at fractional rows; 0 if none overlap."""
     below = np.floor(position).astype(np.int64)
     inside = (below >= 0) & (below + 1 < len(recording))
     share = (position - below)[inside, None]
@@ -147,3 +157,53 @@ def _likeness(recording: Floats, stored: Floats, position: NDArray[np.float64]) 
     whole = np.linalg.norm(recording[below[inside][audible]], axis=1)  # mixing shortens rows
     cosines = np.sum(mixed * other, axis=1) * whole / np.linalg.norm(mixed, axis=1)
     return min(1.0, float(np.mean(cosines)))
+
+
+def repeats(
+    track: Floats, place: Candidate, *, hop: float, window: float, seconds: float
+) -> list[float]:
+    """Other offsets (s) at which the track sounds as it does under the query, ascending.
+
+    Args:
+        track: the track's rows (R, D), `hop` seconds apart.
+        place: the candidate.
+        hop: s.
+        window: s of audio that a row describes.
+        seconds: length of the query.
+    """
+    reach = place.rate * max(0.0, seconds - window)
+    first, count = place.offset / hop, 1 + int(reach / hop)
+    if first < 0 or first + count >= len(track):
+        return []  # the query overruns the track: there is nothing to compare its rest with
+    passage = _between_rows(track, first + np.arange(count))
+    scores = _passage_scores(track, passage)
+    near = round(APART / hop * FRACTIONS)
+    # In a track that sounds much the same all the time, a repeat has to be all but identical.
+    least = max(SAME_PASSAGE, 1 - CLEARLY * (1 - float(np.median(scores))))
+    found = [
+        number / FRACTIONS
+        for number in np.flatnonzero(scores >= least)
+        if scores[number] == scores[max(0, number - near) : number + near + 1].max()
+    ]
+    shifts = (np.array(found) - first) * hop
+    return sorted(float(place.offset + shift) for shift in shifts if abs(shift) >= APART)
+
+
+def _passage_scores(track: Floats, passage: Floats) -> Doubles:
+    """Mean cosine of the passage with the track from every fraction of a row on, (P,)."""
+    count = len(passage)
+    last = len(track) - count
+    scores = np.zeros((last, FRACTIONS))
+    for part in range(FRACTIONS):
+        shifted = _between_rows(track, np.arange(len(track) - 1) + part / FRACTIONS)
+        cosines = shifted @ passage.T
+        for i in range(count):
+            scores[:, part] += cosines[i : i + last, i]
+    flat: Doubles = (scores / count).ravel()
+    return flat
+
+
+def _between_rows(track: Floats, position: NDArray[np.floating]) -> Floats:
+    """Unit embeddings at fractional rows, all inside the track; silent ones stay zero."""
+    below = np.minimum(np.floor(position).astype(np.int64), len(track) - 2)
+    return _interpolated(track[below], track[below + 1], position - below)

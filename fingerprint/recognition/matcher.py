@@ -1,19 +1,23 @@
-"""Neighbours of the query's windows to ranked places in tracks. Pure NumPy.
+"""Hits to ranked candidates: a track, an offset and a playback rate each. Pure NumPy.
 
-Four steps, each dearer and for fewer places: neighbours vote for (track, offset); the places with
-most votes are scored against every stored vector under the query, at rate 1 and offsets nearby;
-the best of those are scored at other rates, coarsely; the best of each track is polished.
+Four steps, each more expensive and for fewer candidates: hits vote for (track, offset); the
+candidates with most votes are scored against every stored row under the query, at rate 1 and nearby
+offsets; the best of those are scored at other rates, on a coarse grid; and the best of those are
+refined on finer grids.
+
+A candidate is a line: query time t plays track time `offset + rate * t`.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 from math import log
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fingerprint.config import Range
 from fingerprint.recognition.alignment import (
-    Doubles,
     Places,
     StoredTracks,
     coarse_scores,
@@ -21,15 +25,15 @@ from fingerprint.recognition.alignment import (
     places_of,
     rows_covered,
 )
-from fingerprint.recognition.voting import vote
-from fingerprint.types import Candidate, Fingerprint, Hits
+from fingerprint.types import Candidate, Doubles, Fingerprint, Hits, Ints, Rows
 
-REFINED = 10  # places that are scored at other rates
-STEP = 0.5  # hops by which neighbouring lines that are tried part over the query
-POLISHES = 3  # each around the last one's best, on a grid a third as wide
-EVIDENCE = 0.5  # for another rate than a plain one: a logarithm of the likelihood ratio
-GRID = 0.06  # residual that even a perfect query may have, as windows and rows lie on grids
-TIE = 5  # decimals; scores that agree to so many are equal, and the earlier place wins
+PLACES = 3  # candidates per track at most, so that a chorus does not crowd out other tracks
+REFINED = 10  # candidates that are scored at other rates
+STEP = 0.5  # hops by which neighbouring rates of the coarse grid drift apart over the query
+POLISHES = 3  # refinements, each around the previous best, on a grid a third as wide
+EVIDENCE = 0.5  # log likelihood ratio needed for a rate other than a plain one
+GRID = 0.06  # residual of a perfect query, because windows and rows lie on different grids
+TIE = 5  # decimals to which scores are compared; of equal ones the earlier place wins
 
 
 def rank(
@@ -42,19 +46,19 @@ def rank(
     polished: int = REFINED,
     plain: Sequence[float] = (1.0,),
 ) -> list[Candidate]:
-    """The places that best explain the query, best first, several of a track among them.
+    """The candidates that best explain the query, best first; a track may have several.
 
-    Ties go to the lower track number and the earlier place.
+    Ties go to the lower track number and the earlier offset.
 
     Args:
-        query: (N, D) at a hop that divides that of the tracks. The time taken grows with the cube
-            of N when rates are tried: cut queries of more than a minute.
-        hits: neighbours of the query's rows among those of the tracks, in any order.
-        stored: the tracks; row i of one is at i * hop.
-        rates: playback speeds to try.
-        most: places that are scored.
-        polished: of how many the rate and the offset are measured finely.
-        plain: rates that are given, exactly, unless the query speaks against them.
+        query: (N, D) at a hop that divides the tracks'. With several rates, time grows with the
+            cube of N: cut queries of more than a minute.
+        hits: nearest neighbours of the query's rows, in any order.
+        stored: the tracks; row i of a track is at i * hop.
+        rates: slowest and fastest playback rate to try.
+        most: number of candidates scored.
+        polished: number of candidates whose rate and offset are refined.
+        plain: rates that are kept exactly, unless the query contradicts them.
     """
     hop = stored.hop
     guesses = vote(query, hits, stored.rows, hop=hop, most=most)
@@ -74,10 +78,52 @@ def rank(
     return sorted(lines, key=_order)
 
 
+def vote(query: Fingerprint, hits: Hits, rows: Rows, *, hop: float, most: int) -> list[Candidate]:
+    """The offsets that most hits agree on, most votes first; scores are 0.
+
+    A hit votes for the offset at which the query then starts, with its squared cosine as weight.
+    Votes are counted in bins of half a hop; three neighbouring bins are added up, because a true
+    offset spreads over a whole hop.
+    """
+    track = np.searchsorted(rows.starts, hits.row, side="right") - 1
+    offset = (hits.row - rows.starts[track]) * hop - (query.start + hits.query * query.hop)
+    weight = np.maximum(hits.similarity, 0).astype(np.float64) ** 2
+    step = np.floor(offset / (hop / 2)).astype(np.int64)
+    step -= step.min(initial=0)
+    stride = step.max(initial=0) + 2  # An empty bin between tracks, so that none are joined.
+    bins, which = np.unique(track * stride + step, return_inverse=True)  # (B,), (M,)
+    left, here, right = _joined(bins, np.bincount(which, weight))
+    middle = _joined(bins, np.bincount(which, weight * offset))[1] / np.maximum(here, 1e-9)
+    peaks = np.flatnonzero((here > left) & (here >= right) & (here > 0))
+    places: list[Candidate] = []
+    used: dict[int, int] = {}
+    for b in peaks[np.argsort(-here[peaks], kind="stable")]:
+        number = int(bins[b] // stride)
+        used[number] = used.get(number, 0) + 1
+        if used[number] <= PLACES:
+            places.append(Candidate(number, float(middle[b]), rate=1.0, score=0.0))
+        if len(places) == most:
+            break
+    return places
+
+
+def _joined(bins: Ints, sums: NDArray[Any]) -> Doubles:
+    """Sums over each bin and its two neighbours: (3, B) for the bin before, this one and the next.
+
+    `bins` (B,) ascend and need not be consecutive; bins that are not listed are empty.
+    """
+    near = bins + np.array([[-1], [1]])  # (2, B)
+    at = np.minimum(np.searchsorted(bins, near), len(bins) - 1)
+    there = bins[at] == near
+    joined = sums + (sums[at] * there).sum(axis=0)
+    before, after = joined[at] * there
+    return np.stack([before, joined, after])
+
+
 def settle(
     query: Fingerprint, guesses: Sequence[Candidate], stored: StoredTracks
 ) -> list[Candidate]:
-    """Guesses that are right to about a hop, at the best offset nearby, at rate 1, with a score."""
+    """Score guesses that are exact to about a hop, each at its best offset nearby, at rate 1."""
     if not guesses:
         return []
     places = places_of(guesses, query, stored, reach=0.0)
@@ -92,7 +138,7 @@ def fit(
     rates: Range,
     plain: Sequence[float] = (1.0,),
 ) -> Candidate:
-    """The best line near one that is known; the arguments are those of `rank`."""
+    """The best line near a known one; the arguments are those of `rank`."""
     if not _tells_rates(query, stored.hop, rates):
         return line
     reach = max(1 - rates[0], rates[1] - 1)
@@ -101,7 +147,7 @@ def fit(
 
 
 def refit(query: Fingerprint, line: Candidate, stored: StoredTracks, *, rates: Range) -> Candidate:
-    """The best line, at any of the rates, through a point of one that is known."""
+    """The best line, at any of the rates, through a point of a known one."""
     if not _tells_rates(query, stored.hop, rates):
         return line
     reach = max(1 - rates[0], rates[1] - 1)
@@ -122,8 +168,8 @@ def _best_first(places: Places) -> Places:
 def _settled(places: Places, query: Fingerprint, hop: float) -> Places:
     """Find the best offset within a hop of each guess, at rate 1.
 
-    Only offsets that put a query window right on each library row are tried: a query hop apart,
-    they make every comparison that there is. However short, the query covers a row in one of them.
+    Only offsets that put a query window exactly on each library row are tried, one query hop apart:
+    they cover every pair of a window and a row. In one of them even a short query covers a row.
     """
     near = np.rint((_offsets(places) + query.start) / query.hop)
     reach = round(hop / query.hop)
@@ -148,18 +194,19 @@ def _span(query: Fingerprint) -> float:
 
 
 def _tells_rates(query: Fingerprint, hop: float, rates: Range) -> bool:
-    """Whether the slowest and the fastest rate part by two hops over the query."""
+    """Whether the slowest and the fastest rate drift two hops apart over the query."""
     return _span(query) * (rates[1] - rates[0]) >= 2 * hop
 
 
 def _trials(
     query: Fingerprint, hop: float, rates: Range, base: float = 1.0
 ) -> tuple[Doubles, Doubles]:
-    """Other rates to try and how far to shift the offset for each: (A,) and (A,).
+    """Rates to try, and the change of the offset for each: offsets (A,), rates (A,).
 
-    Neighbouring rates drift apart by `STEP` hops over the query. An alignment at rate `base` can
-    be right at any moment of a query of another rate: so each line goes through one of those
-    moments, spaced so that the lines are as far apart. No trials where rates cannot be told.
+    Neighbouring rates drift apart by `STEP` hops over the query. An alignment at rate `base` of a
+    query at another rate is right at one moment only, which is not known: so for each rate, lines
+    through several moments are tried, as far apart as the rates. Empty if the query is too short to
+    tell rates apart.
     """
     if not _tells_rates(query, hop, rates):
         return np.empty(0), np.empty(0)
@@ -175,7 +222,7 @@ def _trials(
 def _tried(
     places: Places, query: Fingerprint, hop: float, rates: Range, base: float = 1.0
 ) -> Places:
-    """The places with their guesses, at rate `base`, or better ones at other rates."""
+    """The places with their guesses at rate `base` replaced by better ones at other rates."""
     shifts, tried = _trials(query, hop, rates, base)
     if not len(tried):
         return places
@@ -192,7 +239,7 @@ def _tried(
 def _polished(
     places: Places, query: Fingerprint, rates: Range, plain: Sequence[float], width: float
 ) -> list[Candidate]:
-    """The best line near each guess; at a plain rate unless the query speaks against all."""
+    """The best line near each guess, at a plain rate unless the query contradicts all of them."""
     lines = _climb(places, query, rates, width)
     if not plain:
         return lines
@@ -215,10 +262,10 @@ def _polished(
 
 
 def evidence_for(score: float, plain: float, rows: float) -> bool:
-    """Whether a score is so much better than that of a plainer rate that it must be believed.
+    """Whether a score is better than that at a plain rate by more than chance.
 
-    As if each row's residual, 1 less its cosine, were the energy of independent Gaussian noise, the
-    two are compared by the logarithm of their likelihood ratio.
+    The residual of a row, 1 - cosine, is taken for the energy of independent Gaussian noise, and
+    the log likelihood ratio of the two scores over `rows` rows is compared with `EVIDENCE`.
     """
     return rows * log((1 - plain + GRID) / (1 - score + GRID)) > EVIDENCE
 
@@ -235,10 +282,10 @@ def _middle(query: Fingerprint) -> float:
 
 
 def _climb(places: Places, query: Fingerprint, rates: Range, width: float) -> list[Candidate]:
-    """The best line near each guess, its rate within `rates`, on ever finer grids about the middle.
+    """The best line near each guess, its rate within `rates`, on successively finer grids.
 
-    A grid holds each rate at each place of the query's middle. The first reaches `width` (s) either
-    way, at the middle and, relative to it, at the ends.
+    A grid combines each rate with each track time of the query's middle. The first reaches `width`
+    (s) either way, at the middle and, relative to it, at the ends.
     """
     grid = np.linspace(-1, 1, 9) * width
     turn = 2 / _span(query) * grid if rates[0] < rates[1] else np.zeros(1)
@@ -260,9 +307,9 @@ def _climb(places: Places, query: Fingerprint, rates: Range, width: float) -> li
 
 
 def vertex(scores: Doubles) -> float:
-    """Where between three equally spaced scores, the middle one largest, a parabola peaks: +-0.5.
+    """Vertex, -0.5 to 0.5, of the parabola through three equally spaced scores, middle one largest.
 
-    0 where there is no such peak.
+    0 if there is no such peak.
     """
     if len(scores) < 3:
         return 0.0

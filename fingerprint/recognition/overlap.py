@@ -1,33 +1,30 @@
-"""Which part of a query is of its track? Pure NumPy.
+"""The part of a query in which the track plays. Pure NumPy.
 
-A query may reach past the track's end, or hold a hard cut to something else. What is not of the
-track says nothing of place and rate, yet bends a line that is fitted through all of it. So the
-stretch of the query with the largest sum of cosines above a level between the track's and that of
-strangers is looked for, along the line that was found and along every line of rate 1 that crosses
-it: the likeliest stretch for two levels in noise (Page, "Continuous inspection schemes", Biometrika
+A query may reach past the track's end, or hold a hard cut to something else. That part would bias
+the offset and rate of a line fitted through the whole query. So we take the stretch of the query
+with the largest sum of cosines above a threshold, which lies between the cosines of the track and
+those of other music, along the candidate's line and along every line of rate 1 that crosses it. It
+is the likeliest stretch for two levels in noise (Page, "Continuous inspection schemes", Biometrika
 1954).
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fingerprint.recognition.alignment import StoredTracks
-from fingerprint.types import Candidate, Fingerprint, Floats, Ints
+from fingerprint.types import Candidate, Doubles, Fingerprint, Floats, Ints
 
-Doubles = NDArray[np.float64]
-
-HIGH = 0.9  # quantile of the cosines along a line that shows the track's level
-BETWEEN = 0.35  # of the way from the level of strangers to the track's: below it, it does not play
-WORSE = 1.2  # times the sum along any line of rate 1, from which another rate is believed
-MOST = 0.85  # of the query; if more of it is of the track, all is taken
-LEAST = 1.5  # s of it; by less no rate can be told
+HIGH = 0.9  # quantile of the cosines along a line that is taken for the track's level
+BETWEEN = 0.35  # the threshold, as a share of the way from other music's level to the track's
+WORSE = 1.2  # the sum at another rate must exceed that of any line of rate 1 by this factor
+MOST = 0.85  # of the query; if the part is longer, the whole query is used
+LEAST = 1.5  # s; a shorter part does not tell the rate
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The query from `begin` to `end` (s), and the line along which the track plays in it."""
+    """The part of the query from `begin` to `end` (s), and the line along which the track plays."""
 
     begin: float
     end: float
@@ -43,14 +40,14 @@ def part_in_track(
     window: float,
     seconds: float,
 ) -> Part | None:
-    """The part of a query in which the track plays; None if that is all of it, or next to nothing.
+    """The part of a query in which the track plays; None if it is nearly all, or hardly any of it.
 
     Args:
         query: dense rows.
-        line: where the query was found in a track, at no undone speed.
+        line: the candidate's line, at the query's own speed.
         stored: the tracks.
         stranger: mean cosine of this query with other music.
-        window: s that a row describes.
+        window: s of audio that a row describes.
         seconds: length of the query.
     """
     hop, starts = stored.hop, stored.rows.starts
@@ -75,7 +72,7 @@ def part_in_track(
     if sums[-1] > WORSE * sums[best]:
         best = len(plain)
     begin, end = float(moments[best, first[best]]), float(moments[best, last[best]]) + window
-    # Windows of which half is something else are still more like the track than not.
+    # A window that is half something else is still more similar to the track than not.
     if begin <= hop:
         begin = 0.0
     elif rows[first[best]] > 0:
@@ -90,7 +87,7 @@ def part_in_track(
 
 
 def best_stretches(gain: Doubles) -> tuple[Ints, Ints, Doubles]:
-    """The first and the last element of the stretch with the largest sum in each row (A, R)."""
+    """First element, last element, and sum, of the stretch with the largest sum of each row."""
     until = np.cumsum(gain, axis=1)
     before = until - gain
     least = np.minimum.accumulate(before, axis=1)
@@ -101,9 +98,9 @@ def best_stretches(gain: Doubles) -> tuple[Ints, Ints, Doubles]:
 
 
 def _cosines(query: Fingerprint, rows: Floats, moments: Doubles) -> Doubles:
-    """Of a track's rows (R, D) with the query's windows nearest to `moments` (A, R), in s.
+    """Cosines (A, R) of a track's rows (R, D) with the query's windows nearest to `moments` (s).
 
-    NaN where the query has none, or is silent.
+    NaN where the query has no window, or a silent one.
     """
     number = np.rint((moments - query.start) / query.hop).astype(np.int64)
     there = (number >= 0) & (number < len(query.vectors))

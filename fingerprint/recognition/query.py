@@ -1,4 +1,4 @@
-"""What recognition works with: a model, a reference to search, and one query of the two."""
+"""The inputs of recognition: a model, a reference to search, and a query."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,7 +12,7 @@ from fingerprint.types import Background, Candidate, Clip, Fingerprint, Floats, 
 
 
 class Model(Protocol):
-    """What recognition needs of a model; `fingerprint.model` has the real one."""
+    """The part of a model that recognition uses; `fingerprint.model` has the implementation."""
 
     @property
     def sample_rate(self) -> int: ...
@@ -29,7 +29,7 @@ class Model(Protocol):
 
 
 class Reference(StoredTracks, StoredPeaks, Protocol):
-    """Tracks that can be searched: a library at one moment, or some tracks of it."""
+    """Tracks that can be searched: a snapshot of a library, or some of its tracks."""
 
     @property
     def cohort(self) -> Floats:
@@ -41,17 +41,17 @@ class Reference(StoredTracks, StoredPeaks, Protocol):
         ...
 
     def vote(self, query: Landmarks, most: int) -> list[Candidate]:
-        """At most `most` places with landmarks in common with a query; none without an index."""
+        """At most `most` candidates by landmarks; empty if the library has no landmarks."""
         ...
 
     def track(self, number: int) -> Track | None:
-        """The track of that number in `rows`; None if it is gone since."""
+        """The track with that number in `rows`; None if it has been removed."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
-    """A clip with all that answering it needs; `rows` are its dense embeddings."""
+    """A clip, its dense embeddings `rows`, and what it is recognised with."""
 
     clip: Clip
     rows: Fingerprint

@@ -1,9 +1,12 @@
-"""How fast is the query played, and from where? Told by its pitch, far more sharply than by time.
+"""Playback rate and offset of a candidate, measured by pitch, which is more exact than by time.
 
-A line through the few windows of a query of five seconds is good for some 2 % of rate. But where a
-change of speed has moved pitch and tempo alike, the track's spectral peaks meet the query's at the
-very speed alone; and where they fit nowhere, the embeddings still fit best when both are undone. A
-change of tempo alone is told by the peaks along the line, as far as the query is long.
+A line through the windows of a query of five seconds determines the rate to some 2 %. But a change
+of speed moves pitch and tempo alike, and the track's spectral peaks then coincide with the query's
+at the exact speed only; if they fit at no speed, the embeddings still fit best when the change is
+undone. A change of tempo alone is measured by the peaks along the line.
+
+`speed` is the change of pitch and tempo that is undone, by resampling, before the query is
+compared; `rate` is track time per query time, whatever the pitch.
 """
 
 from collections.abc import Callable, Iterable
@@ -26,24 +29,24 @@ from fingerprint.recognition.verification import (
 )
 from fingerprint.types import Candidate, Clip, Outline
 
-LEAST_SHIFT = 0.75  # semitones that can be a shift of pitch alone
+LEAST_SHIFT = 0.75  # semitones from which a change of pitch may be a shift of pitch alone
 LONGEST_PROBE = 10.0  # s of the query by which its speed is measured
-STEP = 0.015  # share of the speed between two that are compared
-STEPS = 8  # at most from the first guess to the best speed
-PERFECT = 0.99  # score; what is played 1 % faster or slower never scores as much
-TUNE = 0.005  # share of the speed between two that are compared by peaks
-TUNES = 8  # of them either way, about a speed that was undone
-FAR_TUNES = 16  # about the track's own speed, as the embedder bears so much
-TUNED_EVIDENCE = 20.0  # for another speed: of the squares of two scores of the peaks
-LEAST_TUNED = 6.0  # score of the peaks, from which they tell speed
-LEAST_FIT = 4.0  # spreads above the cohort, from which peaks tell offset and rate
-CLEAR_FIT = 8.0  # from which they would not fit as well at another speed
-SLACK = 0.1  # of a rate that the embeddings tell
-HOPELESS = 0.1  # of the score; where playing at the guessed speed costs more, speed is not it
+STEP = 0.015  # relative step between speeds that are compared by embeddings
+STEPS = 8  # at most, from the first guess to the best speed
+PERFECT = 0.99  # score that a query played 1 % faster or slower never reaches
+TUNE = 0.005  # relative step between speeds that are compared by peaks
+TUNES = 8  # of these steps either way, around a speed that was undone
+FAR_TUNES = 16  # around the track's own speed, since the embedder tolerates that much
+TUNED_EVIDENCE = 20.0  # difference of squared peak scores needed for another speed
+LEAST_TUNED = 6.0  # score of the peaks from which they determine the speed
+LEAST_FIT = 4.0  # spreads above the cohort from which the peaks determine offset and rate
+CLEAR_FIT = 8.0  # spreads at which the peaks would fit less well at any other speed
+SLACK = 0.1  # uncertainty of a rate measured by embeddings
+HOPELESS = 0.1  # loss of score at a guessed speed from which the guess is rejected
 
 
 def at_speed(clip: Clip, rate: float) -> Clip:
-    """The clip played `rate` times as fast, as a tape is: tempo and pitch change together."""
+    """The clip played `rate` times as fast, like a tape: tempo and pitch change together."""
     if rate == 1:
         return clip
     if isinstance(clip, Outline):
@@ -52,45 +55,44 @@ def at_speed(clip: Clip, rate: float) -> Clip:
     return Clip(samples, clip.sample_rate)
 
 
-def measured(asked: Query, candidate: Candidate) -> Candidate:
-    """The candidate with its offset and rate as exactly as they can be told.
+def measured(query: Query, candidate: Candidate) -> Candidate:
+    """The candidate with its offset and rate measured as exactly as possible.
 
-    The peaks tell both to a fraction of a frame. Where they clearly see the query play at the
-    track's own speed, that is the rate; else speed and tempo are measured first: by the peaks if
-    they fit somewhere, by the embeddings if not. Of an outline only the speed that it came at is
-    at hand.
+    The peaks determine both to a fraction of a frame. If they fit clearly at the track's own speed,
+    that is the rate; otherwise speed and tempo are measured first, by the peaks if they fit at any
+    speed, by the embeddings if not. An outline only has the speeds that it was made with.
     """
-    if isinstance(asked.clip, Outline):
+    if isinstance(query.clip, Outline):
         here = candidate.speed == 1 and candidate.fit.score >= LEAST_FIT
-        return _by_peaks(asked, candidate) if here else candidate
+        return _by_peaks(query, candidate) if here else candidate
     if candidate.fit.score >= LEAST_FIT:
-        exact = _by_peaks(asked, candidate)
+        exact = _by_peaks(query, candidate)
         plain = exact.rate == candidate.rate == candidate.speed == 1
         if plain and candidate.fit.score >= CLEAR_FIT:
             return exact
-    candidate = _at_its_tempo(asked, candidate)
-    tuned = _at_its_pitch(asked, candidate)
+    candidate = _at_its_tempo(query, candidate)
+    tuned = _at_its_pitch(query, candidate)
     if tuned is not None:
-        return _by_peaks(asked, tuned)
-    corrected = at_its_speed(asked, candidate)
-    return corrected if candidate.fit.score < LEAST_FIT else _by_peaks(asked, corrected)
+        return _by_peaks(query, tuned)
+    corrected = at_its_speed(query, candidate)
+    return corrected if candidate.fit.score < LEAST_FIT else _by_peaks(query, corrected)
 
 
-def _at_its_tempo(asked: Query, candidate: Candidate) -> Candidate:
-    """The candidate at a tempo further off than was tried, if its embeddings speak for that."""
-    config, window = asked.config, asked.model.window
+def _at_its_tempo(query: Query, candidate: Candidate) -> Candidate:
+    """The candidate at a tempo outside those tried so far, if the embeddings fit it better."""
+    config, window = query.config, query.model.window
     if candidate.speed != 1 or not config.rates[0] <= candidate.rate <= config.rates[1]:
         return candidate
     line = line_of(candidate, 1.0, window)
-    far = refit(asked.rows, line, asked.reference, rates=config.far_rates)
-    rows = (asked.clip.duration - window) / asked.reference.hop
+    far = refit(query.rows, line, query.reference, rates=config.far_rates)
+    rows = (query.clip.duration - window) / query.reference.hop
     better = evidence_for(far.score, candidate.score, rows)
     return candidate_of(far, 1.0, window) if better else candidate
 
 
-def _at_its_pitch(asked: Query, candidate: Candidate) -> Candidate | None:
+def _at_its_pitch(query: Query, candidate: Candidate) -> Candidate | None:
     """The candidate at the speed at which its peaks fit best; None if they fit at none."""
-    clip, reference, speed = asked.clip, asked.reference, candidate.speed
+    clip, reference, speed = query.clip, query.reference, candidate.speed
     template = template_of(at_speed(clip, 1 / speed))
     _, plain = best_of(template, [candidate], reference, speed)
     steps = TUNES if speed != 1 else FAR_TUNES
@@ -104,30 +106,30 @@ def _at_its_pitch(asked: Query, candidate: Candidate) -> Candidate | None:
     return fine
 
 
-def _by_peaks(asked: Query, candidate: Candidate) -> Candidate:
-    """The candidate where its peaks fit best along the query."""
-    rate, (low, high) = candidate.rate / candidate.speed, asked.config.rates
-    line = lines_of([candidate], asked.reference, candidate.speed)
-    template = template_of(at_speed(asked.clip, 1 / candidate.speed))
+def _by_peaks(query: Query, candidate: Candidate) -> Candidate:
+    """The candidate at the offset and rate at which its peaks fit best."""
+    rate, (low, high) = candidate.rate / candidate.speed, query.config.rates
+    line = lines_of([candidate], query.reference, candidate.speed)
+    template = template_of(at_speed(query.clip, 1 / candidate.speed))
     plain = [one for one in plain_rates(candidate.speed) if abs(one - rate) <= SLACK]
     rates = min(low, rate - SLACK), max(high, rate + SLACK)
-    offset, rate = refined(template, asked.reference, line, rates, plain)
+    offset, rate = refined(template, query.reference, line, rates, plain)
     return replace(candidate, offset=offset, rate=round(rate * candidate.speed, 9))
 
 
-def at_its_speed(asked: Query, candidate: Candidate) -> Candidate:
-    """The candidate with the rate and offset that come out when the query's pitch is undone.
+def at_its_speed(query: Query, candidate: Candidate) -> Candidate:
+    """The candidate with rate and offset measured after undoing the query's change of pitch.
 
-    The candidate as it is, if pitch has not changed.
+    The unchanged candidate if pitch has not changed.
     """
-    clip, model, reference = asked.clip, asked.model, asked.reference
+    clip, model, reference = query.clip, query.model, query.reference
     if candidate.speed == candidate.rate == 1 and candidate.score >= PERFECT:
         return candidate
     part = _central(clip)
     place = candidate.offset + candidate.rate * clip.duration / 2
 
     def score(speed: float) -> float:
-        return _score(asked, part, speed, place, candidate.track)
+        return _score(query, part, speed, place, candidate.track)
 
     measured = candidate.speed == candidate.rate == 1 and clip.duration <= LONGEST_PROBE
     known = {1.0: candidate.score} if measured else {}
@@ -136,12 +138,12 @@ def at_its_speed(asked: Query, candidate: Candidate) -> Candidate:
     rows = (part.duration - model.window) / reference.hop
     if candidate.speed == 1 and not evidence_for(max(scores.values()), scores[1.0], rows):
         return candidate
-    query = model.embed_query(at_speed(clip, 1 / speed))
+    undone = model.embed_query(at_speed(clip, 1 / speed))
     line = fit(
-        query,
+        undone,
         line_of(candidate, speed, model.window),
         reference,
-        rates=asked.config.rates,
+        rates=query.config.rates,
         plain=plain_rates(speed),
     )
     return replace(candidate_of(line, speed, model.window), score=candidate.score)
@@ -160,9 +162,9 @@ def _peak(
     *,
     least: float,
 ) -> tuple[float, dict[float, float]]:
-    """The speed near the best of the guesses where the score peaks, and every score on the way.
+    """The speed at the peak of the score near the best guess, and every score computed.
 
-    The first guess if no guess scores `least`. Scores that are `known` are not asked for.
+    The first guess if no guess reaches `least`. Scores in `known` are not computed again.
     """
     scores = dict(known)
 
@@ -185,13 +187,14 @@ def _peak(
     return speed, scores
 
 
-def _score(asked: Query, part: Clip, speed: float, place: float, track: int) -> float:
-    """Mean cosine of the query at 1 / `speed` with the track's rows under it.
+def _score(query: Query, part: Clip, speed: float, place: float, track: int) -> float:
+    """Weighted mean cosine of the query, played at 1 / `speed`, with the track's rows under it.
 
-    Windows weigh by how clear they are. The middle of the query's `part` lies on `place` (s into
-    the track). It is cut so that its windows begin where the track's do. 0 where nothing is left.
+    Windows are weighted by their clearness. The middle of `part` of the query is at `place` (s into
+    the track). The part is cut so that its windows begin where the track's do; 0 if it is then too
+    short.
     """
-    model, library = asked.model, asked.reference
+    model, library = query.model, query.reference
     slowed = at_speed(part, 1 / speed)
     begin = place - slowed.duration / 2  # s into the track
     number = int(np.ceil(begin / library.hop))  # the first whole row
@@ -199,8 +202,8 @@ def _score(asked: Query, part: Clip, speed: float, place: float, track: int) -> 
     if len(rest) < model.window * slowed.sample_rate:
         return 0.0
     step = round(library.hop / model.hop)
-    heard = model.embed(Clip(rest, slowed.sample_rate))
-    vectors, weights = heard.vectors[::step], weights_of(heard)[::step]
+    rows = model.embed(Clip(rest, slowed.sample_rate))
+    vectors, weights = rows.vectors[::step], weights_of(rows)[::step]
     start, end = library.rows.starts[track : track + 2]
     wanted = start + number + np.arange(len(vectors))
     inside = (wanted >= start) & (wanted < end)
@@ -220,19 +223,19 @@ def in_tune(
     step: float = TUNE,
     steps: int = TUNES,
 ) -> tuple[Candidate, float]:
-    """The candidate at the speed near its own at which its peaks fit best, and how they do.
+    """The candidate at the nearby speed at which its peaks fit best, and their score.
 
-    A change of speed comes with the same change of tempo; with none, if pitch alone was shifted; or
-    with the candidate's own. The query's middle stays where it is.
+    Each speed is tried with an equal change of tempo, with the candidate's own rate and, if it may
+    be a shift of pitch alone, with no change of tempo. The query's middle keeps its place.
 
     Args:
         template: of the query with `speed` undone.
         candidate: found at about that speed.
-        reference: where its track is.
-        speed: see `template`.
-        seconds: length of the query as it is.
-        step: share of the speed between two that are tried.
-        steps: tried, either way.
+        reference: the tracks.
+        speed: the speed undone in `template`.
+        seconds: length of the unchanged query.
+        step: relative step between speeds.
+        steps: number of steps either way.
     """
     speeds = candidate.speed * (1 + step * np.arange(-steps, steps + 1))
     tried = [
@@ -244,36 +247,36 @@ def in_tune(
 
 
 def at_rate(candidate: Candidate, rate: float, seconds: float) -> Candidate:
-    """The candidate at another rate, with the middle of a query of so many seconds in its place."""
+    """The candidate at another rate, keeping the place of the middle of a query of `seconds`."""
     offset = candidate.offset + (candidate.rate - rate) * seconds / 2
     return replace(candidate, offset=offset, rate=rate)
 
 
 def line_of(candidate: Candidate, speed: float, window: float) -> Candidate:
-    """A candidate as the matcher sees it in a query that is played at 1 / `speed`.
+    """The matcher's line for a candidate, in a query that is played at 1 / `speed`.
 
-    Windows match where their middles play the same. At a rate other than 1 their beginnings do
-    not: a query window of `window` seconds holds rate * window seconds of the track.
+    Windows match if their middles hold the same moment. At a rate other than 1 their beginnings
+    differ: a query window of `window` seconds holds rate * window seconds of the track.
     """
     rate = candidate.rate / speed
     return replace(candidate, offset=candidate.offset + (rate - 1) * window / 2, rate=rate)
 
 
 def candidate_of(line: Candidate, speed: float, window: float) -> Candidate:
-    """The inverse of `line_of`: rate and offset are those of the query's own start."""
+    """The inverse of `line_of`: the candidate's offset is that of the query's start."""
     offset = line.offset - (line.rate - 1) * window / 2
     rate = round(line.rate * speed, 9)  # 1 stays exactly 1
     return replace(line, offset=offset, rate=rate, speed=speed)
 
 
 def plain_rates(speed: float) -> list[float]:
-    """What is left in a query at 1 / `speed` if speed has changed by just that, or pitch alone.
+    """The rates of a query played at 1 / `speed` if its speed, or its pitch alone, had changed.
 
-    Who shifts pitch alone does it by whole semitones; less is a matter of speed.
+    Shifts of pitch alone are by whole semitones; smaller ones are changes of speed.
     """
     return [1.0, 1 / speed] if is_shift(speed) else [1.0]
 
 
 def is_shift(speed: float) -> bool:
-    """Whether that much can be a shift of pitch alone."""
+    """Whether a change of pitch is large enough to be a shift of pitch alone."""
     return abs(12 * log2(speed)) >= LEAST_SHIFT

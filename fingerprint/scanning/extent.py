@@ -9,11 +9,8 @@ Biometrika 1954), and short gaps, such as a word spoken over the music, do not c
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fingerprint.types import Fingerprint, Floats
-
-Doubles = NDArray[np.float64]
+from fingerprint.types import Doubles, Fingerprint, Floats
 
 ASIDE = (-3.0, 3.0)  # s beside the line, where the track's rows show what strangers score
 
