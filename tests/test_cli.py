@@ -46,7 +46,7 @@ def failing(monkeypatch):
         def fail(**_options: object) -> None:
             raise error
 
-        monkeypatch.setattr(main.commands[name], "callback", fail)
+        monkeypatch.setattr(main.get_command(CONTEXT, name), "callback", fail)
 
     return install
 
@@ -64,6 +64,12 @@ def test_every_command_and_every_option_has_help(name):
         assert run(name, flag).output.startswith(f"Usage: main {name}")
     assert "..." not in command.get_short_help_str(limit=60)
     assert command.get_help(context)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_list_of_commands_shows_each_command_s_own_help(name):
+    command = main.get_command(CONTEXT, name)
+    assert main.lazy[name][1] == command.get_short_help_str(100)
 
 
 def test_help_lists_every_command_of_the_contract():

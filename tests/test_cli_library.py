@@ -7,6 +7,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import click
 import pytest
 import soundfile
 from click.testing import CliRunner, Result
@@ -214,4 +215,5 @@ def test_add_is_index() -> None:
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "Learn the recordings" in done.stdout
-    assert main.commands["add"] is main.commands["index"]
+    context = click.Context(main)
+    assert main.get_command(context, "add") is main.get_command(context, "index")

@@ -1,7 +1,8 @@
 """The command line: the only place that prints or exits.
 
-Commands are thin: they read options, call the package and show what it returns. Whatever is slow
-to import is imported inside a command, so that `--help` answers at once.
+Commands are thin: they read options, call the package and show what it returns. A command's module
+is imported when the command runs, and slow imports are inside its functions, so that `--help`
+answers at once.
 
 Exit status: 0 all went well, 1 an error, 2 wrong usage, 130 interrupted; `identify`, `scan`
 and `listen` give 1 for "not in the library", 2 for an error and 141 if the reader of their output
@@ -13,39 +14,76 @@ import sys
 
 import click
 
-from fingerprint.cli.changes import (
-    compact_command,
-    import_command,
-    merge_command,
-    publish_command,
-    remove_command,
-    sync_command,
-    verify_command,
-)
-from fingerprint.cli.doctor import doctor_command
-from fingerprint.cli.duplicates import duplicates_command
-from fingerprint.cli.explain import explain_command
-from fingerprint.cli.export import export_command
 from fingerprint.cli.group import CommandGroup
-from fingerprint.cli.identify import identify_command
-from fingerprint.cli.index import index_command
-from fingerprint.cli.library import info_command, list_command, stats_command
-from fingerprint.cli.listen import listen_command
-from fingerprint.cli.scan import scan_command
-from fingerprint.cli.serve import serve_command
 
 ERROR_STATUS = dict.fromkeys(
     ("identify", "scan", "listen"), 2
-)  # of commands whose 1 says something else than "error"
+)  # of commands whose status 1 means something else than "error"
 _LAB = "fingerprint.lab.commands"
-LAB = {
-    "train": (f"{_LAB}.train:train_command", "Train a model as a configuration file says."),
-    "calibrate": (f"{_LAB}.calibrate:calibrate_command", "Fit a model's confidence."),
+COMMANDS = {  # name: where the command is, and its line in the list of commands
+    "add": ("fingerprint.cli.index:index_command", "Learn the recordings in files and folders."),
+    "calibrate": (f"{_LAB}.calibrate:calibrate_command", "Fit the confidence of a trained model."),
+    "compact": (
+        "fingerprint.cli.changes:compact_command",
+        "Drop what was removed, and join small segments.",
+    ),
+    "doctor": (
+        "fingerprint.cli.doctor:doctor_command",
+        "Look at what recognition needs, and say what mends it.",
+    ),
+    "duplicates": (
+        "fingerprint.cli.duplicates:duplicates_command",
+        "Find the same recordings in the library.",
+    ),
     "evaluate": (
         f"{_LAB}.evaluate:evaluate_command",
         "Measure recognition on degraded or real snippets.",
     ),
-}  # the laboratory's commands are named, not imported: the product works without them
+    "explain": ("fingerprint.cli.explain:explain_command", "Show what an answer rests on."),
+    "export": (
+        "fingerprint.cli.export:export_command",
+        "Write the library, its embeddings or the model as one file.",
+    ),
+    "identify": (
+        "fingerprint.cli.identify:identify_command",
+        "Name the recording that a snippet is from.",
+    ),
+    "import": (
+        "fingerprint.cli.changes:import_command",
+        "Make a library from a file that `export` wrote.",
+    ),
+    "index": ("fingerprint.cli.index:index_command", "Learn the recordings in files and folders."),
+    "info": ("fingerprint.cli.library:info_command", "Describe the library or the model."),
+    "list": ("fingerprint.cli.library:list_command", "List the tracks of the library."),
+    "listen": ("fingerprint.cli.listen:listen_command", "Name what plays now."),
+    "merge": (
+        "fingerprint.cli.changes:merge_command",
+        "Take over the tracks of other libraries.",
+    ),
+    "publish": (
+        "fingerprint.cli.changes:publish_command",
+        "Let NAME mean this library in Milvus, from now on.",
+    ),
+    "remove": (
+        "fingerprint.cli.changes:remove_command",
+        "Forget tracks; their files are left alone.",
+    ),
+    "scan": (
+        "fingerprint.cli.scan:scan_command",
+        "Name everything that plays in long recordings.",
+    ),
+    "serve": (
+        "fingerprint.cli.serve:serve_command",
+        "Serve the library: a page that listens, and an HTTP API.",
+    ),
+    "stats": (
+        "fingerprint.cli.library:stats_command",
+        "Count what the library holds, and what it costs.",
+    ),
+    "sync": ("fingerprint.cli.changes:sync_command", "Make the library equal to folders."),
+    "train": (f"{_LAB}.train:train_command", "Train a model from a recipe."),
+    "verify": ("fingerprint.cli.changes:verify_command", "Check every byte of the library."),
+}  # a command's module is imported when it runs: the product works without the lab
 
 
 def _print_version(ctx: click.Context, _option: click.Parameter, asked: bool) -> None:
@@ -58,7 +96,7 @@ def _print_version(ctx: click.Context, _option: click.Parameter, asked: bool) ->
 
 @click.group(
     cls=CommandGroup,
-    lazy=LAB,
+    lazy=COMMANDS,
     error_status=ERROR_STATUS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -80,25 +118,3 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a title that the terminal lacks letters for
-
-
-main.add_command(index_command)
-main.add_command(index_command, "add")
-main.add_command(sync_command)
-main.add_command(remove_command)
-main.add_command(merge_command)
-main.add_command(publish_command)
-main.add_command(duplicates_command)
-main.add_command(compact_command)
-main.add_command(verify_command)
-main.add_command(import_command)
-main.add_command(identify_command)
-main.add_command(scan_command)
-main.add_command(listen_command)
-main.add_command(explain_command)
-main.add_command(serve_command)
-main.add_command(doctor_command)
-main.add_command(list_command)
-main.add_command(info_command)
-main.add_command(stats_command)
-main.add_command(export_command)

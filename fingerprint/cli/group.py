@@ -1,4 +1,4 @@
-"""A group of commands that shows errors as one line and loads commands when they are needed."""
+"""A click group that imports a command when it runs and shows errors as one line."""
 
 import errno
 import os
@@ -15,11 +15,12 @@ from fingerprint.cli.text import reason
 from fingerprint.errors import FingerprintError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
-READER_LEFT = 141  # 128 + SIGPIPE; of commands whose 1 says something else than "error"
+READER_LEFT = 141  # 128 + SIGPIPE; of commands whose 1 means something else than "error"
 EXTRAS = {
     "cryptography": "serve",
     "fastapi": "serve",
     "httptools": "serve",
+    "hypothesis": "dev",
     "matplotlib": "train",
     "onnx": "onnx",
     "prometheus_client": "serve",
@@ -35,42 +36,38 @@ EXTRAS = {
 
 
 class CommandGroup(click.Group):
-    """Commands, some of them named by `module:attribute` and imported when they are run.
+    """Commands that are imported when they run.
 
-    Shows what a user or the machine caused as one line on stderr; bugs keep their traceback.
+    Errors caused by the user or the machine are shown as one line on stderr; bugs keep their
+    traceback.
 
     Args:
-        lazy: name of a command to (`module:attribute`, its line in the list of commands).
+        lazy: by the command's name, `module:attribute` and its line in the list of commands.
         error_status: exit status of errors by command, where it is not 1.
     """
 
     def __init__(
         self,
         *args: Any,
-        lazy: Mapping[str, tuple[str, str]] | None = None,
+        lazy: Mapping[str, tuple[str, str]],
         error_status: Mapping[str, int] | None = None,
         **extra: Any,
     ) -> None:
         super().__init__(*args, **extra)
-        self.lazy, self.error_status = dict(lazy or {}), dict(error_status or {})
+        self.lazy, self.error_status = dict(lazy), dict(error_status or {})
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), *self.lazy])
+        return sorted({*super().list_commands(ctx), *self.lazy})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.lazy:
-            return super().get_command(ctx, cmd_name)
-        command: click.Command = load(self.lazy[cmd_name][0])
-        return command
+        if cmd_name in self.lazy and cmd_name not in self.commands:
+            self.add_command(load(self.lazy[cmd_name][0]), cmd_name)
+        return super().get_command(ctx, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without importing the lazy ones."""
-        rows = []
-        for name in self.list_commands(ctx):
-            eager = self.commands.get(name)
-            rows.append((name, eager.get_short_help_str(100) if eager else self.lazy[name][1]))
+        """List the commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl(rows)
+            formatter.write_dl([(name, self.lazy[name][1]) for name in self.list_commands(ctx)])
 
     def main(
         self,
@@ -80,9 +77,9 @@ class CommandGroup(click.Group):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run a command line, whatever of the standard streams is closed, and end with its status.
+        """Run a command line, even with closed standard streams, and exit with its status.
 
-        `standalone_mode=False` returns the status instead, and lets errors through, as in click.
+        As in click, `standalone_mode=False` returns the status instead and raises errors.
         """
         run = partial(super().main, args, prog_name, complete_var, standalone_mode=False, **extra)
         if not standalone_mode:
@@ -142,17 +139,17 @@ class CommandGroup(click.Group):
     def _fail(self, ctx: click.Context, text: str) -> NoReturn:
         try:
             sys.stdout.flush()
-        except OSError:  # a full disk; what could not be written cannot be written later either
+        except OSError:  # a full disk: the rest of the output is lost, too
             discard(sys.stdout)
         note(f"Error: {text}")
         ctx.exit(self.error_status.get(ctx.invoked_subcommand or "", 1))
 
 
 def open_standard_streams() -> None:
-    """Put the null device where standard input, output or error is closed.
+    """Open the null device for a closed standard input, output or error.
 
-    Else the next file that is opened, such as the library, would take the place of one of them, and
-    what is said would be written into it.
+    Otherwise the next file opened, such as the library, would get that stream's number, and output
+    would be written into it.
     """
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
@@ -166,13 +163,13 @@ def open_standard_streams() -> None:
 
 
 def load(place: str) -> Any:
-    """Import what `module:attribute` names."""
+    """Import the attribute that `module:attribute` names."""
     module, attribute = place.split(":")
     return getattr(import_module(module), attribute)
 
 
 def _show(error: click.ClickException) -> None:
-    """Wrong usage, with what would be right."""
+    """Show a usage error, with the correct usage."""
     try:
         error.show()
     except OSError:
@@ -180,7 +177,7 @@ def _show(error: click.ClickException) -> None:
 
 
 def _reader_left(status: int) -> NoReturn:
-    """End quietly: whoever read the output has left, as `head` does."""
+    """Exit quietly: the reader of the output has closed it, as `head` does."""
     discard(sys.stdout)
     raise click.exceptions.Exit(status)
 
