@@ -11,7 +11,7 @@ from fingerprint.audio.peaks import EMPTY, peaks_of
 from fingerprint.errors import ModelError
 from fingerprint.index.landmarks import query_landmarks
 from fingerprint.lab.calibration.large_libraries import SomeTracks
-from fingerprint.model.background import pack, unpack
+from fingerprint.model.network import pack_background, unpack_background
 from fingerprint.recognition.cohort import ENOUGH, with_background
 from fingerprint.recognition.recognise import recognise
 from fingerprint.types import Background, Clip, Floats, Rows, Track
@@ -118,15 +118,15 @@ def test_music_that_is_in_both_is_recognised(model: Toy) -> None:
 
 
 def test_a_background_survives_its_bytes(background: Background) -> None:
-    content = pack(background)
-    found = unpack(content, background.hop)
+    content = pack_background(background)
+    found = unpack_background(content, background.hop)
     assert np.sum(found.vectors * background.vectors, axis=2).mean() > 0.98
     np.testing.assert_array_equal(found.peaks, background.peaks)
     assert found.hop == background.hop
 
 
 def test_damaged_bytes_are_an_error(background: Background) -> None:
-    content = pack(background)
+    content = pack_background(background)
     for spoilt in (content[:-9], b"", b"x" + content[1:]):
         with pytest.raises(ModelError, match="damaged"):
-            unpack(spoilt, 0.25)
+            unpack_background(spoilt, 0.25)

@@ -16,11 +16,12 @@ from fingerprint.lab.benchmark.metrics import (
     Outcome,
     Share,
     calibration_error,
+    near,
     reliability,
+    same_sound,
     summarise,
     threshold_at,
 )
-from fingerprint.lab.benchmark.places import near, same_sound
 from fingerprint.lab.benchmark.results import Results
 
 

@@ -10,10 +10,10 @@ import torch
 
 from fingerprint.config import EmbedderConfig, FrontendConfig, ModelConfig
 from fingerprint.errors import ModelError
-from fingerprint.model.background import pack
 from fingerprint.model.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from fingerprint.model.embedder import create_embedder
 from fingerprint.model.fingerprinter import QUERY_ROWS, QUERY_SHIFTS, Fingerprinter
+from fingerprint.model.network import pack_background
 from fingerprint.model.torch_network import TorchNetwork
 from fingerprint.recognition.confidence import Calibration
 from fingerprint.types import Background, Clip, Floats
@@ -156,7 +156,7 @@ def test_a_background_travels_with_the_model(model: Fingerprinter, tmp_path: Pat
     model.save(tmp_path / "model.pt")
     rows = np.random.default_rng(0).standard_normal((3, 5, model.dim)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=2, keepdims=True)
-    packed = pack(Background(rows, np.zeros((3, 5, 8), np.uint16), model.hop))
+    packed = pack_background(Background(rows, np.zeros((3, 5, 8), np.uint16), model.hop))
     given = read_checkpoint(tmp_path / "model.pt")
     write_checkpoint(replace(given, background=packed), tmp_path / "model.pt")
     loaded = Fingerprinter.load(tmp_path / "model.pt", "cpu")

@@ -18,9 +18,9 @@ from fingerprint.config import EmbedderConfig, FrontendConfig, ModelConfig
 from fingerprint.errors import ModelError
 from fingerprint.lab.export.onnx import check_onnx, export_onnx, metadata, to_onnx
 from fingerprint.lab.export.spectrum import FourierPower
-from fingerprint.model.background import pack
 from fingerprint.model.fingerprinter import DEFAULT_WEIGHTS, QUERY_ROWS, QUERY_SHIFTS, Fingerprinter
 from fingerprint.model.frontend import FRONTENDS, FilterPower
+from fingerprint.model.network import pack_background
 from fingerprint.model.onnx_network import OnnxNetwork
 from fingerprint.model.torch_network import TorchNetwork
 from fingerprint.recognition.confidence import Calibration
@@ -214,7 +214,9 @@ def test_the_metadata_say_all_that_a_program_needs(
 
 def test_the_background_is_the_model_s(network: TorchNetwork, tmp_path: Path) -> None:
     rows = np.random.default_rng(0).standard_normal((2, 3, network.about.config.embedder.dim))
-    packed = pack(Background(rows.astype(np.float32), np.zeros((2, 3, 8), np.uint16), 0.25))
+    packed = pack_background(
+        Background(rows.astype(np.float32), np.zeros((2, 3, 8), np.uint16), 0.25)
+    )
     path = tmp_path / "model.onnx"
     export_onnx(TorchNetwork(replace(network.checkpoint, background=packed), "cpu"), path)
     assert OnnxNetwork.load(path, threads=1).about.background == packed

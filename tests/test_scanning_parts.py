@@ -15,8 +15,8 @@ from fingerprint.scanning.formats import (
     cue_sheet,
     name_of,
 )
-from fingerprint.scanning.recent import KEPT, Recent
 from fingerprint.scanning.runs import PATIENCE, Run, Runs, Sighting
+from fingerprint.scanning.scanner import KEPT, Recent
 from fingerprint.scanning.spans import Span, Weighed, visible, with_gaps
 from fingerprint.types import Fingerprint, Match, Tags, Track
 

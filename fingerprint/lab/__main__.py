@@ -40,6 +40,7 @@ COMMANDS = {
     "realism": (f"{_COMMANDS}.realism:main", "Compare degradations with real recordings."),
     "serve-bench": (f"{_COMMANDS}.serve_bench:main", "Ask a server from many clients at once."),
     "snippet": (f"{_COMMANDS}.snippet:main", "Make a noisy phone snippet from a folder of music."),
+    "structure": (f"{_TABLES}.structure:main", "Count modules, imports and what identify loads."),
     "torture": (f"{_COMMANDS}.torture:main", "Inject faults at every system call of a writer."),
     "trust": (f"{_COMMANDS}.trust:main", "Measure the confidence on test tracks."),
     "bench-clearness": (f"{_TABLES}.weighing:main", "Top-1 over the weight of clear windows."),

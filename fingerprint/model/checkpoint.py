@@ -27,7 +27,7 @@ FORMAT = 1
 class Checkpoint:
     """What a model file holds. `weights` are float16 tensors by name.
 
-    `background` is what `model.background` packs; empty in files that have none.
+    `background` is a packed background (`network.pack_background`); empty if there is none.
     """
 
     config: ModelConfig

@@ -1,8 +1,8 @@
-"""A trained model as its users see it: `Clip` in, `Fingerprint` out.
+"""A trained model: `Clip` in, `Fingerprint` out.
 
-Row i of a library fingerprint describes the window that begins i * `hop` seconds into the
-recording. A query's rows lie `QUERY_SHIFTS` times as dense, so that one of them is at most half
-a `query_hop` from the library's grid wherever the query was cut.
+Row i of a track's fingerprint describes the window that begins i * `hop` seconds into it. A query's
+rows are `QUERY_SHIFTS` times as dense, so wherever the query was cut, one of them is at most half a
+`query_hop` away from a row of the track.
 """
 
 import math
@@ -16,21 +16,20 @@ from numpy.typing import NDArray
 from fingerprint.config import ModelConfig
 from fingerprint.errors import ModelError
 from fingerprint.machine import available_cores, pick_device
-from fingerprint.model.background import unpack
 from fingerprint.model.geometry import Geometry
-from fingerprint.model.network import Network
+from fingerprint.model.network import Network, unpack_background
 from fingerprint.recognition.confidence import Calibration
 from fingerprint.types import Background, Clip, Fingerprint, Floats
 
 WEIGHTS = Path(__file__).parent / "weights"
 DEFAULT_WEIGHTS = WEIGHTS / "default.pt"  # with default.onnx, its twin, beside it
-QUERY_SHIFTS = 4  # query rows to a library row
-QUERY_ROWS = 2 * QUERY_SHIFTS  # of a query, at least: some libraries keep every second row
-SILENCE_RMS = 10 ** (-85 / 20)  # of full scale; windows below it hold nothing to recognise
+QUERY_SHIFTS = 4  # query rows per library row
+QUERY_ROWS = 2 * QUERY_SHIFTS  # minimum rows of a query: some libraries keep every second row
+SILENCE_RMS = 10 ** (-85 / 20)  # of full scale; windows below it count as silent
 
 
 class Fingerprinter:
-    """A network with the bookkeeping around it: padding, silence, and `Embedding` for stretches.
+    """A network with padding, silence detection, and embedding of long recordings in blocks.
 
     Build it with `default`, `load` or `create`.
     """
@@ -49,12 +48,12 @@ class Fingerprinter:
         """Read a model file: a checkpoint (.pt) or an export (.onnx).
 
         An export runs on the CPU, on ONNX Runtime. A checkpoint runs on torch; but on the CPU its
-        export takes its place, if one of the same name lies beside it and was made of it.
+        export is used instead, if one of the same name lies beside it and was made from it.
 
         Args:
             path: the file.
-            device: "cpu", "cuda", or "auto": CUDA where there is one.
-            threads: that share the work of one call on the CPU; 0: as many as there are cores.
+            device: "cpu", "cuda", or "auto": CUDA if there is a GPU.
+            threads: threads of one call on the CPU; 0: the number of cores.
 
         Raises:
             ModelError: missing, damaged, of another format version, or not for that device.
@@ -70,12 +69,12 @@ class Fingerprinter:
         return cls(TorchNetwork.create(config, seed, device))
 
     def save(self, path: Path) -> None:
-        """Write the model file, of the network's own kind."""
+        """Write the model file: a checkpoint or an ONNX file, as the network is."""
         self.network.save(path)
 
     @property
     def id(self) -> str:
-        """Digest of configuration and weights, by which a library knows its model."""
+        """Digest of configuration and weights; a library stores that of its model."""
         return self.network.about.id
 
     @property
@@ -88,13 +87,13 @@ class Fingerprinter:
 
     @cached_property
     def background(self) -> Background | None:
-        """Other music, as strangers for small libraries; None for a model that has none.
+        """Passages of other music, for cohorts of small libraries; None if the model has none.
 
         Raises:
             ModelError: it is damaged.
         """
         packed = self.network.about.background
-        return unpack(packed, self.hop) if packed else None
+        return unpack_background(packed, self.hop) if packed else None
 
     @property
     def card(self) -> str:
@@ -123,11 +122,11 @@ class Fingerprinter:
 
     @property
     def window(self) -> float:
-        """Seconds that a row describes."""
+        """Seconds of audio that a row describes."""
         return self._window / self.sample_rate
 
     def embed(self, clip: Clip) -> Fingerprint:
-        """Library rows of a recording; a recording shorter than a window gives one row.
+        """The rows of a track, a `hop` apart; a recording shorter than a window gives one row.
 
         Raises:
             ValueError: the clip has another sample rate than the model.
@@ -137,16 +136,16 @@ class Fingerprinter:
         return embedding.end()
 
     def begin(self) -> "Embedding":
-        """Begin to embed a recording that will be given in consecutive blocks."""
+        """Begin to embed a recording that comes in consecutive blocks."""
         return Embedding(self)
 
     def embed_query(self, clip: Clip) -> Fingerprint:
-        """Dense rows of a snippet.
+        """The rows of a query, a `query_hop` apart.
 
-        Of a snippet shorter than a window, the rows of all windows that hold the whole of it: also
-        of the one that begins with it, which is all that a library has of a track as short. There
-        are `QUERY_ROWS` at least, so that whatever the snippet's place in a track, one row is
-        within half a `query_hop` of the library's grid.
+        A query shorter than a window gives the rows of all windows that hold the whole of it,
+        including the one that begins with it, which is the only row of an equally short track.
+        There are at least `QUERY_ROWS`, so that one row is within half a `query_hop` of a row of
+        the track.
 
         Raises:
             ValueError: the clip has another sample rate than the model.
@@ -173,9 +172,9 @@ class Fingerprinter:
             raise ValueError(f"need a clip at {self.sample_rate} Hz, got {clip.sample_rate} Hz")
 
     def _rows(self, samples: Floats, first: int, step: int, count: int) -> tuple[Floats, Floats]:
-        """Rows (count, dim) from frame `first` on, `step` frames apart, zeros for silence.
+        """Rows (count, dim) from frame `first` on, `step` frames apart, and clearness (count,).
 
-        And how clear they are, (count,).
+        Rows of silence are zero.
         """
         rows, lengths = self.network.rows(samples, first=first, count=count, step=step)
         vectors = np.array(rows, order="C")
@@ -185,9 +184,9 @@ class Fingerprinter:
 
 
 class Embedding:
-    """A recording on its way to library rows, block by block, in bounded memory but for the rows.
+    """Embeds a recording block by block; memory is bounded but for the rows.
 
-    Its samples are embedded in overlapping stretches of `block_rows` rows with their surroundings.
+    Samples are embedded in overlapping stretches: `block_rows` rows with their surroundings.
     """
 
     def __init__(self, model: Fingerprinter) -> None:
@@ -200,7 +199,7 @@ class Embedding:
         self._parts: list[tuple[Floats, Floats]] = []
 
     def take(self, block: Clip) -> None:
-        """Embed what can be, with the next block of the recording.
+        """Add the next block of the recording and embed all complete stretches.
 
         Raises:
             ValueError: the block has another sample rate than the model.
@@ -215,7 +214,7 @@ class Embedding:
             self._buffer, self._origin = self._buffer[drop * self._row :], self._origin + drop
 
     def end(self) -> Fingerprint:
-        """The recording is over: its rows."""
+        """End the recording; returns its rows."""
         begun = self._done - self._origin
         left = (len(self._buffer) - self._model._window) // self._row + 1 - begun
         if left > 0 or (self._done == 0 and len(self._buffer)):
@@ -234,7 +233,7 @@ class Embedding:
 
 
 def _open(path: Path, device: str, threads: int) -> Network:
-    """The network in a file."""
+    """Load the network from a file."""
     from fingerprint.model.onnx_network import OnnxNetwork
 
     if path.suffix == OnnxNetwork.suffix:
@@ -258,7 +257,7 @@ def _open(path: Path, device: str, threads: int) -> Network:
 
 
 def _twin(path: Path, threads: int) -> Network | None:
-    """The export beside a checkpoint; None if there is none, or it is of another checkpoint."""
+    """The export beside a checkpoint; None if there is none, or it was made from another one."""
     from fingerprint.model.onnx_network import OnnxNetwork, digest_of
 
     export = path.with_suffix(OnnxNetwork.suffix)

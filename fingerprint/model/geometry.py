@@ -1,7 +1,7 @@
-"""The sizes that follow from a model's configuration. Imports nothing heavy.
+"""Window, stride and frame sizes that follow from a model's configuration. Imports nothing heavy.
 
 Frame i of a spectrogram covers the samples `i * hop : i * hop + n_fft`; an embedding describes a
-window of frames; the windows of a library's rows begin a stride apart.
+window of frames; the windows of a track's rows begin a stride apart.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ HALVINGS = 2  # stages, from the first on, that halve time
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Of one model: the windows of its rows."""
+    """The windows of one model's rows."""
 
     config: ModelConfig
     stride: int  # frames
@@ -33,21 +33,21 @@ class Geometry:
         return self.config.frontend.hop
 
     def frames(self, samples: int) -> int:
-        """How many frames a waveform of so many samples gives."""
+        """The number of frames of a waveform."""
         return frames_in(self.config.frontend, samples)
 
     def samples(self, frames: int) -> int:
-        """How many samples so many frames span."""
+        """The number of samples that frames span."""
         return samples_of(self.config.frontend, frames)
 
 
 def frames_in(config: FrontendConfig, samples: int) -> int:
-    """How many frames a waveform of so many samples gives."""
+    """The number of frames of a waveform."""
     return max(0, (samples - config.n_fft) // config.hop + 1)
 
 
 def samples_of(config: FrontendConfig, frames: int) -> int:
-    """How many samples so many frames span."""
+    """The number of samples that frames span."""
     return (frames - 1) * config.hop + config.n_fft
 
 
@@ -57,12 +57,12 @@ def reach(config: FrontendConfig) -> int:
 
 
 def halo(config: FrontendConfig) -> int:
-    """Frames on either side of a stretch that its spectrogram can depend on."""
+    """Frames on either side of a stretch on which its spectrogram can depend."""
     return 4 * reach(config)
 
 
 def stride_and_window(config: EmbedderConfig) -> tuple[int, int]:
-    """Frames from one window to the next, and frames in a window, back from the head."""
+    """Frames from one window to the next, and frames of a window, computed back from the head."""
     stride, window = 1, config.head_frames
     for stage in reversed(range(len(config.widths))):
         if stage < HALVINGS:

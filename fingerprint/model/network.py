@@ -1,23 +1,30 @@
-"""What a `Fingerprinter` asks of a network, and what it knows of the model behind it.
+"""The interface between a `Fingerprinter` and the network that runs its model.
 
-There are two networks: `onnx_network` runs on ONNX Runtime and is what `identify` and `index` use
-on a CPU; `torch_network` runs on torch, for CUDA, for training and for what trains.
+There are two networks: `onnx_network` runs on ONNX Runtime, and `identify` and `index` use it on a
+CPU; `torch_network` runs on torch, for CUDA and for training.
 """
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from fingerprint.config import ModelConfig
+from fingerprint.errors import ModelError
+from fingerprint.index.quantisation import decode, encode
 from fingerprint.recognition.confidence import Calibration
-from fingerprint.types import Floats
+from fingerprint.types import Background, Floats
+
+BACKGROUND_BITS = 4  # a dimension of an embedding: a background then takes some 300 kB
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """A model but for its weights. `id` is a digest of configuration and weights.
+    """A model without its weights. `id` is a digest of configuration and weights.
 
-    `background` is what `model.background` packs; empty where there is none.
+    `background` is a packed background (see `recognition.cohort`); empty if there is none.
     """
 
     id: str
@@ -40,19 +47,19 @@ class Network(Protocol):
 
     @property
     def suffix(self) -> str:
-        """Of the files that `save` writes."""
+        """Suffix of the files that `save` writes."""
         ...
 
     @property
     def block_rows(self) -> int:
-        """How many rows of a long recording to ask for at a time; bounds memory."""
+        """Rows of a long recording computed at a time; bounds memory."""
         ...
 
     def rows(self, samples: Floats, *, first: int, count: int, step: int) -> tuple[Floats, Floats]:
-        """Embeddings of windows of a waveform (T,), which is a frame long at least.
+        """Embeddings of windows of a waveform (T,), which is at least a frame long.
 
-        Unit vectors (count, dim), and their lengths (count,) before they were made that. The first
-        window begins `first` frames into the waveform's spectrogram, the others `step` frames
+        Returns unit vectors (count, dim) and their lengths (count,) before normalisation. The first
+        window begins `first` frames into the waveform's spectrogram, the next ones `step` frames
         apart, a divisor of the stride. Frames before and after the waveform are zero.
         """
         ...
@@ -60,3 +67,29 @@ class Network(Protocol):
     def save(self, path: Path) -> None:
         """Write the model file, whole or not at all."""
         ...
+
+
+def pack_background(background: Background) -> bytes:
+    """The background as bytes."""
+    file = BytesIO()
+    passages, rows, dim = background.vectors.shape
+    codes = encode(background.vectors.reshape(-1, dim), BACKGROUND_BITS).reshape(passages, rows, -1)
+    np.savez(file, codes=codes, peaks=background.peaks, dim=dim)
+    return file.getvalue()
+
+
+def unpack_background(content: bytes, hop: float) -> Background:
+    """The background in bytes of `pack_background`, for a model with a hop of `hop` (s).
+
+    Raises:
+        ModelError: the bytes are damaged.
+    """
+    try:
+        with np.load(BytesIO(content), allow_pickle=False) as arrays:
+            codes, peaks, dim = arrays["codes"], arrays["peaks"], int(arrays["dim"])
+        passages, rows, width = codes.shape
+        vectors = decode(codes.reshape(-1, width), BACKGROUND_BITS, dim)
+        vectors = vectors.reshape(passages, rows, dim)
+        return Background(vectors, peaks.reshape(passages, rows, -1), hop)
+    except Exception as error:  # of any type: damaged zip files raise many
+        raise ModelError("the model's background is damaged") from error

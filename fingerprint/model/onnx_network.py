@@ -1,4 +1,4 @@
-"""The model on ONNX Runtime, from the file that `onnx.export_onnx` writes. Needs no torch."""
+"""The model on ONNX Runtime, from the file that `lab.export.onnx` writes. Needs no torch."""
 
 import hashlib
 import os
@@ -15,11 +15,11 @@ from fingerprint.recognition.confidence import Calibration
 from fingerprint.types import Floats
 
 FORMAT = 2  # 1 had no lengths
-QUIET = 3  # log severity: errors only; it warns of inputs that have a default
+QUIET = 3  # log severity: errors only, no warnings about inputs that have a default
 
 
 class OnnxNetwork:
-    """An ONNX file on the CPU; a `Network`. `source` is the digest of the checkpoint it is from."""
+    """A `Network` from an ONNX file, on the CPU. `source`: digest of its checkpoint."""
 
     suffix = ".onnx"
     device = "cpu"
@@ -48,7 +48,7 @@ class OnnxNetwork:
 
     @classmethod
     def load(cls, path: Path, *, threads: int) -> Self:
-        """Read an ONNX file; `threads` share the work of one call.
+        """Read an ONNX file; one call uses `threads` threads.
 
         Raises:
             ModelError: missing, damaged, not a model, or of another format version.
@@ -72,7 +72,7 @@ class OnnxNetwork:
 
 
 def digest_of(path: Path) -> str:
-    """Hex SHA-256 of a checkpoint's file, by which an ONNX file knows what it was made from.
+    """Hex SHA-256 of a checkpoint's file; an ONNX file stores that of the checkpoint it is made of.
 
     Raises:
         ModelError: the file is missing or cannot be read.
@@ -101,7 +101,7 @@ def _session(content: bytes, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = QUIET
-    # Threads that wait must not spin: the cores are the decoders' too.
+    # Waiting threads must not spin, because the decoders need the cores, too.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

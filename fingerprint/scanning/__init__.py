@@ -1,4 +1,4 @@
-"""Everything that plays in a long recording or a stream, and when."""
+"""Scan long recordings and streams: which tracks play, from when to when."""
 
 from fingerprint.scanning.scanner import Scanner, scan
 from fingerprint.scanning.spans import Heard, Span

@@ -1,9 +1,9 @@
-"""From when to when does a track play along a line? Pure NumPy.
+"""The start and the end of a track along a line. Pure NumPy.
 
-The cosine between the recording and the track is high while the track plays and falls to that of
-strangers where it does not. The stretch with the largest sum of cosines above the middle between
+The cosine between the recording and the track is high while the track plays, and falls to that of
+other music where it does not. The stretch with the largest sum of cosines above the middle between
 the two levels is the likeliest one for two levels in noise (Page, "Continuous inspection schemes",
-Biometrika 1954), and short gaps, such as a word spoken over the music, do not cut it in two.
+Biometrika 1954); short gaps, such as a word spoken over the music, do not split it.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import numpy as np
 
 from fingerprint.types import Doubles, Fingerprint, Floats
 
-ASIDE = (-3.0, 3.0)  # s beside the line, where the track's rows show what strangers score
+ASIDE = (-3.0, 3.0)  # s beside the line, where the cosines are those of other music
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """The track plays from `start` to `end` (s), `clearness` in cosine above strangers."""
+    """The track plays from `start` to `end` (s); `clearness`: its cosine above other music's."""
 
     start: float
     end: float
@@ -45,15 +45,15 @@ def extent(
     sure: tuple[float, float],
     earliest: float,
 ) -> Extent | None:
-    """Where the track plays along a line; None if nothing is at hand to tell.
+    """Where the track plays along a line; None if no rows of the recording are left there.
 
     Args:
         recording: dense rows, `start` in the recording's time.
         track: its rows, from its beginning.
         line: the line.
-        window: s that a row describes. Rows match where their middles play the same.
+        window: s of audio that a row describes. Rows match if their middles hold the same moment.
         sure: from when to when (s) the track is known to play.
-        earliest: s, before which it is not looked for.
+        earliest: s, before which its start is not searched.
     """
     middles = np.arange(len(track.vectors), dtype=np.float64) * track.hop + window / 2
     moments: Doubles = (middles - line.place) / line.rate  # (R,) s into the recording
@@ -70,14 +70,14 @@ def extent(
     strange = float(np.median(aside[~np.isnan(aside)])) if not np.isnan(aside).all() else 0.0
     gain = np.where(heard, along - (level + strange) / 2, 0.0)
     first, last = best_stretch(gain, int(inside[np.argmax(along[inside])]))
-    reach = window / 2  # windows that the edge cuts through are nearer to strangers
+    reach = window / 2  # windows across the edge count as other music
     return Extent(float(moments[first] - reach), float(moments[last] + reach), level - strange)
 
 
 def best_stretch(gain: Doubles, anchor: int) -> tuple[int, int]:
-    """The first and the last of the elements around `anchor` with the largest sum.
+    """First and last element of the stretch around `anchor` with the largest sum.
 
-    `gain` (R,) is above 0 where the track seems to play, as at `anchor`, and below where not.
+    `gain` (R,) is above 0 where the track seems to play, as at `anchor`, and below 0 elsewhere.
     """
     after = np.cumsum(gain[anchor:])
     before = np.cumsum(gain[: anchor + 1][::-1])
@@ -85,9 +85,9 @@ def best_stretch(gain: Doubles, anchor: int) -> tuple[int, int]:
 
 
 def _cosines(recording: Fingerprint, rows: Floats, times: Doubles) -> Doubles:
-    """Of a track's rows (R, D) with the recording's windows that begin nearest to `times` (R,).
+    """Cosines of a track's rows (R, D) with the recording's windows nearest to `times` (R,).
 
-    NaN where the recording is not at hand or is silent.
+    NaN where the recording has no window, or a silent one.
     """
     number = np.rint((times - recording.start) / recording.hop).astype(np.int64)
     inside = (number >= 0) & (number < len(recording.vectors))

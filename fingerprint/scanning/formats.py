@@ -1,4 +1,4 @@
-"""Spans as other programs and people read them: CSV, cue sheet, labels, a tracklist."""
+"""Formats of spans for programs and people: CSV, cue sheet, Audacity labels, tracklist."""
 
 import csv
 import io
@@ -31,7 +31,7 @@ def csv_header() -> str:
 
 
 def csv_line(recording: str, span: Span) -> str:
-    """One row (RFC 4180); what is unknown has empty fields."""
+    """One row (RFC 4180); a span without match has empty fields."""
     known: tuple[str, ...] = ("",) * 6
     if span.match is not None:
         match, tags = span.match, span.match.track.tags
@@ -52,7 +52,7 @@ def audacity_line(span: Span) -> str:
 
 
 def tracklist_line(span: Span) -> str:
-    """A line as people post them under a mix; what is unknown is called ID there."""
+    """A line of a tracklist as posted under a mix, where an unknown track is called ID."""
     name = name_of(span) if span.match is not None else UNKNOWN_TRACK
     minutes, seconds = divmod(int(max(0.0, span.start)), 60)
     hours, minutes = divmod(minutes, 60)
@@ -61,10 +61,10 @@ def tracklist_line(span: Span) -> str:
 
 
 def cue_sheet(recording: Path, spans: Iterable[Span]) -> Iterator[str]:
-    """The lines of a cue sheet: a track begins where a span does, unknown ones too.
+    """The lines of a cue sheet: one track for each span, unknown ones included.
 
-    Times are minutes, seconds and frames of 1/75 s (Red Book). Numbers above 99 are beyond the
-    format, and most programs read them all the same.
+    Times are minutes, seconds and frames of 1/75 s (Red Book). The format ends at number 99, but
+    most programs read higher ones.
     """
     yield f"FILE {_quoted(recording.name)} WAVE"
     for number, span in enumerate(spans, start=1):

@@ -1,7 +1,7 @@
-"""Sightings of a track, stretch after stretch, to runs of it along one line. Pure NumPy.
+"""Matches of consecutive stretches (sightings), joined to runs of a track along a line. Pure NumPy.
 
-A track that plays on is found in every stretch at a place that moves along with time; a mistake is
-not. So sightings that continue each other speak for each other.
+A track that keeps playing is found in every stretch, at an offset that advances with time; a wrong
+match is not. So sightings that continue each other raise the confidence.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,17 +12,17 @@ import numpy as np
 from fingerprint.scanning.extent import Line
 from fingerprint.types import Match
 
-TOLERANCE = 0.4  # s between where a line says that the track is and where it is found
-DRIFT = 0.03  # share of the time since; what is left of the error of a rate
-PATIENCE = 3  # stretches in which a track may go unheard before its run has ended
-SURER = 0.5  # weight of a sighting after the first: stretches overlap by half
+TOLERANCE = 0.4  # s between the offset that a line predicts and that of a sighting
+DRIFT = 0.03  # added to it for each second since the last sighting: the error of a rate
+PATIENCE = 3  # stretches without a sighting after which a run has ended
+SURER = 0.5  # weight of all sightings but the surest: stretches overlap by half
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """The track of `match` in the stretch around the moment `at` (s), `place` s into the track.
+    """A match in the stretch around the moment `at` (s), at `place` (s) of its track.
 
-    `others` (s) are places that sound the same: it may be any of them.
+    `others` (s) are repeats: places of the track that sound the same, any of which may play.
     """
 
     stretch: int  # number
@@ -36,11 +36,11 @@ class Sighting:
 class Run:
     """Consecutive sightings of one track along one line.
 
-    `told`: whether it has been announced; `start` (s): where it begins, once that is settled.
+    `reported`: whether its `Heard` event was returned; `start` (s): where it begins, once final.
     """
 
     sightings: list[Sighting] = field(default_factory=list)
-    told: bool = False
+    reported: bool = False
     start: float | None = None
 
     @property
@@ -53,7 +53,7 @@ class Run:
 
     @property
     def confidence(self) -> float:
-        """That the track plays, 0..1: the doubts that each sighting leaves, multiplied."""
+        """Confidence that the track plays, 0..1: 1 less the product of the sightings' doubts."""
         weights = np.full(len(self.sightings), SURER)
         weights[int(np.argmax([s.match.confidence for s in self.sightings]))] = 1.0
         doubt = [max(1 - s.match.confidence, 1e-6) for s in self.sightings]
@@ -62,8 +62,8 @@ class Run:
     def line(self) -> Line:
         """The line through the sightings.
 
-        The rate is the median of those between pairs of sightings (Theil 1950, Sen 1968), which
-        a third of strays do not move; of a short run, that of its surest sighting.
+        The rate is the median over pairs of sightings (Theil 1950, Sen 1968), robust against up to
+        a third of outliers; for a short run, it is the rate of its surest sighting.
         """
         at = np.array([s.at for s in self.sightings])
         place = np.array([s.place for s in self.sightings])
@@ -73,12 +73,12 @@ class Run:
             first, second = np.triu_indices(len(at), 1)
             slope = (place[second] - place[first]) / (at[second] - at[first])
             measured = float(np.median(slope))
-            # A plain rate stands unless the line leaves it by more than its places' grid.
+            # The match's own rate is kept unless the line differs by more than the offsets' error.
             rate = rate if abs(measured - rate) * (at[-1] - at[0]) < TOLERANCE / 2 else measured
         return Line(float(np.median(place - rate * at)), rate)
 
     def continued_by(self, sighting: Sighting) -> Sighting | None:
-        """The sighting at the place where this run says that the track must be, or None."""
+        """The sighting, at whichever of its places this run predicts; None if at none of them."""
         last = self.last
         if sighting.match.track.path != last.match.track.path:
             return None
@@ -91,13 +91,13 @@ class Run:
 
 
 class Runs:
-    """The runs that are going on."""
+    """The runs that have not ended."""
 
     def __init__(self) -> None:
         self.open: list[Run] = []
 
     def see(self, stretch: int, sightings: Iterable[Sighting]) -> Sequence[Run]:
-        """Take what was found in a stretch; returns the runs that have ended by now."""
+        """Add the sightings of a stretch; returns the runs that have ended."""
         for sighting in sightings:
             known = [(run, same) for run in self.open if (same := run.continued_by(sighting))]
             if known:
@@ -110,6 +110,6 @@ class Runs:
         return ended
 
     def close(self) -> Sequence[Run]:
-        """Every run that is left, at the end of the recording."""
+        """End the recording; returns all open runs."""
         ended, self.open = self.open, []
         return ended

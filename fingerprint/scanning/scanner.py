@@ -1,8 +1,8 @@
-"""A recording of any length, clip by clip, to what plays in it, in memory that stays flat.
+"""Scan a recording of any length, clip by clip, for everything that plays in it.
 
-Overlapping stretches are asked for one by one; what is found in them is joined to runs of a track
-along a line (`runs`); and where a run begins and ends is read off the cosines along that line
-(`extent`). The fingerprints of the last minutes are all that is kept.
+Overlapping stretches are recognised one by one; the matches are joined to runs of one track along a
+line (`runs`); the cosines along that line show where a run begins and ends (`extent`). Memory is
+bounded: only the embeddings of the last minutes are kept.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -15,28 +15,28 @@ import numpy as np
 from fingerprint.audio.decode import stream_clip
 from fingerprint.config import SearchConfig
 from fingerprint.scanning.extent import Extent, extent
-from fingerprint.scanning.recent import Recent
 from fingerprint.scanning.runs import Run, Runs, Sighting
 from fingerprint.scanning.spans import Heard, Span, Weighed, visible, with_gaps
-from fingerprint.types import Clip, Match
+from fingerprint.types import Clip, Fingerprint, Floats, Match
 
 if TYPE_CHECKING:
     from fingerprint.library.library import Library
 
-STEP_ROWS = 20  # library rows from a stretch to the next, about 5 s
-ASKED = 2  # steps that a stretch is long
-CANDIDATES = 3  # of a stretch; in a cross-fade two of them are right
-FAINTEST = 0.01  # confidence from which a candidate can be part of a run
-BACK = 60.0  # s before its first sighting in which a track's start is looked for
-SETTLED = 120.0  # s from the first sighting of a run until its start is settled
-SHORTEST = 2.0  # s; a shorter span holds hardly more than one window
-BLOCK = 10.0  # s of a file that are decoded at a time
+STEP_ROWS = 20  # library rows from one stretch to the next, about 5 s
+STRETCH_STEPS = 2  # length of a stretch in steps
+CANDIDATES = 3  # matches of a stretch; in a cross-fade two of them are right
+FAINTEST = 0.01  # confidence from which a match can be part of a run
+BACK = 60.0  # s before its first sighting in which a track's start is searched
+SETTLED = 120.0  # s after the first sighting of a run at which its start is final
+SHORTEST = 2.0  # s of a span; a shorter one holds hardly more than one window
+BLOCK = 10.0  # s of a file decoded at a time
+KEPT = 600.0  # s of a stream whose embeddings are kept
 
 
 class Scanner:
-    """Takes consecutive clips and tells what it has become sure of.
+    """Takes consecutive clips and returns events: which tracks play, and from when to when.
 
-    `feed` returns what has become certain with a clip: `Heard` as soon as a track is recognised,
+    `feed` returns the events that a clip makes certain: `Heard` as soon as a track is recognised,
     and a `Span` when it has ended. Spans come in the order of their starts. `close` returns the
     rest. Gaps are left out; `with_gaps` fills them.
 
@@ -48,7 +48,7 @@ class Scanner:
 
     def __init__(self, library: "Library", *, min_confidence: float | None = None) -> None:
         self.library = library
-        self.position = 0.0  # s that have been taken in
+        self.position = 0.0  # s of audio fed so far
         default = SearchConfig().min_confidence
         self._least = default if min_confidence is None else min_confidence
         self._rate = library.model.sample_rate
@@ -66,14 +66,14 @@ class Scanner:
         self._pending = np.concatenate([self._pending, clip.samples])
         self.position += clip.duration
         events: list[Heard | Span] = []
-        while len(self._pending) >= ASKED * self._step:
-            events += self._take(Clip(self._pending[: ASKED * self._step], self._rate))
+        while len(self._pending) >= STRETCH_STEPS * self._step:
+            events += self._take(Clip(self._pending[: STRETCH_STEPS * self._step], self._rate))
             self._pending = self._pending[self._step :]
             self._stretch += 1
         return events
 
     def close(self) -> list[Heard | Span]:
-        """The recording has ended: what is left to tell."""
+        """End the recording; returns the remaining events."""
         events: list[Heard | Span] = []
         if len(self._pending):
             events += self._take(Clip(self._pending, self._rate))
@@ -89,12 +89,12 @@ class Scanner:
         return [*heard, *self._released()]
 
     def _sightings(self, clip: Clip) -> list[Sighting]:
-        """What is found in a stretch. At other speeds, only every stretch that is all new."""
+        """The matches of a stretch; other speeds are tried on non-overlapping stretches only."""
         begin = self._stretch * self._step / self._rate
         result = self.library.recognise(
             clip,
             top=CANDIDATES,
-            speeds="in doubt" if self._stretch % ASKED == 0 else "as it is",
+            speeds="in doubt" if self._stretch % STRETCH_STEPS == 0 else "as it is",
         )
         if result.query is not None:
             self._recent.add(result.query, begin)
@@ -105,7 +105,7 @@ class Scanner:
         ]
 
     def _sighting(self, match: Match, at: float, half: float) -> Sighting:
-        """In the middle of a stretch, `half` (s of the track) after its beginning."""
+        """A sighting at the middle of a stretch, `half` (s of the track) after its beginning."""
         others = tuple(offset + half for offset in match.repeats)
         return Sighting(self._stretch, at, match.offset + half, match, others)
 
@@ -115,9 +115,9 @@ class Scanner:
         if run.start is None and run.last.at - run.first.at > SETTLED:
             found = self._extent(run)
             run.start = found.start if found else run.first.at
-        if run.told:
+        if run.reported:
             return None
-        run.told = True
+        run.reported = True
         return Heard(run.last.at, self._match(run, run.last.at))
 
     def _end(self, run: Run) -> None:
@@ -130,7 +130,7 @@ class Scanner:
             self._ended.append(Weighed(span, found.clearness * span.duration))
 
     def _match(self, run: Run, at: float) -> Match:
-        """The match as of the moment `at` (s)."""
+        """The run's match, with the offset at the moment `at` (s)."""
         line = run.line()
         surest = max((s.match for s in run.sightings), key=lambda match: match.confidence)
         place = line.place + line.rate * at
@@ -139,7 +139,7 @@ class Scanner:
     def _extent(self, run: Run) -> Extent | None:
         window = self.library.model.window
         track = self.library.fingerprint(run.last.match.track)
-        if track is None:  # removed meanwhile
+        if track is None:  # it has been removed
             return None
         return extent(
             self._recent.fingerprint(),
@@ -151,7 +151,7 @@ class Scanner:
         )
 
     def _released(self) -> list[Span]:
-        """Spans that nothing still going on can come before or hide, in order."""
+        """Ended spans that no open run can precede or cover, in order."""
         going_on = [run for run in self._runs.open if run.confidence >= self._least]
         horizon = min((run.first.at - BACK for run in going_on), default=np.inf)
         ready = [one for one in self._ended if one.span.end <= horizon]
@@ -170,8 +170,8 @@ def scan(
 ) -> Iterator[Span]:
     """Name everything that plays in a recording of any length, and the gaps between.
 
-    `on_progress` is told the second that has been reached; `name` stands for the source in errors.
-    `blocks` are the recording's, where somebody else decodes it.
+    `on_progress` gets the seconds scanned so far; `name` stands for the source in errors. `blocks`
+    are the decoded clips of the recording, if the caller decodes it.
 
     >>> for span in scan(path, library):
     ...     print(round(span.start), round(span.end), span.match.track.path.name)
@@ -193,3 +193,36 @@ def scan(
 
     spans = (event for event in events() if isinstance(event, Span))
     return with_gaps(spans, until=lambda: scanner.position)
+
+
+class Recent:
+    """Dense embeddings of the last `KEPT` seconds on one even grid; zeros where none were added."""
+
+    def __init__(self) -> None:
+        self._hop = 1.0  # s
+        self._first = 0  # number of the first row kept, from the beginning of the stream
+        self._rows: Floats = np.zeros((0, 0), np.float32)
+
+    def fingerprint(self) -> Fingerprint:
+        """The rows kept; `start` is in the stream's time."""
+        return Fingerprint(self._rows, self._hop, self._first * self._hop)
+
+    def add(self, query: Fingerprint, begin: float) -> None:
+        """Add the rows of a stretch that begins at `begin` (s); it may overlap the one before.
+
+        Where two stretches overlap, each keeps the rows farther from its edge, which were computed
+        with more of their surroundings.
+        """
+        if not len(self._rows):
+            self._hop = query.hop
+            self._first = round((begin + query.start) / query.hop)
+            self._rows = query.vectors
+            return
+        at = round((begin + query.start) / self._hop) - self._first
+        shared = max(0, len(self._rows) - at)  # rows that both have
+        at += shared // 2
+        kept = self._rows[:at]
+        gap = np.zeros((at - len(kept), kept.shape[1]), np.float32)
+        rows = np.concatenate([kept, gap, query.vectors[shared // 2 :]])
+        excess = max(0, len(rows) - round(KEPT / self._hop))
+        self._rows, self._first = rows[excess:], self._first + excess

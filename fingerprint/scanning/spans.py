@@ -1,20 +1,20 @@
-"""What a scan says: which stretch of the recording is which track. Plain records."""
+"""The result of a scan: spans of the recording, each with its track. Plain records."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from fingerprint.types import Match
 
-LEAST_GAP = 1.0  # s; shorter gaps between tracks are not worth a line
-HIDDEN = 0.5  # share of a span; one that others cover so far is an echo of theirs
+LEAST_GAP = 1.0  # s; shorter gaps between tracks are not reported
+HIDDEN = 0.5  # share of a span from which spans that cover it hide it
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """From `start` to `end` (s into the recording) plays `match`, or nothing that is known (None).
+    """From `start` to `end` (s into the recording), `match` plays; None: nothing in the library.
 
-    The match's `offset` is the second of the track that plays at `start`. Spans of tracks overlap
-    where one is faded into the next.
+    The match's `offset` is the second of the track that plays at `start`. Spans overlap in a
+    cross-fade.
     """
 
     start: float  # s
@@ -29,7 +29,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """At the moment `at` (s) it has become sure that `match` plays; its `offset` is for `at`."""
+    """The event that `match` is recognised, at the moment `at` (s); its `offset` is for `at`."""
 
     at: float  # s
     match: Match
@@ -37,14 +37,14 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """A span and how much speaks for it: seconds times cosine above strangers."""
+    """A span and its weight: seconds times the cosine above that of other music."""
 
     span: Span
     weight: float
 
 
 def visible(spans: Iterable[Weighed]) -> list[Span]:
-    """Spans that weightier ones do not cover, in the order of their starts."""
+    """Spans that spans of greater weight do not cover, in the order of their starts."""
     kept: list[Span] = []
     for span in (one.span for one in sorted(spans, key=lambda one: -one.weight)):
         covered = sum(max(0.0, min(span.end, k.end) - max(span.start, k.start)) for k in kept)
@@ -54,9 +54,9 @@ def visible(spans: Iterable[Weighed]) -> list[Span]:
 
 
 def with_gaps(spans: Iterable[Span], *, until: Callable[[], float]) -> Iterator[Span]:
-    """Spans in the order of their starts, and between them what is unknown.
+    """Spans in the order of their starts, with a span without match for each gap.
 
-    `until` tells, after the last span, where the recording ends (s).
+    `until` returns, after the last span, where the recording ends (s).
     """
     reached = 0.0
     for span in spans:

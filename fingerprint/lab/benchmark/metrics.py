@@ -6,9 +6,12 @@ from math import isnan, nan, sqrt
 
 import numpy as np
 
+from fingerprint.types import Floats
+
 PLACE_TOLERANCE = 0.5  # s, between the offset given and the true one
 RATE_TOLERANCE = 0.005  # share of the true playback rate
 CALIBRATION_BINS = 15  # of equal width
+SAME_SOUND = 0.95  # correlation of the waveforms from which two passages are the same sound
 Z_95 = 1.959964  # standard normal quantile at 0.975
 
 
@@ -164,3 +167,28 @@ def threshold_at(unknown: Iterable[Outcome], false_accepts: float) -> float:
 
 def _quantile(values: Sequence[float], q: float) -> float:
     return float(np.quantile(values, q)) if values else nan
+
+
+def same_sound(passage: Floats, around: Floats) -> bool:
+    """Whether a passage (N,) occurs, sample for sample, in `around` (at least N,).
+
+    The largest normalised cross-correlation over all shifts must reach `SAME_SOUND`: at most a
+    tenth of the energy may differ. So the same loop played again counts, the same chords sung to
+    other words do not. It compares waveforms, without any model.
+    """
+    n, total = len(passage), len(around)
+    energy = float(np.sum(np.square(passage, dtype=np.float64)))
+    if n > total or energy == 0:
+        return False
+    size = 1 << (total - 1).bit_length()
+    spectrum = np.fft.rfft(around, size) * np.conj(np.fft.rfft(passage, size))
+    products = np.fft.irfft(spectrum, size)[: total - n + 1]  # no shift wraps around
+    running = np.concatenate([[0.0], np.cumsum(np.square(around, dtype=np.float64))])
+    energies = running[n:] - running[: total - n + 1]
+    audible = energies > 1e-6 * energy
+    return bool(np.any(products[audible] >= SAME_SOUND * np.sqrt(energy * energies[audible])))
+
+
+def near(offset: float, truth: float) -> bool:
+    """Whether an offset is the true one, within the tolerance; both in s."""
+    return abs(offset - truth) <= PLACE_TOLERANCE

@@ -13,8 +13,7 @@ from fingerprint.config import SearchConfig
 from fingerprint.errors import AudioError, ConfigError, CorpusError, LibraryError
 from fingerprint.lab.benchmark.conditions import CONDITIONS, Condition
 from fingerprint.lab.benchmark.material import SPLITS, WORKING_RATE, Material, Split, cut
-from fingerprint.lab.benchmark.metrics import PLACE_TOLERANCE, Outcome
-from fingerprint.lab.benchmark.places import near, same_sound
+from fingerprint.lab.benchmark.metrics import PLACE_TOLERANCE, Outcome, near, same_sound
 from fingerprint.lab.benchmark.queries import Query, Truth, make_query
 from fingerprint.lab.benchmark.results import Results
 from fingerprint.lab.corpus import Corpus

@@ -12,7 +12,7 @@ import numpy as np
 
 from fingerprint.lab.benchmark.conditions import Condition
 from fingerprint.lab.benchmark.material import Material, Split
-from fingerprint.lab.benchmark.places import near
+from fingerprint.lab.benchmark.metrics import near
 from fingerprint.lab.benchmark.run import OnProgress, Progress
 from fingerprint.lab.calibration.cases import Case, Everywhere, grown
 from fingerprint.lab.calibration.large_libraries import (

@@ -66,11 +66,11 @@ def calibrate_command(
     from fingerprint.lab.calibration.fit import fit, gather_for_fit
     from fingerprint.lab.real.evidence import gather_real
     from fingerprint.lab.real.folder import RealSet
-    from fingerprint.model.background import pack
     from fingerprint.model.checkpoint import read_checkpoint, write_checkpoint
+    from fingerprint.model.network import pack_background
 
     if not read_checkpoint(model).background:
-        made = pack(background_of(opened, open_model(model, device)))
+        made = pack_background(background_of(opened, open_model(model, device)))
         write_checkpoint(replace(read_checkpoint(model), background=made), model)
     fingerprinter = open_model(model, device)
     evidence = output / f"cases-{fingerprinter.id[:12]}.jsonl"

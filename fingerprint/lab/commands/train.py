@@ -46,7 +46,7 @@ def train_command(
     output: Path | None,
     device: str,
 ) -> None:
-    """Train a model as a configuration says.
+    """Train a model from a recipe.
 
     CONFIG is a file such as configs/default.yaml.
 

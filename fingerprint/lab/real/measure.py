@@ -18,8 +18,7 @@ from fingerprint.audio.decode import load_clip
 from fingerprint.config import SearchConfig
 from fingerprint.errors import ConfigError
 from fingerprint.lab.benchmark.material import cut
-from fingerprint.lab.benchmark.metrics import PLACE_TOLERANCE
-from fingerprint.lab.benchmark.places import near, same_sound
+from fingerprint.lab.benchmark.metrics import PLACE_TOLERANCE, near, same_sound
 from fingerprint.lab.benchmark.run import KNOWN_ROLES, OnProgress, Progress, index_exactly
 from fingerprint.lab.calibration.large_libraries import Without
 from fingerprint.lab.corpus import Corpus
