@@ -185,7 +185,52 @@ class TrainConfig(Record):
     validate_every: PositiveInt = 500  # steps
 
 
+class Blend(Record):
+    """The model of a recipe: `share` of the second stage's last weights, the rest the first's."""
+
+    stages: tuple[str, str]
+    share: Probability
+
+
+class Recipe(Record):
+    """Stages of training by name, in the order in which they run, and what is made of them.
+
+    A stage may start from a file of an earlier one: `start` is then relative to the run's folder.
+    """
+
+    stages: dict[str, TrainConfig]
+    blend: Blend | None = None
+
+    @model_validator(mode="after")
+    def _blends_its_stages(self) -> Self:
+        if self.blend and not set(self.blend.stages) <= set(self.stages):
+            raise ValueError(f"blend names stages that the recipe lacks: {self.blend.stages}")
+        return self
+
+
 T = TypeVar("T", bound=Record)
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe, or a single training run as a recipe of one stage.
+
+    Under `stages`, each stage lists what differs from the stage before it, other than `start`.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    document = _read(path)
+    if not isinstance(document, dict) or "stages" not in document:
+        return Recipe(stages={path.stem: load_config(path, TrainConfig)})
+    stages: dict[str, Any] = {}
+    before: dict[str, Any] = {}
+    try:
+        for name, stage in document["stages"].items():
+            before = {key: value for key, value in before.items() if key != "start"}
+            stages[name] = before = _over(before, stage or {})
+    except AttributeError as error:
+        raise ConfigError(f"{path}: stages: need a name and settings for each stage") from error
+    return _validated(path, Recipe, document | {"stages": stages})
 
 
 def load_config(path: Path, kind: type[T]) -> T:
@@ -196,12 +241,23 @@ def load_config(path: Path, kind: type[T]) -> T:
     Raises:
         ConfigError: the file is missing or not YAML, or a key or value is wrong.
     """
+    return _validated(path, kind, _read(path))
+
+
+def _read(path: Path) -> Any:
     import yaml
 
     try:
+        return _document(path)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read the configuration {path}: {_one_line(error)}") from error
+
+
+def _validated(path: Path, kind: type[T], document: Any) -> T:
+    try:
         # Through JSON, so that strict mode takes a list for a tuple but not a string for a number.
-        return kind.model_validate_json(json.dumps(_document(path)))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
+        return kind.model_validate_json(json.dumps(document))
+    except TypeError as error:
         raise ConfigError(f"cannot read the configuration {path}: {_one_line(error)}") from error
     except ValidationError as error:
         first = error.errors()[0]

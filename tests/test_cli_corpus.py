@@ -9,12 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from click.testing import CliRunner
 
 from fingerprint.cli import main
 from fingerprint.lab.benchmark.conditions import CONDITIONS
 from fingerprint.lab.corpus.config import RoomsConfig
 from fingerprint.lab.corpus.manifest import Corpus, CorpusFile, write_manifest
+from fingerprint.model.checkpoint import read_checkpoint
 from fingerprint.model.fingerprinter import Fingerprinter
 
 MUSIC = ["train"] * 4 + ["validation"] * 5 + ["test", "test", "test-unknown"]
@@ -88,6 +91,46 @@ def test_a_finished_run_is_not_trained_again(run_folder, corpus):
     assert result.exit_code == 0
     assert result.stderr == ""
     assert (run_folder / "run" / "best.pt").read_bytes() == before
+
+
+RECIPE = """
+stages:
+  one: {stage}
+  two: {start: one/last.pt, seed: 1}
+blend: {stages: [one, two], share: 0.5}
+"""
+
+
+def test_the_stages_of_a_recipe_are_trained_in_one_folder_and_blended(corpus, tmp_path):
+    stage = yaml.safe_load(CONFIG)
+    text = RECIPE.replace("{stage}", json.dumps(stage | {"steps": 1}))
+    (tmp_path / "recipe.yaml").write_text(text)
+    output = tmp_path / "run"
+    arguments = [
+        "train", str(tmp_path / "recipe.yaml"), "--corpus", str(corpus),
+        "--output", str(output), "--device", "cpu",
+    ]  # fmt: skip
+    only = run([*arguments, "--stage", "one"])
+    assert only.stdout == f"Trained model: {output / 'one' / 'best.pt'}\n"
+    rest = run(arguments)
+    assert rest.stdout == f"Trained model: {output / 'model.pt'}\n"
+    assert [line.split("  ")[0] for line in rest.stderr.splitlines()] == ["step 1/1"]
+    one, two, blend = (
+        read_checkpoint(output / name) for name in ("one/last.pt", "two/last.pt", "model.pt")
+    )
+    name = next(name for name in blend.weights if name.endswith("weight"))
+    between = (one.weights[name].float() + two.weights[name].float()) / 2
+    assert torch.allclose(blend.weights[name].float(), between, atol=1e-3)
+    before = (output / "model.pt").read_bytes()
+    assert run(arguments).stderr == ""
+    assert (output / "model.pt").read_bytes() == before
+
+
+def test_a_stage_that_the_recipe_lacks_is_one_line(run_folder, corpus):
+    result = run([*train_arguments(run_folder, corpus), "--stage", "eighth"])
+    assert result.exit_code == 1
+    assert "eighth" in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_training_without_a_corpus_is_one_line_and_makes_no_run(run_folder, tmp_path):

@@ -14,7 +14,7 @@ from fingerprint.cli.group import CommandGroup
 _COMMANDS = "fingerprint.lab.commands"
 _TABLES = "fingerprint.lab.tables"
 COMMANDS = {
-    "ablate": (f"{_COMMANDS}.ablate:main", "Train every experiment of configs/ablation."),
+    "ablate": (f"{_COMMANDS}.ablate:main", "Train the experiments of the ablation study."),
     "broadcast": (f"{_COMMANDS}.broadcast:main", "Scan a made-up broadcast and score the spans."),
     "blend": (f"{_COMMANDS}.blend:main", "Blend the weights before and after a run."),
     "corpus": (f"{_COMMANDS}.corpus:main", "Assemble the corpus from Debian packages."),

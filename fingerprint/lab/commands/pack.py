@@ -1,7 +1,7 @@
 """Pack the corpus for training on a machine that reaches nothing.
 
 python -m fingerprint.lab pack --corpus data/corpus --output data/packs
-fingerprint train configs/default.yaml --packs data/packs
+fingerprint train --packs data/packs
 """
 
 from pathlib import Path

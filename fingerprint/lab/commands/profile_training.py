@@ -1,6 +1,6 @@
 """Where a training step's time goes, and what pays on this machine.
 
-python -m fingerprint.lab profile-training                # configs/default.yaml, one CPU thread
+python -m fingerprint.lab profile-training                # last stage of the recipe, one CPU thread
 python -m fingerprint.lab profile-training --device cuda
 
 The first table splits a step into its parts. The second table compares the network's
@@ -17,30 +17,30 @@ import torch
 from torch import Tensor
 
 from fingerprint.cli.options import corpus_option
-from fingerprint.config import TrainConfig, load_config
+from fingerprint.config import TrainConfig, load_recipe
 from fingerprint.lab.corpus import Corpus
 from fingerprint.lab.training.batches import Plan, load_material
 from fingerprint.lab.training.degrade import degrade
 from fingerprint.lab.training.distributed import World
 from fingerprint.lab.training.mining import triplet_loss
 from fingerprint.lab.training.pairs import CPU_ROWS, Batch, Studio
+from fingerprint.lab.training.recipe import RECIPE
 from fingerprint.lab.training.state import State
 from fingerprint.machine import pick_device
 from fingerprint.model.frontend import Frontend
 
 
 @click.command()
-@click.argument(
-    "config_path", type=click.Path(path_type=Path), default=Path("configs/default.yaml")
-)
+@click.argument("recipe", type=click.Path(path_type=Path), default=RECIPE)
 @corpus_option
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
-def main(config_path: Path, corpus: Path, device: str, threads: int, rounds: int) -> None:
-    """Measure the parts of a training step, in medians over ROUNDS."""
+def main(recipe: Path, corpus: Path, device: str, threads: int, rounds: int) -> None:
+    """Measure the parts of a training step of the last stage of RECIPE."""
     torch.set_num_threads(threads)
-    config = load_config(config_path, TrainConfig).model_copy(update={"start": ""})
+    last = list(load_recipe(recipe).stages.values())[-1]
+    config = last.model_copy(update={"start": ""})
     bench = Bench(config, Corpus.open(corpus), torch.device(pick_device(device)), rounds)
     parts = bench.parts()
     segments = config.windows * len(bench.batch.tracks)

@@ -1,4 +1,4 @@
-"""`fingerprint train`: train a model from one configuration file."""
+"""`fingerprint train`: train a model from a recipe."""
 
 import os
 from pathlib import Path
@@ -13,9 +13,11 @@ from fingerprint.cli.progress import ProgressLine
 if TYPE_CHECKING:
     from fingerprint.lab.training.loop import TrainProgress
 
+PACKAGED = Path(__file__).resolve().parents[1] / "training" / "recipe.yaml"
+
 
 @click.command("train")
-@click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("recipe", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @corpus_option
 @click.option(
     "--packs",
@@ -23,24 +25,26 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Train from packs (`python -m fingerprint.lab pack`) instead of the corpus.",
 )
-@click.option("--steps", type=click.IntRange(min=1), help="Instead of the configuration's.")
+@click.option("--stage", metavar="NAME", help="Train only this stage; those before it are done.")
+@click.option("--steps", type=click.IntRange(min=1), help="Of each stage, instead of the recipe's.")
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
-    help="Stop after so long; the same command goes on from there.",
+    help="Stop after this time; the same command resumes.",
 )
 @click.option(
     "--output",
     type=FOLDER,
     metavar="DIR",
-    show_default="runs/ and the configuration's name",
-    help="Folder of the run; a run that is already there goes on where it stopped.",
+    show_default="runs/ and the recipe's name",
+    help="Folder of the run; a run that was stopped there resumes.",
 )
 @device_option
 def train_command(
-    config: Path,
+    recipe: Path | None,
     corpus: Path,
     packs: Path | None,
+    stage: str | None,
     steps: int | None,
     minutes: float | None,
     output: Path | None,
@@ -48,33 +52,37 @@ def train_command(
 ) -> None:
     """Train a model from a recipe.
 
-    CONFIG is a file such as configs/default.yaml.
+    RECIPE is a YAML file: one training run, or several stages, of which each starts from the one
+    before. Without it, the recipe of the weights that ship with the package is trained, which is
+    fingerprint/lab/training/recipe.yaml; every key is explained in fingerprint/config.py.
 
     A run that was stopped resumes when the same command is given again. Under torchrun each
     process takes its share of every batch.
     """
-    from fingerprint.config import TrainConfig, load_config
+    from fingerprint.config import load_recipe
 
-    settings = load_config(config, TrainConfig)  # wrong ones show before the slow imports
+    path = recipe or PACKAGED
+    wanted = load_recipe(path)  # mistakes show before the slow imports
     if steps is not None:
-        settings = settings.model_copy(update={"steps": steps})
-    run = Path("runs") / config.stem if output is None else output
+        stages = {n: s.model_copy(update={"steps": steps}) for n, s in wanted.stages.items()}
+        wanted = wanted.model_copy(update={"stages": stages})
     from fingerprint.lab.corpus import Corpus
     from fingerprint.lab.corpus.packs import Packs
-    from fingerprint.lab.training.loop import train
+    from fingerprint.lab.training.recipe import train_recipe
 
-    first = os.environ.get("RANK", "0") == "0"  # torchrun's other processes keep quiet
+    first = os.environ.get("RANK", "0") == "0"  # torchrun's other processes print nothing
     with ProgressLine(quiet=not first) as line:
-        checkpoint = train(
-            settings,
+        model = train_recipe(
+            wanted,
             Corpus.open(corpus) if packs is None else Packs.open(packs),
-            run,
+            Path("runs") / path.stem if output is None else output,
+            stage=stage,
             device=device,
             minutes=minutes,
             on_progress=lambda progress: _show(line, progress),
         )
     if first:
-        click.echo(f"Trained model: {display_name(checkpoint)}")
+        click.echo(f"Trained model: {display_name(model)}")
 
 
 def _show(line: ProgressLine, now: "TrainProgress") -> None:

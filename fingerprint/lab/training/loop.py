@@ -1,12 +1,12 @@
 """The training loop, top to bottom.
 
-    fingerprint train configs/default.yaml --corpus data/corpus --output runs/default
-    torchrun --nproc-per-node 8 -m fingerprint train configs/default.yaml   # data-parallel
+    fingerprint train --corpus data/corpus --output runs/default
+    torchrun --nproc-per-node 8 -m fingerprint train   # data-parallel
 
-A run is a folder: `checkpoint.pt` (everything needed to go on), `best.pt` (the model with the best
-validation retrieval so far), `last.pt` (the model as it was last validated), `metrics.jsonl` and
-TensorBoard events. Running it again continues where it stopped, and ends with the same weights as
-if it had not stopped.
+A run, or a stage of a recipe (`recipe`), is a folder: `checkpoint.pt` (everything needed to
+resume), `best.pt` (the model with the best validation retrieval so far), `last.pt` (the model as
+last validated), `metrics.jsonl` and TensorBoard events. A run that was stopped and resumed ends
+with the same weights as one that was not.
 """
 
 import json

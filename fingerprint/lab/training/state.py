@@ -8,6 +8,7 @@ import os
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -96,28 +97,43 @@ class State:
         part.replace(run / CHECKPOINT)
 
     def resume(self, run: Path) -> None:
-        """Go on from the run's checkpoint, if it has one.
+        """Resume from the run's checkpoint, if it has one.
 
         Raises:
             ConfigError: the checkpoint is of another configuration.
             ModelError: it is damaged.
         """
-        path = run / CHECKPOINT
-        if not path.exists():
+        document = _read(run, self.config, self.device)
+        if document is None:
             return
-        try:
-            document = torch.load(path, map_location=self.device, weights_only=True)
-        except Exception as error:
-            raise ModelError(f"{path} is damaged; delete it to start the run anew") from error
-        if document["config"] != self.config.model_dump_json():
-            raise ConfigError(
-                f"{run} holds a run with another configuration; choose another --output"
-            )
         self.step, self.best = document["step"], document["best"]
         self.bfloat16 = document["bfloat16"]
         self.embedder.load_state_dict(document["embedder"])
         self.average.load_state_dict(document["average"])
         self.optimizer.load_state_dict(document["optimizer"])
+
+
+def is_finished(run: Path, config: TrainConfig) -> bool:
+    """Whether a run has taken all its steps.
+
+    Raises:
+        ConfigError, ModelError: as `State.resume`.
+    """
+    document = _read(run, config, torch.device("cpu"))
+    return document is not None and int(document["step"]) >= config.steps
+
+
+def _read(run: Path, config: TrainConfig, device: torch.device) -> dict[str, Any] | None:
+    path = run / CHECKPOINT
+    if not path.exists():
+        return None
+    try:
+        document: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        raise ModelError(f"{path} is damaged; delete it to start the run again") from error
+    if document["config"] != config.model_dump_json():
+        raise ConfigError(f"{run} holds a run with another configuration; choose another --output")
+    return document
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
