@@ -14,6 +14,7 @@ import yaml
 from click.testing import CliRunner
 
 from fingerprint.cli import main
+from fingerprint.lab.__main__ import main as lab
 from fingerprint.lab.benchmark.conditions import CONDITIONS
 from fingerprint.lab.corpus.config import RoomsConfig
 from fingerprint.lab.corpus.manifest import Corpus, CorpusFile, write_manifest
@@ -124,6 +125,53 @@ def test_the_stages_of_a_recipe_are_trained_in_one_folder_and_blended(corpus, tm
     before = (output / "model.pt").read_bytes()
     assert run(arguments).stderr == ""
     assert (output / "model.pt").read_bytes() == before
+
+
+ROOMS = """
+music: {}
+sounds: {}
+responses: {}
+rooms:
+  train: &room
+    {count: 1, seed: 1, length: [4.0, 4.1], width: [3.0, 3.1], height: [2.5, 2.6],
+     reverberation: [0.3, 0.31], distance: [1.0, 1.1]}
+  test: *room
+"""
+
+
+def test_a_model_is_trained_on_a_folder_of_one_s_own_music(song, write_audio, tmp_path):
+    pytest.importorskip("pyroomacoustics")
+    music, corpus = tmp_path / "music", tmp_path / "corpus"
+    (music / "album").mkdir(parents=True)
+    for seed in range(4):
+        write_audio(music / "album" / f"song{seed}.wav", song(seed, 21, RATE), RATE)
+    write_audio(music / "again.wav", song(1, 21, RATE), RATE)
+    write_audio(music / "short.wav", song(9, 3, RATE), RATE)
+    (music / "broken.wav").write_bytes(b"no audio")
+    (tmp_path / "rooms.yaml").write_text(ROOMS)
+    arguments = ["--root", str(corpus), "--config", str(tmp_path / "rooms.yaml"), "--jobs", "1"]
+    made = CliRunner().invoke(lab, ["corpus", "--music", str(music), *arguments])
+    assert made.exit_code == 0, made.output
+    files = Corpus.open(corpus).files
+    assert sorted(file.role for file in files) == ["test", "train", "train", "validation"]
+    assert all(file.path.is_file() and file.path.is_relative_to(music) for file in files)
+    (tmp_path / "own.yaml").write_text(CONFIG.replace("steps: 2\nbatch: 4", "steps: 1\nbatch: 2"))
+    trained = run(
+        ["train", str(tmp_path / "own.yaml"), "--corpus", str(corpus),
+         "--output", str(tmp_path / "run"), "--device", "cpu"]
+    )  # fmt: skip
+    assert trained.exit_code == 0, trained.output
+    assert (tmp_path / "run" / "best.pt").is_file()
+
+
+def test_too_little_music_of_one_s_own_is_one_line(song, write_audio, tmp_path):
+    (tmp_path / "music").mkdir()
+    write_audio(tmp_path / "music" / "song.wav", song(0, 21, RATE), RATE)
+    made = CliRunner().invoke(
+        lab, ["corpus", "--music", str(tmp_path / "music"), "--root", str(tmp_path / "corpus")]
+    )
+    assert made.exit_code == 1
+    assert "1 of 1 recordings can be used" in made.stderr
 
 
 def test_a_stage_that_the_recipe_lacks_is_one_line(run_folder, corpus):

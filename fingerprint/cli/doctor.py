@@ -164,7 +164,8 @@ def _browser() -> Finding:
     if file.is_file():
         return Finding("browser", "ok", "pages compute fingerprints themselves")
     says = "pages send sound: ONNX Runtime for browsers is not in this install"
-    return Finding("browser", "missing", says, "python scripts/onnxruntime_web.py")
+    mend = "in a checkout: python scripts/onnxruntime_web.py, then pip install ."
+    return Finding("browser", "missing", says, mend)
 
 
 def _port() -> Finding:

@@ -145,7 +145,8 @@ profile_option = click.option(
     "--profile",
     type=ProfileName(["standard", "large", "compact"]),
     show_default="standard, or what the library has",
-    help="How much a new library keeps of each recording; see docs/library.md.",
+    help="What a new library keeps of each recording: large is for ten thousand tracks and more; "
+    "compact takes the least space and the most time.",
 )
 duplicate_option = click.option(
     "--on-duplicate",

@@ -33,8 +33,8 @@ from fingerprint.cli.progress import ProgressLine
     "--real",
     type=FOLDER,
     metavar="DIR",
-    help="Also fit on the real recordings of this folder that have the role 'tune'; see "
-    "docs/evaluation.md.",
+    help="Also fit on the recordings of role 'tune' in this folder, made by "
+    "`python -m fingerprint.lab cut-recording`.",
 )
 @click.option("--refit", is_flag=True, help="Refit on the evidence saved by the previous run.")
 @jobs_option

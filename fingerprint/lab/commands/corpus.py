@@ -1,7 +1,8 @@
-"""Assemble the corpus of music, sounds and responses from Debian packages.
+"""Assemble the corpus of music, sounds and responses, from Debian packages or one's own music.
 
 python -m fingerprint.lab corpus                        # all of it, about 5 GB of downloads
 python -m fingerprint.lab corpus --package lugaru-data  # a few packages only
+python -m fingerprint.lab corpus --music ~/Music          # of one's own music instead
 python -m fingerprint.lab corpus --add rendered --add generated  # more music to train on
 """
 
@@ -16,9 +17,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from fingerprint.audio.files import find_audio
 from fingerprint.config import load_config
 from fingerprint.lab.corpus.additions import add_music
-from fingerprint.lab.corpus.assemble import Dropped, Step, assemble
+from fingerprint.lab.corpus.assemble import Dropped, Step, assemble, assemble_own
 from fingerprint.lab.corpus.config import ADDITIONS, AdditionRole, CorpusConfig
 from fingerprint.lab.corpus.manifest import CorpusFile
 
@@ -51,17 +53,24 @@ PACKAGES = Path(__file__).resolve().parents[1] / "corpus" / "packages.yaml"
     type=click.Choice(ADDITIONS),
     help="Leave the corpus as it is and add music to train on; may be repeated.",
 )
+@click.option(
+    "--music",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="DIR",
+    help="Make the corpus of this folder of music instead, which stays where it is.",
+)
 @click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count(), help="Processes.")
 def main(
     root: Path,
     config_path: Path,
     packages: tuple[str, ...],
     additions: tuple[AdditionRole, ...],
+    music: Path | None,
     jobs: int,
 ) -> None:
     """Download, unpack and sort the corpus, or add to it. Safe to stop and to run again."""
-    if packages and additions:
-        raise click.UsageError("--package and --add exclude each other")
+    if sum(map(bool, (packages, additions, music))) > 1:
+        raise click.UsageError("--package, --add and --music exclude each other")
     config = load_config(config_path, CorpusConfig)
     with shown_progress() as show:
         if additions:
@@ -70,7 +79,11 @@ def main(
                 [f for m in made for f in m.files], [d for m in made for d in m.dropped]
             )
         else:
-            assembly = assemble(config, root, packages=packages, jobs=jobs, on_step=show)
+            assembly = (
+                assemble_own(list(find_audio([music])), config, root, jobs=jobs, on_step=show)
+                if music
+                else assemble(config, root, packages=packages, jobs=jobs, on_step=show)
+            )
             table = summary(assembly.corpus.files, assembly.dropped)
             for split, rooms in assembly.corpus.rooms.items():
                 table.add_row(f"simulated rooms, {split}", str(rooms.count), "")

@@ -65,7 +65,8 @@ REAL, NOT_REAL = "real recordings; name some with --real", "simulated queries, n
     "--real",
     type=FOLDER,
     metavar="DIR",
-    help="Ask for the real recordings of this folder instead; see docs/evaluation.md.",
+    help="Use as queries the recordings of this folder, made by "
+    "`python -m fingerprint.lab cut-recording`.",
 )
 @click.option(
     "--role",

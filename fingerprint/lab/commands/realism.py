@@ -23,7 +23,7 @@ from fingerprint.lab.training.recipe import RECIPE
 @click.command()
 @click.argument("recipe", default=RECIPE, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--stage", "stages", multiple=True, metavar="NAME", help="Only this one; repeatable.")
-@click.option("--real", type=FOLDER, required=True, metavar="DIR", help="See docs/evaluation.md.")
+@click.option("--real", type=FOLDER, required=True, metavar="DIR", help="Made by `cut-recording`.")
 @corpus_option
 @click.option("--clips", type=click.IntRange(min=1), default=160, show_default=True)
 def main(recipe: Path, stages: tuple[str, ...], real: Path, corpus: Path, clips: int) -> None:

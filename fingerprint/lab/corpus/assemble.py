@@ -23,12 +23,16 @@ from fingerprint.lab.corpus.config import CorpusConfig, Kind, Role
 from fingerprint.lab.corpus.debian import download, unpack_audio
 from fingerprint.lab.corpus.duplicates import duplicate_groups
 from fingerprint.lab.corpus.manifest import Corpus, CorpusFile, write_lines, write_manifest
-from fingerprint.lab.corpus.probe import Probe, probe_package, worker_pool
+from fingerprint.lab.corpus.probe import Probe, probe_file, probe_package, worker_pool
 
 DROPPED = "dropped.jsonl"
 # Of copies with one purpose the first is kept. Of copies that straddle purposes those that would
 # let a test hear what training heard go, whoever is first.
 KEPT_OF_STRADDLING: tuple[Role, ...] = ("train", "test-unknown", "sounds-train", "responses-train")
+OWN_ROLES: tuple[Role, ...] = (  # of ten recordings of one's own, in the order of their digests
+    "train", "validation", "train", "test", "train", "test-unknown", *4 * ("train",)
+)  # fmt: skip
+LEAST_OWN = 2  # recordings: one to train on, one for validation
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,66 @@ def assemble(
         write_lines(root / DROPPED, map(asdict, dropped))
         write_manifest(corpus)
     return Assembly(corpus, dropped)
+
+
+def assemble_own(
+    music: Sequence[Path],
+    config: CorpusConfig,
+    root: Path,
+    *,
+    jobs: int = 1,
+    on_step: Callable[[Step], None] = lambda _: None,
+) -> Assembly:
+    """Make a corpus under `root` of recordings where they lie: music alone, and simulated rooms.
+
+    Of ten recordings one is for validation, one for tests, and one for tests in which it is not in
+    the library; the rest is trained on. Without recorded sounds, noise is made by formula.
+
+    Raises:
+        CorpusError: fewer than two recordings can be used.
+    """
+    found: list[tuple[Path, Probe]] = []
+    dropped: list[Dropped] = []
+    with locked(root), worker_pool(jobs) as pool:
+        folders, names = [path.parent for path in music], [path.name for path in music]
+        for number, probe in enumerate(pool.map(probe_file, folders, names), start=1):
+            on_step(Step(number, len(music), probe.path, "decode"))
+            short = f"under {config.shortest_music:g} s" * (probe.seconds < config.shortest_music)
+            if reason := probe.error or short:
+                dropped.append(Dropped(folders[number - 1].name, probe.path, reason))
+            else:
+                found.append((music[number - 1], probe))
+        copy_of = {
+            i: first
+            for first, *copies in duplicate_groups([probe for _, probe in found])
+            for i in copies
+        }
+        for i, first in copy_of.items():
+            path, reason = found[i][0], f"duplicate of {found[first][0].name}"
+            dropped.append(Dropped(path.parent.name, path.name, reason))
+        kept = [one for i, one in enumerate(found) if i not in copy_of]
+        if len(kept) < LEAST_OWN:
+            raise CorpusError(
+                f"{len(kept)} of {len(music)} recordings can be used; training needs at least "
+                f"{LEAST_OWN}, each of {config.shortest_music:g} s or more"
+            )
+        kept.sort(key=lambda one: one[1].digest)
+        files = tuple(
+            CorpusFile(
+                path=path.absolute(),
+                package=path.parent.name,
+                role=OWN_ROLES[place % len(OWN_ROLES)],
+                kind="music",
+                seconds=probe.seconds,
+                sample_rate=probe.sample_rate,
+                sha256=probe.sha256,
+                digest=probe.digest,
+            )
+            for place, (path, probe) in enumerate(kept)
+        )
+        corpus = Corpus(root.resolve(), files, config.rooms)
+        write_manifest(corpus)
+    return Assembly(corpus, tuple(dropped))
 
 
 def _report(

@@ -28,7 +28,10 @@ MANIFEST = "manifest.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class CorpusFile:
-    """One audio file and what it is for. `path` is absolute; the manifest keeps it relative."""
+    """One audio file and what it is for.
+
+    `path` is absolute; in the manifest it is relative to the corpus, if it lies there.
+    """
 
     path: Path
     package: str
@@ -56,7 +59,10 @@ class Corpus:
             CorpusError: it is missing, damaged or of another format version.
         """
         root = root.resolve()
-        remedy = f"run: python -m fingerprint.lab corpus --root {root}"
+        remedy = (
+            f"run: python -m fingerprint.lab corpus --root {root} (5 GB of downloads; "
+            "with --music DIR, of music of your own)"
+        )
         if not (root / MANIFEST).exists():
             raise CorpusError(f"there is no corpus at {root}; {remedy}")
         header, files = _read_manifest(root, root / MANIFEST, remedy)
@@ -69,7 +75,8 @@ class Corpus:
             raise _damaged(root / MANIFEST, remedy) from error
         for role in ADDITIONS:
             if (manifest := root / role / MANIFEST).exists():
-                files += _read_manifest(root, manifest, f"{remedy} --add {role}")[1]
+                again = f"run: python -m fingerprint.lab corpus --root {root} --add {role}"
+                files += _read_manifest(root, manifest, again)[1]
         return cls(root, files, rooms)
 
     def role(self, role: Role) -> tuple[CorpusFile, ...]:
@@ -130,7 +137,10 @@ def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> Path:
 
 
 def _to_json(file: CorpusFile, root: Path) -> dict[str, Any]:
-    return asdict(file) | {"path": file.path.relative_to(root).as_posix()}
+    inside = file.path.is_relative_to(root)
+    return asdict(file) | {
+        "path": (file.path.relative_to(root) if inside else file.path).as_posix()
+    }
 
 
 def _from_json(record: dict[str, Any], root: Path) -> CorpusFile:

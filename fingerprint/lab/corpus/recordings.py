@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fingerprint.disk import atomic_write, locked
 from fingerprint.errors import CorpusError
-from fingerprint.lab.corpus.config import ADDITIONS, Role
+from fingerprint.lab.corpus.config import ADDITIONS, SOUND_ROLES, Role, Split
 from fingerprint.lab.corpus.manifest import Corpus, CorpusFile
 from fingerprint.lab.corpus.probe import to_int16
 from fingerprint.types import Ints
@@ -67,6 +67,13 @@ def load_recordings(
         return parts[0]
     files = tuple(file for part in parts for file in part.files)
     return _cached(corpus, "+".join(roles), files, sample_rate, partial(_join, parts))
+
+
+def load_sounds(corpus: Corpus, split: Split, sample_rate: int) -> Recordings:
+    """The recorded sounds of a split; none for a corpus of one's own music."""
+    if not corpus.sounds(split):
+        return Recordings(np.zeros(0, np.int16), np.zeros(1, np.int64), ())
+    return load_recordings(corpus, SOUND_ROLES[split], sample_rate)
 
 
 def _files(corpus: Corpus, role: Role) -> tuple[CorpusFile, ...]:

@@ -37,7 +37,8 @@ class Responses:
 def load_responses(corpus: Corpus, split: Split, sample_rate: int) -> Responses:
     """The responses of a split at `sample_rate` (Hz): rooms 1 s long, devices 0.1 s.
 
-    Made at the first call and kept in the corpus's cache.
+    Without measured devices there is one, a perfect loudspeaker (an impulse). Made at the first
+    call and kept in the corpus's cache.
 
     Raises:
         AudioError: a measured response is gone or damaged since the corpus was assembled.
@@ -51,7 +52,7 @@ def load_responses(corpus: Corpus, split: Split, sample_rate: int) -> Responses:
         if not all(path.exists() for path in paths.values()):
             simulated = [simulate_room(rooms, i, sample_rate) for i in range(rooms.count)]
             spaces = simulated + _measured(files, "room", sample_rate)
-            devices = _measured(files, "device", sample_rate)
+            devices = _measured(files, "device", sample_rate) or [np.ones(1, np.float32)]
             made = {
                 "rooms": stack_aligned(spaces, round(ROOM_SECONDS * sample_rate)),
                 "devices": stack_aligned(devices, round(DEVICE_SECONDS * sample_rate)),

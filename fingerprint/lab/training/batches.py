@@ -8,7 +8,7 @@ import torch
 
 from fingerprint.config import TrainConfig
 from fingerprint.errors import ConfigError
-from fingerprint.lab.corpus import Corpus, load_recordings, load_responses
+from fingerprint.lab.corpus import Corpus, load_recordings, load_responses, load_sounds
 from fingerprint.lab.corpus.config import SOUND_ROLES, Role
 from fingerprint.lab.corpus.packs import Packs, split_of
 from fingerprint.lab.training.distributed import World
@@ -110,7 +110,7 @@ def load_material(
     if isinstance(corpus, Corpus):
         return Material(
             music=load_recordings(corpus, roles, sample_rate),
-            sounds=load_recordings(corpus, SOUND_ROLES[split], sample_rate),
+            sounds=load_sounds(corpus, split, sample_rate),
             responses=load_responses(corpus, split, sample_rate),
             sample_rate=sample_rate,
         )

@@ -162,7 +162,8 @@ def finish(
 def _noises(studio: Studio, tracks: Tensor, length: int, music: float, rng: Generator) -> Tensor:
     """Half the rows effects, half a babble of up to `VOICES` voices: (n, T) for n tracks.
 
-    Both are chains of sounds. A share `music` of the rows has other music instead.
+    Both are chains of recorded sounds; zeros if there are none. A share `music` of the rows has
+    other music instead.
     """
     n = len(tracks)
 
@@ -175,7 +176,7 @@ def _noises(studio: Studio, tracks: Tensor, length: int, music: float, rng: Gene
     for chosen, kinds in ((babble, studio.speech), (~babble, studio.effects)):
         for voice in range(VOICES if kinds is studio.speech else 1):
             (rows,) = torch.nonzero(chosen & (voices > voice), as_tuple=True)
-            if len(rows):
+            if len(rows) and len(kinds):
                 noises[rows] += chains(studio.sounds, kinds, len(rows), length, rng)
     (rows,) = torch.nonzero(uniform() < music, as_tuple=True)
     if len(rows) and len(studio.music) > 1:
