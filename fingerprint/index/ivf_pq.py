@@ -1,10 +1,10 @@
-"""Vectors to nearest neighbours in inverted lists (IVF-PQ). The only module that knows faiss.
+"""Approximate nearest neighbours by faiss IVF-PQ: inverted lists of product-quantised rows.
 
-Each row lies in the list of the nearest of some thousand means, as a product-quantised code of what
-it differs from the mean by: a byte for every eight numbers (Jégou et al. 2011). The lists stay on
-disk, memory-mapped: a query reads those whose means are nearest to it, and the system may take the
-pages back. A row takes 24 bytes, a third of them its number. The similarities of hits are those of
-the codes, so hits are reranked by the rows themselves.
+This is the only module that imports faiss. Each row is in the inverted list of its nearest
+centroid, as a product-quantised (PQ) code of its residual: a byte for every eight dimensions (Jégou
+et al. 2011). The lists stay on disk, memory-mapped: a query reads the lists of its nearest
+centroids only. A row takes 24 bytes, a third of them for its number. The similarities of hits are
+those of the codes, so hits are reranked by the rows themselves.
 """
 
 import os

@@ -106,15 +106,16 @@ def write_segment(
     meta: Meta,
     lengths: Ints | Sequence[int] | None = None,
 ) -> SegmentInfo:
-    """Write a segment's files and see them onto the disk. They count once the catalog has them.
+    """Write and fsync a segment's files. They take effect once the catalog lists the segment.
 
     Args:
-        folder: of the library.
-        number: of the segment.
-        pieces: the rows of its tracks, one track after the other, cut anyhow; copied a block at a
-            time, so that a segment may be larger than the memory.
-        meta: of the library.
-        lengths: rows of each track, where the pieces are not the tracks.
+        folder: the library's.
+        number: the segment's id.
+        pieces: the rows of its tracks, one track after the other, in pieces of any length; copied
+        in
+            blocks, so a segment may be larger than the memory.
+        meta: the library's.
+        lengths: rows of each track; None: each piece is a track.
 
     Raises:
         LibraryError: the disk is full or cannot be written; the files are deleted again.

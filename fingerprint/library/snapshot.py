@@ -16,7 +16,7 @@ from fingerprint.library.store import Catalog
 from fingerprint.recognition.cohort import sample
 from fingerprint.types import Candidate, Floats, Hits, Ints, PeakCodes, Rows, Track
 
-LEAST_NODES = 250  # inspected a vector, however small a segment is
+LEAST_NODES = 250  # index nodes inspected per vector in a segment, however small it is
 
 
 @dataclass(frozen=True, eq=False)  # no slots: `cohort` is a cached property
@@ -137,16 +137,16 @@ def take_snapshot(catalog: Catalog, previous: Snapshot | None = None) -> Snapsho
             )
             return Snapshot(segments, *placed, catalog.meta.row_hop, catalog)
         except LibraryError:
-            # Perhaps merged away since the catalog was read; if so, it now says something else.
+            # A segment may have been merged since the catalog was read: if so, read it again.
             known, (infos, spans) = infos, catalog.layout()
             if infos == known:
                 raise
 
 
 def place_rows(segments: Sequence[SegmentInfo], spans: Sequence[Spans]) -> tuple[Rows, Ints]:
-    """Lay the rows of all segments end to end.
+    """Number the rows of all segments consecutively and split them where tracks begin and end.
 
-    Returns where the spans of tracks begin and end, n of them, and the owner (n,) of each.
+    Returns the n spans between the splits and the owner (n,) of each.
 
     Raises:
         LibraryError: a segment's spans are not as long as the segment, or two have one owner.

@@ -193,7 +193,7 @@ class Writer:
         self.catalog.insert_segment(segment, Spans.of(owners, rows))
 
     def _write(self, pieces: Sequence[Stored], rows: Ints | Sequence[int]) -> SegmentInfo:
-        """A segment of tracks of so many rows each, cut into pieces anyhow."""
+        """Write a segment of tracks with `rows` rows each, which come in pieces of any length."""
         number = self.catalog.next_segment()
         return write_segment(self.catalog.folder, number, pieces, self._meta, rows)
 
