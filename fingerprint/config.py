@@ -1,4 +1,4 @@
-"""Every knob with its unit on one page, and the strict YAML loader.
+"""All settings with their units, and the strict YAML loader.
 
 A configuration is a tree of frozen records. An unknown key, a wrong type or an impossible value
 is a `ConfigError` that names the file and the key. This module imports nothing heavy.
@@ -69,7 +69,7 @@ class FrontendConfig(Record):
         return self.sample_rate / self.hop
 
 
-KEY = 128  # first numbers of a longer embedding, by which an index finds it
+KEY = 128  # Matryoshka dimensions: the first of an embedding, which are indexed
 
 
 class EmbedderConfig(Record):
@@ -78,44 +78,44 @@ class EmbedderConfig(Record):
     stem: PositiveInt = 32  # channels
     widths: tuple[PositiveInt, ...] = (96, 192, 384)  # channels of each stage
     depth: PositiveInt = 2  # residual blocks a stage
-    dim: PositiveInt = 128  # if more than KEY, the first so many are an embedding of their own
+    dim: PositiveInt = 128  # if more than KEY, the first KEY are an embedding of their own
     head_frames: PositiveInt = 3  # trunk outputs that make one embedding; sets the window's length
 
 
 class ModelConfig(Record):
-    """What decides an embedding; its digest with the weights' is the model's id."""
+    """Front-end and embedder; the digest of these settings and the weights is the model's id."""
 
     frontend: FrontendConfig = FrontendConfig()
     embedder: EmbedderConfig = EmbedderConfig()
 
 
 class Effort(Record):
-    """How hard to look for a query."""
+    """The effort of one search for a query."""
 
-    windows: PositiveInt  # looked up, at most; all of them take part in the scores
-    nodes: PositiveInt  # of the index inspected, shared by the windows
-    candidates: PositiveInt  # (track, offset) pairs rescored
+    windows: PositiveInt  # query windows searched, at most; scores use all windows
+    nodes: PositiveInt  # index nodes inspected, shared by the windows
+    candidates: PositiveInt  # (track, offset) pairs scored
 
 
 class SearchConfig(Record):
-    """Query windows to ranked candidates. Lives with the library's code, not with the model."""
+    """How a query is searched for. Part of the code, not of a model."""
 
     at_first: Effort = Effort(windows=8, nodes=30_000, candidates=20)
     in_doubt: Effort = Effort(windows=32, nodes=600_000, candidates=50)
-    landmarks: PositiveInt = 150  # places taken from landmarks when in doubt
+    landmarks: PositiveInt = 150  # candidates taken from landmarks when in doubt
     at_other_speeds: Effort = Effort(windows=32, nodes=100_000, candidates=50)
     at_far_speeds: Effort = Effort(windows=16, nodes=40_000, candidates=10)
-    neighbours: PositiveInt = 20  # per query window looked up
+    neighbours: PositiveInt = 20  # hits per query window
     rates: Range = (0.8, 1.2)  # playback speeds tried when the best candidates are refined
     semitones: tuple[float, ...] = (-2.0, -1.0, 1.0, 2.0)  # changes of speed undone when in doubt
     far_semitones: tuple[float, ...] = (-5.5, -4.25, -3.0, 3.0, 4.25)  # when still in doubt
     far_rates: Range = (0.53, 1.47)  # tempos tried when still in doubt
-    handicap: Probability = 0.05  # of the score of what is found by undoing a change of speed
+    handicap: Probability = 0.05  # taken off the score of candidates at another speed
     min_confidence: Probability = 0.98  # below it the answer is "not in the library"
 
 
 class DegradeConfig(Record):
-    """How a clean clip becomes what a phone in a room hears. Probabilities are per clip."""
+    """Degradations of a clean clip into a phone recording in a room. Probabilities are per clip."""
 
     past: Positive = 1.0  # s of context before the clip, so that reverberation has a past
     time_offset: Positive = 0.25  # s, uniform within +- this
@@ -142,7 +142,7 @@ class DegradeConfig(Record):
     eq_db: float = Field(default=8.0, ge=0)  # standard deviation of the smooth random response
     gain_control: Probability = 0.0
     suppression: Probability = 0.0  # a noise suppressor
-    suppression_db: Range = (6.0, 20.0)  # that it takes away at most
+    suppression_db: Range = (6.0, 20.0)  # maximum attenuation
     clip: Probability = 0.3
     clip_drive_db: Range = (0.0, 18.0)
     codec: Probability = 0.0  # a transform codec at a low bit rate

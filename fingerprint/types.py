@@ -1,4 +1,4 @@
-"""The nouns of the package: small frozen records that pass between modules. NumPy only.
+"""The records that pass between modules, small and frozen. NumPy only.
 
 Times are in seconds and frequencies in Hz in every record; frames and rows stay inside modules.
 """
@@ -31,13 +31,13 @@ class Clip:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fingerprint:
-    """Embeddings of a recording's overlapping windows (segments).
+    """Embeddings of a recording's overlapping windows.
 
     Row i of `vectors` (N, D) float32 describes the window that begins `start + i * hop` seconds
-    into the recording. Rows have unit length, but for rows of zeros, which stand for silence and
+    into the recording. Rows have unit length, except rows of zeros, which stand for silence and
     match nothing. `start` is negative for a query shorter than a window, which is padded.
-    `clearness` (N,) is above 0, and the greater the more of the window the embedder could make out;
-    None where it is not known, as of rows that have been stored.
+    `clearness` (N,), above 0, is the length of each embedding before normalisation: noise lowers
+    it. None if unknown, as for stored rows.
     """
 
     vectors: Floats
@@ -46,21 +46,21 @@ class Fingerprint:
     clearness: Floats | None = None
 
 
-class SpeedWanted(Exception):  # noqa: N818 - it is a question
-    """An outline is needed as it is at another speed, which it does not have."""
+class SpeedWanted(Exception):  # noqa: N818 - a request to the client, not an error
+    """Recognition needs an outline of the query at another speed, which it does not have."""
 
     def __init__(self, speed: float) -> None:
         self.speed = speed
-        super().__init__(f"the query is wanted with a change of speed of {speed} undone")
+        super().__init__(f"the query is needed with a change of speed of {speed} undone")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outline(Clip):
-    """A clip without its sound: all that recognition needs of it, computed where the sound is.
+    """A query without its sound: what recognition needs of it, computed by the client.
 
-    `samples` are zeros. `rows` are its embeddings; `heights` (F, bins) of its spectral template
-    and `peaks` of its landmarks, which are those of a query. `others` are outlines of the same
-    sound with changes of speed undone, by speed.
+    `samples` are zeros. `rows` are its embeddings, `heights` (F, bins) those of its spectral
+    template, and `peaks` those of its landmarks. `others` are outlines of the same sound with
+    changes of speed undone, by speed.
     """
 
     rows: Fingerprint
@@ -69,10 +69,10 @@ class Outline(Clip):
     others: "Mapping[float, Outline]" = field(default_factory=dict)
 
     def at_speed(self, speed: float) -> "Outline":
-        """With a change of speed undone.
+        """The outline with a change of speed undone.
 
         Raises:
-            SpeedWanted: it is not among the others.
+            SpeedWanted: it is not among `others`.
         """
         if (found := self.others.get(round(speed, 6))) is None:
             raise SpeedWanted(speed)
@@ -81,7 +81,7 @@ class Outline(Clip):
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """What a file says about its recording; empty where it says nothing."""
+    """A recording's tags; empty strings if the file has none."""
 
     title: str = ""
     artist: str = ""
@@ -102,7 +102,7 @@ class Track:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hits:
-    """Nearest neighbours of query windows in long form, M of them, in no particular order.
+    """M hits, nearest neighbours of query rows, in no particular order.
 
     `query` (M,) is the query's row, `row` (M,) the library's row, `similarity` (M,) their cosine.
     """
@@ -114,7 +114,7 @@ class Hits:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """Whose library rows are whose: track i owns `starts[i]:starts[i + 1]`, (n + 1,)."""
+    """Which library rows belong to which track: track i has `starts[i]:starts[i + 1]`, (n + 1,)."""
 
     starts: Ints
 
@@ -124,9 +124,9 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Background:
-    """P passages of music as a library's rows: embeddings (P, R, D) and peaks (P, R, kept).
+    """P passages of other music for small libraries: embeddings (P, R, D), peaks (P, R, kept).
 
-    Rows lie `hop` (s) apart. See `recognition.cohort`.
+    Rows are `hop` (s) apart. See `recognition.cohort`.
     """
 
     vectors: Floats
@@ -136,11 +136,11 @@ class Background:
 
 @dataclass(frozen=True, slots=True)
 class PeakFit:
-    """How well a track's spectral peaks fit the query at a place; see `recognition.verification`.
+    """How well a candidate's spectral peaks fit the query; see `recognition.verification`.
 
-    `score` in spreads above what random places of the library score; `sharpness` is how far it
-    stands out from that at shifts nearby, in their spreads; `peaks` lie under the query; `shift`
-    (s) added to the offset is where they fit best.
+    `score`: in spreads above the scores of random places of the library. `sharpness`: its distance,
+    in spreads, from the scores at nearby shifts. `peaks`: number of peaks under the query. `shift`
+    (s): added to the offset, gives the best fit.
     """
 
     score: float
@@ -149,17 +149,17 @@ class PeakFit:
     shift: float = 0.0
 
 
-NO_PEAKS = PeakFit(0.0, 0.0, 0)  # of a candidate that is not verified yet, or cannot be
+NO_PEAKS = PeakFit(0.0, 0.0, 0)  # of a candidate that is not verified
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One track's best alignment with the query, before it has a name and a confidence.
+    """An alignment of the query with a track, before it has a name and a confidence.
 
-    `track` is the track's number in `Rows`; `offset` (s into the track at which the query's start
-    falls); `rate` (playback speed against the track); `score` mean aligned cosine, at most 1, less
-    a handicap where it was found by undoing a change of speed; `speed` is the one that was undone,
-    or the one nearby at which its spectral peaks fit best; `fit` is that of its spectral peaks.
+    `track`: the track's number in `Rows`. `offset`: s into the track at which the query's start
+    falls. `rate`: track time per query time. `score`: mean aligned cosine, at most 1, less a
+    handicap if a change of speed was undone to find it. `speed`: that change, or a nearby one at
+    which the spectral peaks fit best. `fit`: that of its spectral peaks.
     """
 
     track: int
@@ -172,7 +172,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Mean and standard deviation of a query's aligned score at places that it is not from."""
+    """Mean and standard deviation of a query's aligned score in its cohort."""
 
     mean: float
     spread: float
@@ -180,10 +180,10 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What makes a score more or less telling, the same for every candidate of a query.
+    """What the evidence for any candidate of a query is relative to.
 
-    `seconds` of the query that are not silent; `level` of its cohort, see `recognition.cohort`;
-    `rows` of the library: the best impostor of many is better than that of few.
+    `seconds`: length of the query without silence. `level`: that of its cohort, see
+    `recognition.cohort`. `rows`: size of the library; the more rows, the higher the best impostor.
     """
 
     seconds: float
@@ -193,11 +193,11 @@ class Circumstances:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What speaks for one candidate.
+    """The evidence for one candidate, from which its confidence is computed.
 
-    `score` is its mean aligned cosine; `margin` that score less the best score of any track that is
-    another recording; `fit` is that of its spectral peaks, and `fit_margin` its score less the best
-    such score of another recording.
+    `score`: its mean aligned cosine. `margin`: that score less the best score of any other
+    recording. `fit`: that of its spectral peaks. `fit_margin`: the fit's score less the best fit of
+    any other recording.
     """
 
     score: float
@@ -209,14 +209,13 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A track that may be the one that plays, the place in it, and how sure we are.
+    """A track that may be the one that plays, with an offset and a confidence.
 
-    `offset` is in seconds into the track at which the query's start falls; `rate` is the playback
-    speed against the track (1.02: played 2 % faster); `confidence` is the estimated probability
-    in 0..1 that this is the right track, and rests on `evidence`; `score` is the mean aligned
-    cosine similarity, less a handicap if a change of speed had to be undone to find the track.
-    `repeats` are later offsets at which the track sounds the same, so that the query may be from
-    there as well.
+    `offset`: seconds into the track at which the query's start falls. `rate`: playback speed
+    against the track (1.02: played 2 % faster). `confidence`: probability, 0..1, that this is the
+    right track, computed from `evidence`. `score`: mean aligned cosine, less a handicap if a change
+    of speed was undone to find the track. `repeats`: later offsets at which the track sounds the
+    same, from which the query may be as well.
     """
 
     track: Track

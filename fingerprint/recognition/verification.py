@@ -1,10 +1,10 @@
-"""Do a track's spectral peaks lie in the query? The check on what the network proposes. Pure NumPy.
+"""Verification: whether a candidate's spectral peaks occur in the query. Pure NumPy.
 
-The network proposes places; the peaks tell which of them is right. The library keeps a track's
-strongest peaks (`audio.peaks`), the query the whole of its whitened spectrogram: whatever noise has
-put into the query, a peak of the track is looked up where it should be. A score is then normalised
-by a cohort: what the same query scores at random places of the library. So a tonal or looping
-query, which fits anything a little, gains nothing by it.
+The network proposes candidates; the peaks decide which of them is right. The library stores the
+strongest peaks of each track (`audio.peaks`); for a query, we keep its whole whitened spectrogram.
+Each peak of the track is looked up in that spectrogram where it should be, whatever else noise has
+added. The sum is a score, normalised by a cohort: the scores of the same query at random places of
+the library. So a tonal or looping query, which fits everything a little, gains nothing.
 """
 
 from collections.abc import Sequence
@@ -29,24 +29,24 @@ from fingerprint.audio.peaks import (
 )
 from fingerprint.types import Candidate, Clip, Floats, Ints, Outline, PeakCodes, PeakFit, Rows
 
-SECONDS = HOP / RATE  # of a frame
-HIGHEST = 6.0  # nepers; what rises further above the local mean counts for no more
-LEAST_VARIANCE = 0.05  # of values at a frequency
-LEAST_SUM = 2.0  # of variances: a score of next to no peaks says nothing
-REACH = 8  # frames around a line within which its best is looked for
-GAP = 4  # frames beyond them that are still too near to tell what a score stands out from
-FAR = 40  # frames, to which that is looked at
-LEAST_SPREAD = 0.3  # of scores
+SECONDS = HOP / RATE  # s from one frame to the next
+HIGHEST = 6.0  # nepers above the local mean at which values saturate
+LEAST_VARIANCE = 0.05  # added to the variance of the values at a frequency
+LEAST_SUM = 2.0  # minimum sum of variances, so that a score of hardly any peaks stays low
+REACH = 8  # frames by which a line is shifted to find its best score
+GAP = 4  # frames beyond those that are not used for the sharpness
+FAR = 40  # frames up to which scores are used for the sharpness
+LEAST_SPREAD = 0.3  # added to the spread of those scores
 COHORT = 400  # random places of the reference
-MOST_OF_SHARP = 3.0  # of a fit in spreads, for each deviation by which its place stands out
-COHORT_SPREAD = 0.05  # added to the spread of their scores; keeps a score in spreads finite
-NEIGHBOURS = (4, 5, 6, 7)  # frames, beyond those of which a window holds the same sound
-SHARPNESS = 0.55  # share of their mean that is taken off
-EVIDENCE = 20.0  # for another rate than a plain one: of the squares of two scores
+MOST_OF_SHARP = 3.0  # maximum fit, in spreads, per unit of sharpness
+COHORT_SPREAD = 0.05  # added to the spread of the cohort's scores; keeps a score in spreads finite
+NEIGHBOURS = (4, 5, 6, 7)  # frames away: the nearest frames whose windows hold other sound
+SHARPNESS = 0.55  # share of the mean over those frames that is subtracted
+EVIDENCE = 20.0  # difference of squared scores needed for a rate other than a plain one
 
 
 class StoredPeaks(Protocol):
-    """Tracks as rows that hold the peaks of `block` frames each."""
+    """Peaks of tracks: rows of `block` frames each; `rows` says which belong to which track."""
 
     @property
     def rows(self) -> Rows: ...
@@ -59,13 +59,14 @@ class StoredPeaks(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Template:
-    """A query as peaks are held against it.
+    """The spectrogram of a query in which peaks are looked up.
 
-    `values` (F, bins): how far the query rises above its local mean there, less what it does on
-    average at that frequency and on average at that time: so a steady tone is worth nothing, nor is
-    a beat, which fits any beat; what counts is which frequencies sound when. `variance` (bins,) of
-    the values over time. `exact` and its variance are of how far a frame rises above those a little
-    earlier and later: they tell a place between frames, where a note that lasts tells none.
+    `values` (F, bins): the query's rise above its local mean, centred over time at each frequency
+    and over frequency at each time. So steady tones and beats, which fit many tracks, count for
+    nothing; what counts is which frequencies sound when. `variance` (bins,) of the values over
+    time. `exact` and its variance are those of a frame's rise above slightly earlier and later
+    frames: they determine the offset to a fraction of a frame, for which sustained notes are
+    useless.
     """
 
     values: Floats
@@ -75,16 +76,16 @@ class Template:
 
 
 def template_of(clip: Clip) -> Template:
-    """Of a query; one shorter than a window is padded."""
+    """The template of a query; one shorter than a window is padded."""
     height = heights_of(clip)
     exact = _above_neighbours(_centred(height))
-    height[:-1] = np.maximum(height[:-1], height[1:])  # frames of track and query do not coincide
+    height[:-1] = np.maximum(height[:-1], height[1:])  # frames of track and query lie apart
     values = _centred(height)
     return Template(values, _variance(values), exact, _variance(exact))
 
 
 def heights_of(clip: Clip) -> Floats:
-    """How far the spectrogram of a query rises above its local mean, 0 to `HIGHEST`, (F, bins)."""
+    """The rise of a query's spectrogram above its local mean, 0 to `HIGHEST`, (F, bins)."""
     if isinstance(clip, Outline):
         return clip.heights.copy()
     samples = clip.samples
@@ -102,7 +103,7 @@ def _variance(values: Floats) -> Floats:
 
 
 def _above_neighbours(values: Floats) -> Floats:
-    """Less a share of the mean of the frames `NEIGHBOURS` before and after, (F, bins)."""
+    """Values less a share of the mean of the frames `NEIGHBOURS` before and after, (F, bins)."""
     reach = NEIGHBOURS[-1]
     padded = np.pad(values, ((reach, reach), (0, 0)), mode="edge")
     total = np.zeros_like(values)
@@ -120,7 +121,7 @@ def _centred(height: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lines:
-    """C ways to lay a query along tracks: query time t (s) plays `offset + rate * t` (s).
+    """C alignments of a query with tracks: query time t (s) plays track time `offset + rate * t`.
 
     A track is `count` rows of the reference, from row `first` on. The query's frequencies are
     `pitch` times the track's. All (C,).
@@ -137,10 +138,10 @@ class Lines:
 class Fits:
     """How well the peaks under C lines fit a template.
 
-    `score` (C,): the sum of the values at the peaks, over its standard deviation if they lay
-    anywhere in time; the best of `REACH` frames around the line. `shift` (C,) is where, s of track
-    time to add to the offset; `sharpness` (C,) how far the score stands out, in deviations, from
-    that at shifts further away; `peaks` (C,) how many lie under the query.
+    `score` (C,): the sum of the values at the peaks, divided by its standard deviation for peaks at
+    random times; the best within `REACH` frames of the line. `shift` (C,): s of track time to add
+    to the offset to get there. `sharpness` (C,): standard deviations by which the score exceeds
+    those at larger shifts. `peaks` (C,): number of peaks under the query.
     """
 
     score: Floats
@@ -150,7 +151,7 @@ class Fits:
 
 
 def lines_of(candidates: Sequence[Candidate], stored: StoredPeaks, speed: float = 1.0) -> Lines:
-    """The lines of candidates in a query with a change of speed, near theirs, undone."""
+    """The lines of candidates in a query in which `speed`, a speed near theirs, is undone."""
     tracks = np.array([one.track for one in candidates], dtype=np.int64)
     first = stored.rows.starts[tracks]
     return Lines(
@@ -168,11 +169,11 @@ def verify(
     stored: StoredPeaks,
     speed: float = 1.0,
 ) -> list[PeakFit]:
-    """How well the peaks at each candidate's place fit, against a cohort of random places.
+    """How well the peaks of each candidate fit, normalised by a cohort of random places.
 
-    The template is of the query with `speed` undone, which is near that of the candidates. Where
-    only the beat is the same, the fit is as good one beat away, and not sharp: so a fit counts
-    for no more than `MOST_OF_SHARP` times its sharpness.
+    The template is of the query with `speed` undone, a speed near those of the candidates. If only
+    the beat is the same, the fit is as good one beat away, and so its sharpness is low: a fit is
+    limited to `MOST_OF_SHARP` times its sharpness.
     """
     if not candidates:
         return []
@@ -199,7 +200,7 @@ def best_of(
 
 
 def _cohort(stored: StoredPeaks) -> Lines:
-    """Random places of the reference, always the same ones."""
+    """Lines at random places of the reference; the same reference gives the same ones."""
     starts = stored.rows.starts
     place = np.random.default_rng(0).random(COHORT) * starts[-1]
     track = np.searchsorted(starts, place, side="right") - 1
@@ -220,13 +221,13 @@ def fit(template: Template, stored: StoredPeaks, lines: Lines) -> Fits:
     score: Floats = np.take_along_axis(scores[:, near], best[:, None], axis=1)[:, 0]
     apart: Floats = scores[:, far]
     sharpness = (score - apart.mean(axis=1)) / (apart.std(axis=1) + np.float32(LEAST_SPREAD))
-    # A peak that meets a later frame of the query was played later, so the track begins earlier.
+    # If the peaks fit later frames of the query, the query's start is earlier in the track.
     shift = -(best - REACH) * lines.rate * SECONDS
     return Fits(score, shift, sharpness, peaks)
 
 
 def best_scores(template: Template, stored: StoredPeaks, lines: Lines) -> Floats:
-    """The scores alone, as at random places of a library, (C,)."""
+    """The scores of `fit` alone, (C,)."""
     shifts = np.arange(-REACH, REACH + 1)
     totals, variance, _ = _totals(template, stored, lines, shifts)
     best: Floats = (totals / np.sqrt(np.maximum(variance, LEAST_SUM))[:, None]).max(axis=1)
@@ -240,10 +241,10 @@ def refined(
     rates: tuple[float, float],
     plain: Sequence[float] = (1.0,),
 ) -> tuple[float, float]:
-    """The offset (s) and the rate of the best line near one, to a fraction of a frame.
+    """The offset (s) and the rate of the best line near a given one, to a fraction of a frame.
 
-    It passes the query's middle within `REACH` frames of the given one, at any of the rates; at a
-    plain one unless the peaks speak against all of them.
+    At the query's middle it is within `REACH` frames of the given line. It may have any of the
+    rates, but has a plain one unless the peaks contradict all of those.
     """
     middle = (len(template.exact) - 1) / 2  # frame of the query
     begin, rate = float(line.offset[0]), float(line.rate[0])
@@ -262,7 +263,7 @@ def refined(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Under:
-    """The peaks around one line: frames from the track's frame under the query's middle, bins."""
+    """The peaks around one line: frames relative to that under the query's middle, and bins."""
 
     template: Template
     apart: NDArray[np.float64]  # (P,)
@@ -270,9 +271,9 @@ class _Under:
     middle: float  # frame of the query
 
     def best(self, rate: float, rates: tuple[float, float]) -> tuple[float, float, float]:
-        """Score, frames by which the middle is moved, and rate, on ever finer grids.
+        """The best score, its shift (frames) and its rate, on successively finer grids.
 
-        Neighbours on a grid are a frame apart at the middle, and so much nearer to it at the ends.
+        On the first grid neighbouring lines are a frame apart, at the middle and at the ends.
         """
         rate = min(max(rate, rates[0]), rates[1])
         found = self._on_grid(
@@ -300,7 +301,7 @@ class _Under:
         return float(scores[row, column]), float(moves[column]), float(tried[row])
 
     def _scores(self, apart: NDArray[np.float64]) -> Floats:
-        """Of peaks at so many frames from the query's middle (L, P), between frames: (L,)."""
+        """Scores (L,) of peaks at frames (L, P) from the query's middle, interpolated in time."""
         values, position = self.template.exact, apart + self.middle
         length, bins = values.shape
         under = (position >= 0) & (position < length - 1)
@@ -317,7 +318,7 @@ class _Under:
 def _totals(
     template: Template, stored: StoredPeaks, lines: Lines, shifts: Ints
 ) -> tuple[Floats, Floats, Ints]:
-    """Sums of values at the peaks, (C, shifts); their variance and the peaks unshifted, (C,)."""
+    """Sums of values at the peaks (C, shifts); variance and number of peaks, unshifted, (C,)."""
     length, bins = template.values.shape
     frame, bin_, there = peaks_under(stored, lines, length)
     if (lines.pitch != 1).any():
@@ -329,7 +330,7 @@ def _totals(
     variance: Floats = np.where(under, template.variance[bin_], np.float32(0)).sum(axis=1)
     pad = int(np.abs(shifts).max(initial=0)) + 1
     values = np.pad(template.values, ((pad, pad), (0, 0))).ravel()
-    position = np.clip(position, -pad, length + pad - 1)  # what lies further off meets no value
+    position = np.clip(position, -pad, length + pad - 1)  # further out all values are zero
     index = np.where(there, (position + pad) * bins + bin_, 0)
     totals = np.empty((len(index), len(shifts)), np.float32)
     for number, shift in enumerate(shifts.tolist()):
@@ -339,16 +340,16 @@ def _totals(
 
 
 def origin(lines: Lines) -> NDArray[np.float64]:
-    """The track's frame, with a fraction, at whose middle the query's first has its own, (C,)."""
+    """The track's fractional frame whose middle is that of the query's first frame, (C,)."""
     return lines.offset * FRAME_RATE + (lines.rate - 1) * (SIZE / 2 / HOP)
 
 
 def peaks_under(
     stored: StoredPeaks, lines: Lines, length: int
 ) -> tuple[Ints, Ints, NDArray[np.bool_]]:
-    """Frames and bins of the peaks under a query of so many frames and a little about it, (C, P).
+    """Frames and bins (C, P) of the peaks under a query of `length` frames, and a bit around it.
 
-    And which of them there are.
+    The third array is False where there is no peak.
     """
     slack, frames = FAR + 1, stored.block
     start = origin(lines) - slack * lines.rate
