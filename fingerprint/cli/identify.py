@@ -45,10 +45,10 @@ RATE_SHOWN_FROM = 0.002  # playback speeds closer to 1 than this go without sayi
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of one query.
+    """The answer to one query: matches, or an error.
 
-    `matches` are the confident ones, `best` the highest confidence of any candidate and
-    `seconds` the processing time.
+    `matches` reach the confidence wanted, `best` is the highest confidence of any candidate, and
+    `seconds` is the processing time.
     """
 
     query: str
@@ -56,7 +56,7 @@ class Answer:
     matches: tuple["Match", ...] = ()
     best: float = 0.0
     error: str | None = None
-    damage: list["Damage"] = field(default_factory=list)  # what was lost of the query
+    damage: list["Damage"] = field(default_factory=list)  # sound of the query lost in decoding
 
     @property
     def status(self) -> Literal["match", "no-match", "error"]:
@@ -139,7 +139,7 @@ def _answers(
     except FingerprintError as error:
         if not as_json:
             raise
-        # A program that reads the output gets an object for every query, come what may.
+        # A program that reads the output gets an object for every query, even on an error.
         yield from (Answer(query, 0.0, error=reason(error)) for query in files)
         return
     for query in files:
@@ -147,7 +147,7 @@ def _answers(
 
 
 def answer(library: "Library", query: str, asking: _Asking) -> Answer:
-    """Identify one file; an unreadable one is an answer too, so that the others get theirs."""
+    """Identify one file; an unreadable one gives an answer with an error."""
     from fingerprint.recognition.recognise import SPOKEN
 
     begin = perf_counter()
@@ -213,7 +213,7 @@ def _show_table(answer: Answer) -> None:
 
 
 def _table(matches: tuple["Match", ...]) -> list[str]:
-    """Aligned columns; names come last, for they may be long, or wider than their letters count."""
+    """Aligned columns; names come last, because they may be long or have wide characters."""
     with_rate = any(abs(match.rate - 1) >= RATE_SHOWN_FROM for match in matches)
     lines = [f"  confidence    offset  {'  rate  ' if with_rate else ''}track"]
     for match in matches:

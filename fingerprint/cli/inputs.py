@@ -1,4 +1,4 @@
-"""What a command is given to read: a file, standard input, or what is neither and is refused."""
+"""The inputs of commands: files, standard input, lists and playlists of files."""
 
 import os
 import re
@@ -17,7 +17,7 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 def recording(name: str) -> Path | BinaryIO:
-    """The recording that is meant by a name.
+    """The file of that name, or standard input for "-".
 
     Raises:
         AudioError: it is a folder, an address on the network, or a terminal.
@@ -49,22 +49,22 @@ def local(name: str) -> Path:
 
 
 def standard_input() -> BinaryIO:
-    """Raises AudioError if it is a terminal, where nobody could type a recording."""
+    """Standard input; raises AudioError if it is a terminal."""
     if sys.stdin.isatty():
         raise AudioError("standard input is a terminal; send audio into it, as in: ... < FILE")
     return sys.stdin.buffer
 
 
 def spoken(name: str) -> str:
-    """How a recording is called in a message."""
+    """The name of a recording in messages."""
     return "standard input" if name == STDIN else display_name(without_password(name))
 
 
 def listed(file: Path | None) -> list[str]:
-    """The names in a list, one a line or between null characters, or in a playlist.
+    """The names in a list, one a line or separated by null characters, or in a playlist.
 
-    Those in a playlist begin in its own folder, others in the current one; where there is no such
-    file, it is the other way round.
+    Names in a playlist are relative to its folder, others to the current folder; if there is no
+    such file, it is the other way round.
     """
     if file is None:
         return []
@@ -79,7 +79,7 @@ def listed(file: Path | None) -> list[str]:
 
 
 def _meant(name: str, places: tuple[Path, Path]) -> str:
-    """The first of the ways to read a name that leads to something, or else the plainest."""
+    """The first spelling of a name that exists as a file, or else the name itself."""
     if _ADDRESS.match(name) and not name.lower().startswith("file:"):
         return name
     paths = [str(place / spelling) for spelling in _spellings(name) for place in places]
@@ -87,7 +87,7 @@ def _meant(name: str, places: tuple[Path, Path]) -> str:
 
 
 def _spellings(name: str) -> Iterator[str]:
-    """A name as it is, and as it may be meant in a playlist that another system has written."""
+    """Spellings of a name: as it is, and as playlists of other systems may encode it."""
     if name.lower().startswith("file:"):
         yield os.fsdecode(unquote_to_bytes(urlsplit(name).path))
         return

@@ -1,4 +1,4 @@
-"""Open the model and the library that the options name."""
+"""Open the model and the library that a command's options name."""
 
 import os
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ REMEDY = "learn some music with: fingerprint index FOLDER"
 
 
 def open_model(file: Path | None, device: str, *, threads: int = 0) -> "Fingerprinter":
-    """Load a checkpoint, or the shipped one where no file is named; `threads` as of `load`."""
+    """Load a model file, by default the shipped model; `threads` as in `Fingerprinter.load`."""
     from fingerprint.model.fingerprinter import DEFAULT_WEIGHTS, Fingerprinter
 
     model = Fingerprinter.load(file or DEFAULT_WEIGHTS, device, threads=threads)
@@ -37,26 +37,26 @@ def open_model(file: Path | None, device: str, *, threads: int = 0) -> "Fingerpr
 
 
 def open_any(place: Path | Address | str, model: Path | None, device: str) -> "Library":
-    """Open a library that is to be searched: in a folder, in Milvus, or on a server.
+    """Open a library for queries: in a folder, in Milvus, or on a server.
 
     Raises:
-        LibraryError, ModelError: as `open_library`; or the server is away.
+        LibraryError, ModelError: as `open_library`; or the server cannot be reached.
     """
     if not isinstance(place, str):
         return open_library(place, model, device)
     from fingerprint.serving.remote import RemoteLibrary
 
-    # It is asked with what a library is asked with.
+    # It has the methods that commands use of a `Library`.
     return cast("Library", RemoteLibrary(place, open_model(model, device), token()))
 
 
 def token() -> str | None:
-    """What servers let change a library."""
+    """The token that a server wants for changes, from FINGERPRINT_TOKEN; None if not set."""
     return os.environ.get("FINGERPRINT_TOKEN") or None
 
 
 def open_library(place: Path | Address, model: Path | None, device: str) -> "Library":
-    """Open a library that is to be searched, together with its model.
+    """Open a library for queries, together with its model.
 
     Raises:
         LibraryError: there is none, it is empty, or it cannot be used with this model.
@@ -88,7 +88,7 @@ def open_with(place: Path | Address, model: "Fingerprinter") -> "Library":
 def open_or_create(
     place: Path | Address, model: Path | None, device: str, profile: str | None = None
 ) -> "Library":
-    """Open a library that is to be changed; where there is none, make one first.
+    """Open a library for changes; create it if there is none.
 
     Raises:
         LibraryError: the place holds something else, or a library of another model or profile.
@@ -105,16 +105,16 @@ def open_or_create(
 
 @contextmanager
 def catalog_at(place: Path | Address) -> "Iterator[Catalog]":
-    """What a library's catalog says, without its model.
+    """Open a library's catalog, without its model.
 
     Raises:
-        LibraryError: there is none, it is damaged, or the server is away.
+        LibraryError: there is none, it is damaged, or the server cannot be reached.
     """
     if isinstance(place, Address):
         from fingerprint.milvus.library import opened
 
         with opened(place) as found:
-            yield cast("Catalog", found)  # it is asked with what a folder's catalog is asked with
+            yield cast("Catalog", found)  # it has the methods that commands use of a `Catalog`
         return
     from fingerprint.library.store import Catalog
 
@@ -127,7 +127,7 @@ def writing_at(place: Path | Address) -> "Iterator[Writer]":
     """Change a library without its model.
 
     Raises:
-        LibraryError: there is none, another process writes to its folder, or the server is away.
+        LibraryError: there is none, another process writes to it, or the server cannot be reached.
     """
     if isinstance(place, Address):
         from fingerprint.milvus.library import opened, writing_with
@@ -142,10 +142,10 @@ def writing_at(place: Path | Address) -> "Iterator[Writer]":
 
 
 def require_library(place: Path | Address) -> None:
-    """Check that there is a library at all; of one in Milvus, opening it tells.
+    """Check that a library's folder exists; a library in Milvus is checked when it is opened.
 
     Raises:
-        LibraryError: the folder does not exist; says how to make a library.
+        LibraryError: the folder does not exist; the message says how to make a library.
     """
     if isinstance(place, Path) and not place.exists():
         raise LibraryError(f"there is no library at {display_name(place)}; {REMEDY}")

@@ -18,10 +18,10 @@ STDIN = "-"  # in place of a file
 
 
 def default_library() -> Path:
-    """The user's own library, where no other one is named.
+    """The folder of the user's own library, the default of --library.
 
     Raises:
-        LibraryError: the user has no home, as in a container or a service.
+        LibraryError: the user has no home folder, as in a container or a service.
     """
     import platformdirs
 
@@ -29,13 +29,13 @@ def default_library() -> Path:
         folder = platformdirs.user_data_path("fingerprint") / "library"
     except (RuntimeError, KeyError):
         folder = Path("~")
-    if not folder.is_absolute():  # "~/.local/...", which nothing has replaced
+    if not folder.is_absolute():  # "~/.local/...": "~" could not be expanded
         raise LibraryError("there is no home folder for a library: name one with --library DIR")
     return folder
 
 
 class Finite(click.FloatRange):
-    """A range of numbers, of which "nan" is none."""
+    """A range of numbers that excludes "nan"."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
@@ -45,7 +45,7 @@ class Finite(click.FloatRange):
 
 
 class DefaultConfidence:
-    """The search configuration's threshold, read when it is needed: pydantic is slow to import."""
+    """The acceptance threshold of `SearchConfig`, imported late because pydantic is slow."""
 
     def __call__(self) -> float:
         from fingerprint.config import SearchConfig
@@ -57,7 +57,7 @@ class DefaultConfidence:
 
 
 class LibraryPlace(click.ParamType[Any]):
-    """A folder: a Path. Where it is allowed, the address of a server, a str, or one in Milvus."""
+    """A folder (Path) or, if allowed, a server's address (str) or one in Milvus (Address)."""
 
     name = "library"
 
@@ -133,7 +133,7 @@ RENAMED = {"precise": "standard", "balanced": "compact"}  # profiles, until the 
 
 
 class ProfileName(click.Choice[str]):
-    """One of the profiles; a name of before is taken for what it is called now, with a warning."""
+    """The name of a profile; a former name is accepted, with a warning."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if value in RENAMED:

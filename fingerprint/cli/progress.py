@@ -1,4 +1,4 @@
-"""Progress on stderr: a live line on a terminal, now and then a plain line elsewhere."""
+"""Progress on stderr: a live line on a terminal, an occasional plain line elsewhere."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ PLAIN_EVERY = 30.0  # s between lines where nothing can be redrawn
 
 
 class Staged(Protocol):
-    """How far a named stage of long work has come."""
+    """The progress of a stage of long work."""
 
     @property
     def stage(self) -> str: ...
@@ -26,9 +26,9 @@ class Staged(Protocol):
 
 
 class ProgressLine:
-    """A bar with a text that changes, what is done and what time is left.
+    """A progress bar with a text and the time left.
 
-    Use as a context manager; what it leaves on the terminal is gone when it closes.
+    A context manager; the bar disappears when it closes.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
@@ -56,7 +56,7 @@ class ProgressLine:
         self.close()
 
     def close(self) -> None:
-        """Take the line off the terminal, and show no more."""
+        """Remove the bar from the terminal; later calls show nothing."""
         live, self._live, self._quiet = self._live, None, True
         if live is not None:
             with suppress(OSError):
@@ -69,7 +69,7 @@ class ProgressLine:
         if self._live is None:
             self._plain(text, keep=keep)
             return
-        with suppress(OSError):  # the terminal has gone: no reason to stop
+        with suppress(OSError):  # the terminal is closed: no reason to stop
             if self._task is None:
                 self._task = self._live.add_task("", total=total, text=text)
             self._live.update(self._task, completed=done, total=total, text=text)
@@ -77,7 +77,7 @@ class ProgressLine:
                 self._live.console.print(text, markup=False, highlight=False)
 
     def stage(self, now: Staged) -> None:
-        """Show how far a stage of long work has come."""
+        """Show the progress of a stage of long work."""
         self.show(now.done, now.total, f"{now.stage} {now.done:,}/{now.total:,}")
 
     def _plain(self, text: str, *, keep: bool) -> None:
@@ -88,7 +88,7 @@ class ProgressLine:
 
 
 def note(text: str) -> None:
-    """A line on stderr. Where nobody can read it, work goes on without."""
+    """Print a line on stderr; if stderr cannot be written, print nothing."""
     try:
         click.echo(text, err=True)
     except OSError:
@@ -96,6 +96,6 @@ def note(text: str) -> None:
 
 
 def discard(stream: TextIO) -> None:
-    """Let Python's last flush of a stream succeed that nothing can be written to any more."""
-    with suppress(OSError, ValueError):  # ValueError: it is no file, as in tests
+    """Redirect a broken stream to the null device, so that Python's final flush succeeds."""
+    with suppress(OSError, ValueError):  # ValueError: not a file, as in tests
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,4 +1,4 @@
-"""What may reach a terminal: printable text, names and times that people read."""
+"""Text for terminals: printable names, times, durations, percentages, error messages."""
 
 import os
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def printable(text: str) -> str:
-    """Replace each character that is not to be shown: control codes, undecodable bytes."""
+    """Replace characters that must not reach a terminal: control codes, undecodable bytes."""
     return "".join(REPLACEMENT if is_control(letter) else letter for letter in text)
 
 
@@ -26,7 +26,7 @@ def one_line(text: str) -> str:
 
 
 def reason(error: FingerprintError | OSError) -> str:
-    """What went wrong and with which file, on one printable line."""
+    """The message of an error, with the file it concerns, on one printable line."""
     if isinstance(error, FingerprintError):
         return one_line(str(error))
     where = f"{display_name(error.filename)}: " if error.filename else ""
@@ -50,30 +50,30 @@ def track_name(track: "Track") -> str:
 
 
 def warn(name: str, damage: "Iterable[Damage]") -> None:
-    """Say on stderr what was lost of a recording."""
+    """Print on stderr what was lost of a recording when it was decoded."""
     for one in damage:
         click.echo(f"warning: {one_line(f'{name}: {one.message}')}", err=True)
 
 
 def lost(name: str, damage: "Iterable[Damage]") -> str:
-    """The error that a damaged recording is where `--strict` is given."""
+    """The error message for a damaged recording under `--strict`."""
     return one_line(f"cannot use {name}: {'; '.join(one.message for one in damage)}")
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds, `m:ss.s`; negative where a query begins before the track does."""
+    """Minutes and seconds, `m:ss.s`; negative if a query begins before its track."""
     tenths = round(abs(seconds) * 10)
     sign = "-" if seconds < 0 and tenths else ""
     return f"{sign}{tenths // 600}:{tenths // 10 % 60:02d}.{tenths % 10}"
 
 
 def length(seconds: float) -> str:
-    """How much audio: hours, or minutes where hours say little."""
+    """A duration in hours, or in minutes below one hour."""
     return f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
 
 
 def percent(probability: float) -> str:
-    """Percent with one decimal; never 100 %, for no estimate is certain."""
+    """Percent with one decimal; never 100 %, because no estimate is certain."""
     return f"{min(100 * probability, 99.9):.1f} %"
 
 

@@ -1,4 +1,4 @@
-"""Changing a library on a server: what is added is computed here, and the sound stays here."""
+"""Change a library on a server: embeddings are computed here, and no audio is sent."""
 
 import socket
 from contextlib import closing

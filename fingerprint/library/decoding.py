@@ -1,4 +1,4 @@
-"""Decoding many recordings at once, in confined processes (`audio.worker`)."""
+"""Decode many recordings in parallel, in confined processes (`audio.worker`)."""
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
@@ -36,7 +36,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """There are no more parts."""
+    """The end of a long recording: all its parts have come."""
 
     tags: Tags
     damage: tuple[Damage, ...] = ()
@@ -44,7 +44,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Undecodable:
-    """A file that gives no recording, nor any more parts of one: a sentence that names it."""
+    """A file that cannot be decoded, or not further; the reason is a sentence that names it."""
 
     reason: str
 
@@ -111,12 +111,12 @@ def _joined(blocks: list[Clip]) -> Clip:
 
 
 class _Busy(Worker):
-    """A worker and the file in its hands."""
+    """A worker process and the file that it decodes."""
 
     def __init__(self, request: Request) -> None:
         self.path: Path | None = None
         self._request = request
-        self._begun = False  # parts of the file have come
+        self._begun = False  # whether parts of the file have come
         super().__init__()
 
     def ask_for(self, waiting: deque[Path]) -> Iterator[tuple[Path, Outcome]]:
@@ -131,7 +131,7 @@ class _Busy(Worker):
                 self.path, self._begun = path, False
 
     def outcome(self) -> tuple[Path, Outcome] | None:
-        """What came of `path`; None if there was none, and it has only started or died."""
+        """The outcome of `path`; None without a file, when the process has just started or died."""
         path, self.path = self.path, None
         try:
             if path is not None and not self.pipe.poll():
@@ -159,7 +159,7 @@ class _Busy(Worker):
 
 
 def _ready(workers: list[_Busy]) -> list[_Busy]:
-    """Those that have something to say, or have had a file for too long, once there are any."""
+    """Wait for workers that have an outcome, or have exceeded their time; returns them."""
     while True:
         busy = [worker.since + PATIENCE for worker in workers if worker.path is not None]
         left = max(0.0, min(busy) - monotonic()) if busy else None

@@ -1,4 +1,4 @@
-"""Which tracks of a library are the same recording, and which copy is the best?"""
+"""Groups of tracks that are the same recording, and the best copy in each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from fingerprint.library.identity import twins_in
 from fingerprint.library.library import Library
 from fingerprint.library.records import REMOVED, Listed
 
-EQUAL_LENGTH = 1.0  # s; among copies whose lengths differ by less, the bit rate decides
+EQUAL_LENGTH = 1.0  # s; between copies whose lengths differ by less, the bit rate decides
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A file with the recording; `track_id` is None where another file stands for it."""
+    """A file with the recording; `track_id` is None for a file that is recorded as a copy."""
 
     path: Path
     track_id: int | None
@@ -108,7 +108,7 @@ def _ranked(listed: list[Listed], noted: list[Path]) -> tuple[Version, ...]:
         )
         for one in (best, *others)
     ]
-    # Of a file that another one stands for, only the name is known, and what the disk says.
+    # Of a file recorded as a copy, only the name and the size on disk are known.
     length = best.track.duration
     copies = (Version(path, None, length, _size(path), exact=False) for path in noted)
     return (*versions, *copies)

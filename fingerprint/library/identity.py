@@ -1,4 +1,4 @@
-"""Is this recording in the library already? By its content, and by its sound."""
+"""Deduplication: find a recording that is in the library already, by content or by sound."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ INSPECTED = 2_000  # nodes of the index a row
 
 
 def twin_in_library(library: Library, vectors: Floats) -> int | None:
-    """The id of the track that is most surely the same recording as these embeddings (N, dim).
+    """The id of the track that is most similar to these embeddings (N, dim) and the same recording.
 
     They are a hop of the model apart.
     """

@@ -1,4 +1,4 @@
-"""Taking the tracks of other libraries into one, without their music."""
+"""Merge the tracks of other libraries into one, without their music."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ BATCH_ROWS = 200_000  # embeddings of a commit: 100 MB of memory
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """How many tracks came over, and how many were there already."""
+    """The number of tracks merged, and of those that were there already."""
 
     added: int
     known: int

@@ -1,7 +1,7 @@
-"""What a library keeps of each recording, and how it is found: three profiles.
+"""Profiles: how many rows of a recording a library keeps, how it quantises and how it indexes them.
 
-Of a recording's rows, a hop apart, a profile keeps every `step`th, quantised to `bits` a number. A
-query's rows are denser, so that one of them is near each row that is kept.
+Of a recording's rows, a hop apart, a profile keeps every `step`th, quantised to `bits` a dimension.
+A query's rows are denser, so that one of them is near each row that is kept.
 """
 
 from dataclasses import dataclass

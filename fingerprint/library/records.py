@@ -35,22 +35,22 @@ class Meta:
 
     @property
     def key(self) -> int:
-        """How many numbers of an embedding its index has."""
+        """The number of Matryoshka dimensions in its index."""
         return min(self.dim, KEY)
 
     @property
     def widening(self) -> int:
-        """How many times as many rows as asked for are compared again by all that is stored."""
+        """Hits taken from an index for each one returned; they are reranked by all dimensions."""
         return max(self.profile.widening, WIDENING if self.key < self.dim else 1)
 
     @property
     def peak_block(self) -> int:
-        """Frames of `audio.peaks` whose peaks a row holds."""
+        """Frames of `audio.peaks` per row."""
         return hop_block(self.hop) * self.profile.step
 
     @property
     def peaks_kept(self) -> int:
-        """How many peaks a row holds."""
+        """Peaks per row."""
         return kept_of(hop_block(self.hop)) * self.profile.step
 
     @property
@@ -60,7 +60,7 @@ class Meta:
 
     @property
     def full_rows(self) -> int:
-        """Rows of which no more than one segment is made."""
+        """Maximum rows per segment."""
         return self.profile.full_rows(self.dim)
 
 

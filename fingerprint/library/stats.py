@@ -1,4 +1,4 @@
-"""A library in numbers: what it holds and what that costs."""
+"""Statistics of a library: tracks, kinds of files, bytes, dead rows."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from fingerprint.library.store import Catalog
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What is in a library; `removed_share` of what is stored belongs to no track any more."""
+    """Statistics of a library; `removed_share`: the share of stored rows that are dead."""
 
     tracks: int
     hours: float
     artists: int
     albums: int
     kinds: dict[str, int]  # tracks by the suffix of their files, the most frequent first
-    copies: int  # files whose recording a track of another file stands for
+    copies: int  # files recorded as copies of a track
     profile: str
     segments: int
     bytes: int
@@ -42,7 +42,7 @@ def count(folder: Path) -> Counts:
 def counted(
     info: LibraryInfo, listed: Sequence[Listed], copies: int, *, alive: int, stored: int
 ) -> Counts:
-    """From what a catalog says; `alive` of the `stored` rows belong to a track."""
+    """Statistics from catalog entries; `alive` of the `stored` rows belong to a track."""
     kinds = Counter(one.track.path.suffix.lower() or "none" for one in listed)
     every = [one.track.tags for one in listed]
     return Counts(

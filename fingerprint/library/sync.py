@@ -1,4 +1,4 @@
-"""Making a library equal to folders, once or for as long as they change."""
+"""Sync a library with folders, once or whenever they change."""
 
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -16,9 +16,9 @@ from fingerprint.library.library import Library
 from fingerprint.library.records import Listed
 from fingerprint.library.writer import Changes, absolute
 
-QUIET = 2.0  # s without a change before changes are acted on: files take a while to copy
-LONGEST_UNREST = 60.0  # s after which they are acted on although changes go on
-MOST_REMOVED = 0.5  # share of the folders' tracks that a run removes without being told to
+QUIET = 2.0  # s without a change before a sync starts: copying a file takes a while
+LONGEST_UNREST = 60.0  # s after which a sync starts although changes continue
+MOST_REMOVED = 0.5  # share of the folders' tracks that are removed without confirmation
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def sync(
     elif len(gone) > max(1, MOST_REMOVED * len(before)) and not sure(len(gone), len(before)):
         gone = []
     _forget(library, gone, [path for path, state in copies.items() if state in forgotten])
-    # Copies of the tracks that were removed are known no more, and get tracks of their own.
+    # Copies of removed tracks are forgotten, and get tracks of their own.
     unknown = found.files - set(library.catalog.stamps()) - {path for path, _ in report.failed}
     if unknown:
         again = index_files(library, sorted(unknown), jobs=jobs, on_duplicate=on_duplicate)
@@ -110,7 +110,7 @@ def sync(
 
 
 class _Found:
-    """What is in folders, under the names that the library knows where it knows any."""
+    """The audio files in folders, under the names that they have in the library, if any."""
 
     def __init__(self, folders: Sequence[Path], known: Collection[Path]) -> None:
         self.unreachable: list[tuple[Path, str]] = []
@@ -125,7 +125,7 @@ class _Found:
                 names.setdefault(real, absolute(path))
         found = set(names.values())
         for path in sorted(set(known) - found):
-            # A file with another name or suffix than a walk finds, or a second name of a file.
+            # A file whose name or suffix the walk does not find, or a second name of a file.
             if presence(path) is Presence.THERE:
                 real = Path(os.path.realpath(path))
                 if names.get(real) not in known:
@@ -133,7 +133,7 @@ class _Found:
         self.files = set(names.values())
 
     def state(self, path: Path) -> Presence:
-        """Whether a track's file is there; one with two names is there once."""
+        """Whether a track's file is there; a file with two names counts once."""
         state = presence(path)
         return Presence.GONE if state is Presence.THERE and path not in self.files else state
 
@@ -150,7 +150,7 @@ class _Found:
 def _look_again_at_copies(
     library: Library, before: Iterable[Listed], files: Collection[Path]
 ) -> None:
-    """Where a track's file is gone or has changed, a copy of it is to take its place."""
+    """For tracks whose file is gone or has changed, let one of their copies take its place."""
     gone = {one.id for one in before if has_left(one)}
     copies = library.catalog.copies().items()
     _forget(library, (), [path for path, of in copies if of in gone and path in files])
@@ -181,9 +181,9 @@ def _lies_in(path: Path, folders: Sequence[Path]) -> bool:
 
 
 class Watch:
-    """Notices changes in folders, for as long as it is entered as a context.
+    """Notices changes in folders while its context is open.
 
-    Folders that are deleted and made anew, unmounted or mounted are watched again. What lies in
+    Folders that are deleted and made again, unmounted or mounted are watched again. What lies in
     one of `but`, such as the library itself, is no change.
     """
 
@@ -209,7 +209,7 @@ class Watch:
         self._stop()
 
     def wait(self, at_most: float = inf) -> None:
-        """Wait until something has changed and it has been quiet since, or so many seconds."""
+        """Wait until something has changed and then been quiet, at most a number of seconds."""
         end = monotonic() + at_most
         while not self._changes_within(min(QUIET, max(0.0, end - monotonic()))):
             if monotonic() >= end:
@@ -228,7 +228,7 @@ class Watch:
         return True
 
     def _follow(self) -> bool:
-        """Where the folders are not those that are watched, watch them, and say so."""
+        """Watch folders that are not watched yet; returns whether there were any."""
         state = self._state()
         if state == self._watched:
             return False
@@ -258,7 +258,7 @@ class Watch:
         changes, but = self._changes, self._but
 
         class Handler(FileSystemEventHandler):
-            """Notes that something changed; reading files, as indexing does, is no change."""
+            """Notes changes; reading files, as indexing does, is no change."""
 
             def on_any_event(self, event: FileSystemEvent) -> None:
                 path = Path(os.fsdecode(event.src_path))

@@ -1,4 +1,4 @@
-"""Is every byte of a library what was written, and if not, can it be made again?"""
+"""Verify every byte of a library against its checksums, and repair what is damaged."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,29 +22,29 @@ class Fault:
 
     path: Path
     reason: str
-    segment: SegmentInfo | None = None  # None: it is the catalog
+    segment: SegmentInfo | None = None  # None: the damaged file is the catalog
     tracks: tuple[Listed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Repairs:
-    """What became of the tracks of damaged segments."""
+    """The result of a repair: what was done about the tracks of damaged segments."""
 
     rebuilt: int  # tracks that only needed a new index
-    embedded: list[Path]  # anew, from their files
-    lost: list[tuple[Path, str]]  # removed, for their files are gone or no recordings: and why
-    waiting: list[tuple[Path, str]]  # left damaged, for their files are out of reach: and why
+    embedded: list[Path]  # embedded again from their files
+    lost: list[tuple[Path, str]]  # removed, since their files are gone or unreadable; with reasons
+    waiting: list[tuple[Path, str]]  # left damaged, since their files are out of reach; reasons
 
 
 def check(
     catalog: Catalog, on_progress: Callable[[int, int], None] = lambda _done, _all: None
 ) -> list[Fault]:
-    """Everything that is wrong with a library: every byte is read.
+    """All faults of a library; every byte is read.
 
     `on_progress` is told how many segments have been read, and how many there are.
 
     Raises:
-        LibraryError: something cannot be read, which says nothing about what it holds.
+        LibraryError: a file cannot be read, so nothing is known about its content.
     """
     where = catalog.folder / CATALOG
     if faults := catalog.faults():
@@ -70,7 +70,7 @@ def check(
 
 
 def repair(folder: Path, model: Embedder, *, jobs: int = 0) -> Repairs:
-    """Make damaged segments anew: an index from the embeddings, embeddings from the music.
+    """Rebuild damaged segments: an index from its embeddings, embeddings from the music.
 
     Tracks whose embeddings are damaged and whose files are gone, or no recordings any more, are
     removed. Where files are only out of reach, as on a drive that is not there, their segment is
@@ -106,7 +106,7 @@ def repair(folder: Path, model: Embedder, *, jobs: int = 0) -> Repairs:
 def _embedded(
     writer: Writer, tracks: Sequence[Listed], model: Embedder, jobs: int, done: Repairs
 ) -> Repairs:
-    """Replace tracks by what their files hold now, all in one transaction."""
+    """Index the files of these tracks again, all in one transaction."""
     files: dict[Path, Stamp] = {}
     lost: list[tuple[Path, str]] = []
     waiting: list[tuple[Path, str]] = []
