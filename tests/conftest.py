@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from hypothesis import settings
-from library_world import three_songs
+from library_world import Toy, three_songs
 
 from fingerprint.types import Floats
 
@@ -78,3 +78,12 @@ def music_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def music(tmp_path: Path) -> Path:
     """A folder with three songs that `library_world` makes."""
     return three_songs(tmp_path / "music")
+
+
+@pytest.fixture
+def small_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the commands open `Toy` in place of a model."""
+    from fingerprint.cli import changes, opening
+
+    for module in (opening, changes):
+        monkeypatch.setattr(module, "open_model", lambda _file, _device: Toy())

@@ -107,10 +107,12 @@ def busy_song(seed: int, seconds: float = 20.0) -> Floats:
     return notes.astype(np.float32)
 
 
-def excerpt(samples: Floats, start: float, seconds: float, *, snr_db: float = 60.0) -> Clip:
+def excerpt(
+    samples: Floats, start: float, seconds: float, *, snr_db: float = 60.0, seed: int = 7
+) -> Clip:
     """A noisy cut."""
     cut = samples[round(start * RATE) : round((start + seconds) * RATE)]
-    noise = np.random.default_rng(7).standard_normal(len(cut))
+    noise = np.random.default_rng(seed).standard_normal(len(cut))
     level = np.sqrt(np.mean(cut**2)) * 10 ** (-snr_db / 20)
     return Clip((cut + level * noise).astype(np.float32), RATE)
 

@@ -13,7 +13,7 @@ import soundfile
 from click.testing import CliRunner, Result
 from library_world import RATE, Toy, add, song, write_song
 
-from fingerprint.cli import changes, main, opening
+from fingerprint.cli import main
 from fingerprint.cli.duplicates import page
 from fingerprint.library.duplicates import Group, Version
 from fingerprint.library.library import Library
@@ -21,13 +21,9 @@ from fingerprint.library.records import Stamp
 from fingerprint.library.writer import Entry
 from fingerprint.types import Tags, Track
 
+pytestmark = pytest.mark.usefixtures("small_model")
+
 EVIL = "\x1b]0;owned\x07\u202e<script>alert(1)</script>\n&amp;"
-
-
-@pytest.fixture(autouse=True)
-def _small_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (opening, changes):
-        monkeypatch.setattr(module, "open_model", lambda _file, _device: Toy())
 
 
 @pytest.fixture

@@ -21,13 +21,16 @@ import pytest
 from library_world import Toy, write_song
 from privileges import heeding_permissions
 
-from fingerprint.cli import changes, main, opening
+from fingerprint.cli import main
 from fingerprint.library.indexing import index_files
 from fingerprint.library.library import Library
 from fingerprint.library.store import Catalog
 from fingerprint.library.verify import check
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it forks, and uses /dev/full")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="it forks, and uses /dev/full"),
+    pytest.mark.usefixtures("small_model"),
+]
 
 STATUSES = {0, 1, 2, 130, 141}  # those that are documented
 Prepare = Callable[["World"], object]
@@ -130,12 +133,6 @@ def world(stock: Path, tmp_path: Path) -> Callable[[], World]:
         return World(place)
 
     return make
-
-
-@pytest.fixture(autouse=True)
-def _small_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (opening, changes):
-        monkeypatch.setattr(module, "open_model", lambda _file, _device: Toy())
 
 
 def run(command: str, world: World, hostile: Prepare = lambda _world: None) -> Outcome:

@@ -15,12 +15,12 @@ import soundfile
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
-from library_world import RATE, Toy, excerpt, song, stocked, write_song
+from library_world import RATE, excerpt, song, stocked, write_song
 
 from fingerprint.audio.decode import load_clip, stream_clip
 from fingerprint.audio.files import find_audio, without_password
 from fingerprint.audio.playlists import entries
-from fingerprint.cli import changes, main, opening
+from fingerprint.cli import main
 from fingerprint.cli.inputs import listed, recording
 from fingerprint.errors import AudioError, LibraryError, ModelError
 from fingerprint.library.library import Library, create
@@ -30,17 +30,13 @@ from fingerprint.listening import PcmFormat, network, raw_samples
 from fingerprint.listening.listener import first_answer
 from fingerprint.model.fingerprinter import Fingerprinter
 
+pytestmark = pytest.mark.usefixtures("small_model")
+
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
     with stocked(tmp_path_factory.mktemp("library"), range(4), seconds=30.0) as opened:
         yield opened
-
-
-@pytest.fixture(autouse=True)
-def _small_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (opening, changes):
-        monkeypatch.setattr(module, "open_model", lambda _file, _device: Toy())
 
 
 def run(*arguments: object, **options: object) -> Result:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from library_world import RATE, busy_song
+from library_world import RATE, busy_song, excerpt
 
 from fingerprint.audio.peaks import BLOCK, FRAME_RATE, peaks_of
 from fingerprint.errors import LibraryError
@@ -25,10 +25,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> tuple[Landmarks, list[int
 
 
 def cut(samples: Floats, start: float, seconds: float, snr_db: float) -> Clip:
-    part = samples[round(start * RATE) : round((start + seconds) * RATE)]
-    noise = np.random.default_rng(2).standard_normal(len(part))
-    level = np.sqrt(np.mean(part**2)) * 10 ** (-snr_db / 20)
-    return Clip((part + level * noise).astype(np.float32), RATE)
+    return excerpt(samples, start, seconds, snr_db=snr_db, seed=2)
 
 
 @pytest.mark.parametrize("track", [0, 4, 9])

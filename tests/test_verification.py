@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from library_world import RATE, busy_song
+from library_world import RATE, busy_song, excerpt
 
 from fingerprint.audio.peaks import BLOCK, peaks_of
 from fingerprint.recognition.speed import at_speed, in_tune
@@ -40,10 +40,7 @@ def stored() -> Stored:
 
 
 def cut(track: int, start: float, seconds: float, *, snr_db: float = 0.0) -> Clip:
-    part = busy_song(track, SECONDS)[round(start * RATE) : round((start + seconds) * RATE)]
-    noise = np.random.default_rng(5).standard_normal(len(part))
-    level = np.sqrt(np.mean(part**2)) * 10 ** (-snr_db / 20)
-    return Clip((part + level * noise).astype(np.float32), RATE)
+    return excerpt(busy_song(track, SECONDS), start, seconds, snr_db=snr_db, seed=5)
 
 
 def line(stored: Stored, candidate: Candidate) -> Lines:

@@ -36,7 +36,7 @@ from fingerprint.lab.benchmark.material import Material
 from fingerprint.lab.benchmark.queries import Query, make_query
 from fingerprint.lab.benchmark.run import KNOWN_ROLES, index_corpus
 from fingerprint.lab.corpus import Corpus
-from fingerprint.lab.tables.world import CACHE, made_up, private
+from fingerprint.lab.tables.world import CACHE, made_up, mapped, private
 from fingerprint.library.library import Library
 from fingerprint.library.merge import merge_library
 from fingerprint.library.profiles import PROFILES, REFERENCE
@@ -266,9 +266,3 @@ def added(folder: Path, model: Fingerprinter) -> float:
         seconds = time.perf_counter() - begin
         library.remove([path])
     return seconds
-
-
-def mapped() -> float:
-    """MB of files that this process has mapped and that are in memory; the system may drop them."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return next(int(line.split()[1]) / 1e3 for line in status.splitlines() if "RssFile" in line)

@@ -106,6 +106,15 @@ def top_1(
 
 
 def private() -> float:
-    """MB of this process that are its own: no pages of files, which the system can take back."""
+    """MB of this process's own memory, without pages of files, which the system can drop."""
+    return _resident("RssAnon")
+
+
+def mapped() -> float:
+    """MB of mapped files that are in memory; the system may drop them."""
+    return _resident("RssFile")
+
+
+def _resident(kind: str) -> float:
     status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return next(int(line.split()[1]) / 1e3 for line in status.splitlines() if "RssAnon" in line)
+    return next(int(line.split()[1]) / 1e3 for line in status.splitlines() if kind in line)
