@@ -1,4 +1,4 @@
-"""Why an answer is what it is: what was compared with what, as a page for people."""
+"""Explain an answer: the evidence behind it, as arrays, a picture and a page."""
 
 from fingerprint.explaining.evidence import Explanation, explain
 from fingerprint.explaining.page import write_page

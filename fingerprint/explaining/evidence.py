@@ -1,4 +1,4 @@
-"""What speaks for and against an answer, moment by moment, as plain arrays."""
+"""The evidence for and against an answer over time, as plain arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ AROUND = 6.0  # s of the track on either side of the passage in the similarity m
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Explanation:
-    """A query, the candidates, and how the query compares with each.
+    """A query, its candidates, and the query's similarity to each.
 
     All times are in seconds; `query` is the part of the clip that was looked up. `along` holds for
     every candidate the cosines (N,) of the query's N windows with the windows of the track on its
@@ -42,7 +42,7 @@ class Explanation:
 
 
 def explain(clip: Clip, library: "Library") -> Explanation:
-    """Ask the library and keep what the answer rests on.
+    """Recognise a query and keep the evidence for each candidate.
 
     >>> found = explain(snippet, library)
     >>> bool(np.nanmean(found.along[0]) > np.nanmean(found.along[1]))  # the best and the next

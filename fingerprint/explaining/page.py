@@ -1,4 +1,4 @@
-"""The explanation as a page in one file, or as the picture alone."""
+"""The explanation as a page in one file, or as a picture."""
 
 import html
 from base64 import b64encode

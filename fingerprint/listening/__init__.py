@@ -1,4 +1,4 @@
-"""What plays now: from a microphone, a stream on the network, or samples on a pipe."""
+"""Recognise what plays now: from a microphone, a network stream, or samples on a pipe."""
 
 from fingerprint.listening.listener import Event, listen
 from fingerprint.listening.reconnecting import reconnecting

@@ -1,4 +1,4 @@
-"""From endless sound to answers as they come."""
+"""Recognise a stream of clips without end: the first answer, or all tracks as they play."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from fingerprint.types import Clip, Match
 if TYPE_CHECKING:
     from fingerprint.library.library import Library
 
-LOOKS = (2.0, 3.0, 5.0, 7.0, 10.0)  # s of sound at which a first answer is tried
-LOOK_EVERY = 5.0  # s from then on, at the last 10 s
+LOOKS = (2.0, 3.0, 5.0, 7.0, 10.0)  # s of sound after which recognition is tried
+LOOK_EVERY = 5.0  # s between later tries, each with the last 10 s
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something to tell, `at` (s of sound since the start).
+    """A report at `at` (s of sound since the start).
 
     "heard": `heard` has been recognised; "played": it has ended, and `span` says from when to
     when it played; "lost": the stream has broken off.
@@ -55,7 +55,7 @@ def first_answer(
     """
     rate = library.model.sample_rate
     sound, total, looked, looks = np.zeros(0, np.float32), 0.0, 0.0, list(LOOKS)
-    for clip in chain(clips, [None]):  # at the end, what has come since the last look
+    for clip in chain(clips, [None]):  # at the end, once more with the rest
         if clip is not None:
             sound = np.concatenate([sound, clip.samples])[-round(LOOKS[-1] * rate) :]
             total += clip.duration
@@ -76,7 +76,7 @@ def first_answer(
 def listen(
     clips: Iterable[Clip | None], library: "Library", *, min_confidence: float | None = None
 ) -> Iterator[Event]:
-    """Tell what plays for as long as there is sound; None among the clips is a break in it.
+    """Report every track as long as there is sound; None among the clips is a break in it.
 
     Args:
         clips: consecutive clips at the model's sample rate.

@@ -1,4 +1,4 @@
-"""A stream that breaks off is opened again, after ever longer pauses."""
+"""Reconnect a network stream that ends or fails, after growing pauses."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ def reconnecting(
     on_pause: Callable[[str, float], None] = lambda _why, _seconds: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Clip | None]:
-    """The clips of a source without end, and None wherever it has broken off.
+    """The clips of a source without end, and None wherever it was interrupted.
 
     Pauses double from `FIRST_PAUSE` to `LONGEST_PAUSE`. `on_pause` is told why the source has
     ended and how long it is given.

@@ -22,13 +22,13 @@ _COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
 
 
 def is_address(text: str) -> bool:
-    """Whether a text names a library in Milvus, be it a right one or not."""
+    """Whether a text looks like the address of a library in Milvus, valid or not."""
     return text.lower().startswith(tuple(f"{scheme}:" for scheme in SCHEMES))
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a library is. `uri` is what pymilvus takes; `index` is empty unless it is named."""
+    """The address of a library. `uri` is for pymilvus; `index` is empty unless given."""
 
     uri: str
     collection: str
@@ -37,7 +37,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Raises LibraryError if it is no address; says what one looks like."""
+        """Parse an address; raises LibraryError, with an example, if it is none."""
         try:
             parts = urlsplit(text)
             port = parts.port or PORT
@@ -69,7 +69,7 @@ class Address:
         return self.uri.startswith("/")
 
     def named(self, collection: str) -> Self:
-        """The same place with another collection."""
+        """The address of another collection in the same place."""
         return replace(self, collection=collection, text="")
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""The entries of the tracks: one Milvus collection that many readers and writers share.
+"""The catalog of a library in Milvus: entries of tracks in a collection that many share.
 
 A library named `music` is two collections: `music` holds an entry for each track, and `music_rows`
 the rows of the tracks, as `snapshot` reads them. An entry says what is true: rows whose track has
@@ -31,10 +31,10 @@ from fingerprint.types import Tags, Track
 
 FORMAT = 1
 REMOVED, TRACK, COPY, META = range(4)  # states of an entry
-POSITION_BITS = 20  # of a row's key; above them is the track's number
+POSITION_BITS = 20  # of a row's key, for its position in the track; the rest is the track's id
 NUMBER_BITS = 43
 ROWS = "_rows"  # after the library's name: the collection of rows
-KEPT = 3_600.0  # s that the entry of a removed track stays
+KEPT = 3_600.0  # s for which the entry of a removed track stays
 LONGEST_CONTENT = 128
 
 ENTRY_FIELDS = (
@@ -72,7 +72,7 @@ class Entry:
         return {**dict(zip(_ALL, astuple(self), strict=True)), "nothing": [0.0, 0.0]}
 
     def listed(self) -> Listed:
-        """Raises LibraryError if it does not hold what it should."""
+        """Raises LibraryError if values are missing or of a wrong type."""
         try:
             about = json.loads(self.about)
             path = Path(os.fsdecode(bytes.fromhex(about["path"])))
@@ -91,7 +91,7 @@ class Entry:
 
 
 def about_of(track: Track, stamp: Stamp, damage: Iterable[Damage] = ()) -> str:
-    """What an entry says of a file, as text."""
+    """The file's part of an entry, as JSON."""
     record: dict[str, Any] = {
         "path": os.fsencode(track.path).hex(),
         "size": stamp.size,
@@ -111,7 +111,7 @@ def place_of(path: Path) -> int:
 
 
 def number_of(content: bytes, path: Path, salt: int) -> int:
-    """A number for a track; another one for another salt, where one is taken."""
+    """An id for a track; `salt` gives another one if the first is taken."""
     return max(1, _hash(content, os.fsencode(path), bytes([salt]), bits=NUMBER_BITS))
 
 
@@ -127,7 +127,7 @@ def _text(text: str) -> str:
 
 
 class MilvusCatalog:
-    """What is in a library; the counterpart of `library.store.Catalog`."""
+    """The catalog of an open library; the counterpart of `library.store.Catalog`."""
 
     def __init__(self, server: Server) -> None:
         """Open the library that the server's address names.
@@ -155,22 +155,22 @@ class MilvusCatalog:
         return self.server.real_name(self.address.collection) == self.name
 
     def entries(self, which: str) -> list[Entry]:
-        """Those that an expression is true of, by number."""
+        """The entries that match an expression, by id."""
         found = self.server.every(self.name, which, _ALL, bits=NUMBER_BITS)
         return [Entry.of(one) for one in found]
 
     def some(self, which: str) -> list[Entry]:
-        """The few that an expression is true of, by number, in one round trip."""
+        """The few entries that match an expression, by id, in one round trip."""
         found = self.server.query(self.name, which, _ALL)
         return sorted(map(Entry.of, found), key=lambda one: one.id)
 
     def listed(self) -> list[Listed]:
-        """Every track with all that is known of it, in the order of their paths."""
+        """The catalog's entry of every track, in the order of their paths."""
         found = [one.listed() for one in self._living()]
         return sorted(found, key=lambda one: os.fsencode(one.track.path))
 
     def _living(self) -> list[Entry]:
-        """Of every track."""
+        """The damage of every track."""
         return living(self.entries(f"state == {TRACK}"))
 
     def tracks(self) -> list[Track]:
@@ -219,7 +219,7 @@ class MilvusCatalog:
         return found
 
     def stamps(self) -> dict[Path, Stamp]:
-        """What every track's file, and every copy, looked like when it was indexed."""
+        """Size and modification time that each track's file, and each copy, had when indexed."""
         every = self.entries(f"state in [{TRACK}, {COPY}]")
         both = [
             *(e for e in every if e.state == COPY),
@@ -233,7 +233,7 @@ class MilvusCatalog:
         return {path: every[path] for path in wanted if path in every}
 
     def copies(self) -> dict[Path, int]:
-        """Files that hold a recording which another file stands for, and that one's track id."""
+        """Files that are copies of a track's recording, each with the id of that track."""
         every = self.entries(f"state in [{TRACK}, {COPY}]")
         there = {one.id for one in every if one.state == TRACK}
         found = [one for one in every if one.state == COPY and one.rows in there]
@@ -271,7 +271,7 @@ class MilvusCatalog:
 
 
 def row_bytes(meta: Meta) -> int:
-    """Of one row: its key, its vector, and its code and peaks as text."""
+    """The entity of one row: key, vector, and code and peaks as text."""
     content = meta.profile.width(meta.dim) * meta.profile.kind.itemsize + 2 * meta.peaks_kept
     return 8 + 4 * key_length(meta.dim) + 4 * -(-content // 3)
 
@@ -318,7 +318,7 @@ def create(server: Server, meta: Meta) -> None:
 def _create_rows(
     server: Server, name: str, fields: Sequence[tuple[str, str, int]], kinds: Sequence[Index]
 ) -> None:
-    """With the best kind of index that the server has."""
+    """Create a collection with the best kind of index that the server has."""
     for number, kind in enumerate(kinds, start=1):
         try:
             server.create(name, fields, kind)
@@ -359,7 +359,7 @@ def _read_meta(server: Server, name: str, rows: str) -> Meta:
 
 
 def _meta_text(server: Server, name: str) -> str | None:
-    """What entry 0 says; None if the collection is none of ours, or half made."""
+    """The library's properties, from entry 0; None if the collection is not a complete library."""
     if set(server.fields(name)) != {one[0] for one in ENTRY_FIELDS}:
         return None
     server.load(name)
@@ -380,7 +380,7 @@ def now_us() -> int:
 
 
 def tracks_since(catalog: MilvusCatalog, moment: int | None) -> list[dict[str, Any]]:
-    """The numbers of all tracks, or the entries that have changed since a moment (µs)."""
+    """The ids of all tracks, or the entries that have changed since a moment (µs)."""
     fields = ("id", "state", "rows", "added", "changed", "place")
     which = f"state == {TRACK}" if moment is None else f"changed >= {moment} and id > 0"
     found = catalog.server.every(

@@ -1,4 +1,4 @@
-"""Open and change a library that lives in Milvus. It answers like `fingerprint.library.Library`."""
+"""Open and change a library in Milvus; the same interface as `fingerprint.library.Library`."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,9 +41,9 @@ from fingerprint.milvus.server import Server, suitable
 from fingerprint.milvus.snapshot import Known, MilvusSnapshot, RowStore, packed
 from fingerprint.types import Fingerprint, Floats, Track
 
-LOOK_AGAIN = 2.0  # s between two looks for what other writers have changed
+LOOK_AGAIN = 2.0  # s between two refreshes of what other writers have changed
 SKEW = 60 * 1_000_000  # µs by which the clocks of writers may differ
-START_OVER = KEPT / 2  # s without a look, after which all entries are read again
+START_OVER = KEPT / 2  # s without a refresh after which all entries are read again
 BATCH_ROWS = 20_000  # of tracks whose entries are written together
 AT_ONCE = 50  # tracks whose rows are deleted by one expression
 MOST_SALTS = 256
@@ -61,7 +61,7 @@ class MilvusLibrary(Library):
         self._attach(place)
 
     def _attach(self, place: MilvusCatalog) -> None:
-        self._catalog = cast("Catalog", place)  # it has what is asked of a library's catalog
+        self._catalog = cast("Catalog", place)  # it has the methods that `Library` uses
         self._place = place
         self._rows = RowStore(place)
         self._index = place.server.index(place.rows)
@@ -113,7 +113,7 @@ class MilvusLibrary(Library):
 
     @property
     def folder(self) -> Path:
-        """Where `serve` keeps uploads: they are files of this machine."""
+        """Folder of this machine where `serve` keeps uploads."""
         import platformdirs
 
         return platformdirs.user_data_path("fingerprint") / "milvus" / self._place.name
@@ -122,7 +122,7 @@ class MilvusLibrary(Library):
         return self._place.counts()
 
     def snapshot(self) -> Snapshot:
-        """The library as this reader knows it; it looks again every `LOOK_AGAIN` s."""
+        """The library as last read; it is refreshed after `LOOK_AGAIN` s."""
         with self._lock:
             if time.monotonic() - self._looked >= LOOK_AGAIN:
                 self._look()
@@ -176,14 +176,14 @@ class MilvusWriter(Writer):
         self._place, self._server = place, place.server
 
     def remove(self, paths: Iterable[Path]) -> int:
-        """Remove the tracks of these files; returns how many there were."""
+        """Remove the tracks of these files; returns how many were removed."""
         wanted = {place_of(absolute(path)) for path in paths}
         found = self._at_places(wanted)
         self._forget(found)
         return sum(one.state == TRACK for one in found)
 
     def apply(self, changes: Changes) -> int:
-        """Do all of it; if it is interrupted, doing it again completes it.
+        """Make all changes; if interrupted, repeating the call completes them.
 
         Returns how many tracks were removed by number.
 
@@ -206,7 +206,7 @@ class MilvusWriter(Writer):
         return len(removed)
 
     def merge(self) -> None:
-        """Nothing: Milvus merges its segments by itself."""
+        """Does nothing: Milvus merges its segments by itself."""
 
     def sweep(self) -> None:
         """Delete what was removed, or was left by an interrupted run, more than `KEPT` s ago."""
@@ -233,7 +233,7 @@ class MilvusWriter(Writer):
         on_progress(1, 1)
 
     def _put(self, new: Sequence[entries.Entry]) -> None:
-        """Make entries true; other tracks and copies at their places make way."""
+        """Write entries; other tracks and copies of the same paths are removed."""
         numbers = {one.id for one in new}
         before = self._at_places(one.place for one in new)
         self._upsert(new)
@@ -254,7 +254,7 @@ class MilvusWriter(Writer):
         return numbered
 
     def _numbered(self, new: Sequence[Entry], stored: Sequence[Stored]) -> list[entries.Entry]:
-        """Entries for tracks; each gets a number that no other track has."""
+        """Entries for tracks; each gets an id that no other track has."""
         now = now_us()
         found = []
         for order, (entry, rows) in enumerate(zip(new, stored, strict=True)):
@@ -276,7 +276,7 @@ class MilvusWriter(Writer):
         return self._free(found)
 
     def _free(self, wanted: Sequence[tuple[entries.Entry, bytes, Path]]) -> list[entries.Entry]:
-        """The entries with other numbers where a number is taken by another track."""
+        """The entries, with new ids for those whose id another track has."""
         chosen: dict[int, entries.Entry] = {}
         todo = list(wanted)
         for salt in range(1, MOST_SALTS):
@@ -306,7 +306,7 @@ class MilvusWriter(Writer):
         return found
 
     def _note_copies(self, copies: Iterable[Copy]) -> None:
-        """Files that hold the recording of another one; where they had tracks, those go."""
+        """Record files as copies of a track; tracks that they had are removed."""
         now, noted = now_us(), []
         for copy in copies:
             original = self._place.by_path(absolute(copy.of))
@@ -378,7 +378,7 @@ def writing_with(place: MilvusCatalog) -> Iterator[Writer]:
 
 @contextmanager
 def opened(address: Address) -> Iterator[MilvusCatalog]:
-    """The catalog at an address, for those who need no model.
+    """The catalog at an address, without a model.
 
     Raises:
         LibraryError: as `MilvusLibrary.at`.
@@ -391,7 +391,7 @@ def opened(address: Address) -> Iterator[MilvusCatalog]:
 
 
 def publish(address: Address, alias: str) -> None:
-    """Let an alias mean the library at an address: readers of the alias change over at once.
+    """Point an alias to the library at an address: its readers switch over at once.
 
     Raises:
         LibraryError: there is no library, or the alias is the name of a collection.

@@ -21,12 +21,12 @@ from fingerprint.milvus.address import Address
 from fingerprint.types import Floats
 
 TIMEOUT = 30.0  # s for one call
-WRITE_TIMEOUT = 120.0  # s for one write: a server that falls behind slows writers down
+WRITE_TIMEOUT = 120.0  # s for one write: a busy server slows writers down
 LONG_TIMEOUT = 600.0  # s to build an index or to load a collection
-PATIENCE = 60.0  # s for which a call that fails is repeated: a server may restart
-FIRST_PATIENCE = 10.0  # s for which a connection is tried
+PATIENCE = 60.0  # s for which a failing call is repeated: the server may restart
+FIRST_PATIENCE = 10.0  # s for which connecting is tried
 PAUSE, LONGEST_PAUSE = 0.5, 5.0  # s between attempts
-MOST = 16_384  # entities that Milvus gives in one answer
+MOST = 16_384  # entities that Milvus returns in one answer, at most
 USER, TOKEN = "FINGERPRINT_MILVUS_USER", "FINGERPRINT_MILVUS_TOKEN"  # environment variables
 LONGEST_TEXT = 65_535  # bytes of a VARCHAR
 LONGEST_REASON = 300  # characters of the server's own words in a message
@@ -37,7 +37,7 @@ _REFUSED = ("UNAUTHENTICATED", "PERMISSION_DENIED", "auth check failure", "permi
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A kind of index. `widening`: how many times as many rows as wanted are looked up in it."""
+    """A kind of index. `widening`: hits taken from it for each one returned after reranking."""
 
     name: str
     build: dict[str, int | str]
@@ -173,7 +173,7 @@ class Server:
     # Collections.
 
     def real_name(self, collection: str) -> str | None:
-        """The collection that a name or an alias means; None if there is none."""
+        """The collection with this name or alias; None if there is none."""
         if not self.call("has_collection", collection):
             return None
         return str(self.call("describe_collection", collection)["collection_name"])
@@ -235,7 +235,7 @@ class Server:
         return _sized(known, embedded=self.address.embedded)
 
     def rebuild(self, collection: str, index: Index) -> None:
-        """Give a collection another index. It does not answer meanwhile."""
+        """Replace a collection's index; until it is built, queries fail."""
         self.call("release_collection", collection)
         for name in self.call("list_indexes", collection):
             self.call("drop_index", collection, name)
@@ -244,18 +244,18 @@ class Server:
         self.call("load_collection", collection, timeout=LONG_TIMEOUT)
 
     def load(self, collection: str) -> None:
-        """Have a collection in memory, as after a server's restart."""
+        """Load a collection into memory, as after a restart of the server."""
         self.call("load_collection", collection, timeout=LONG_TIMEOUT)
 
     def point(self, alias: str, collection: str) -> None:
-        """Let an alias mean a collection from now on."""
+        """Point an alias to a collection."""
         change = "alter_alias" if self.call("has_collection", alias) else "create_alias"
         self.call(change, collection, alias)
 
     # Entities.
 
     def upsert(self, collection: str, entities: list[dict[str, Any]], batch: int = 2_000) -> None:
-        """Write entities; those of a key that is there already are replaced."""
+        """Write entities; they replace those with the same keys."""
         self.wrote = True
         for first in range(0, len(entities), batch):
             self.call("upsert", collection, entities[first : first + batch], timeout=WRITE_TIMEOUT)
@@ -266,14 +266,14 @@ class Server:
             self.call("flush", collection, timeout=LONG_TIMEOUT)
 
     def delete(self, collection: str, which: str) -> None:
-        """Delete the entities that an expression is true of."""
+        """Delete the entities that match an expression."""
         self.wrote = True
         self.call("delete", collection, filter=which)
 
     def query(
         self, collection: str, which: str, fields: Sequence[str], *, strong: bool = False
     ) -> list[dict[str, Any]]:
-        """At most `MOST` entities that an expression is true of."""
+        """At most `MOST` entities that match an expression."""
         found: list[dict[str, Any]] = self.call(
             "query",
             collection,
@@ -294,7 +294,7 @@ class Server:
         after: int = -1,
         strong: bool = False,
     ) -> Iterator[dict[str, Any]]:
-        """All entities that an expression is true of, by their keys.
+        """All entities that match an expression, by their keys.
 
         The keys, of so many bits, are hashes and so evenly spread: what is too much for one answer
         is asked for in ranges of keys. (The iterator of pymilvus has no consistency level.)
@@ -352,7 +352,7 @@ class Server:
 
 
 def suitable(server: Server, tracks: int) -> Sequence[Index]:
-    """The kinds of index for so many tracks, the best first."""
+    """The kinds of index for a number of tracks, the best first."""
     embedded, named = server.address.embedded, server.address.index
     if named and named not in INDICES:
         raise LibraryError(f"there is no index {named!r}: choose {', '.join(INDICES)}")
@@ -362,14 +362,14 @@ def suitable(server: Server, tracks: int) -> Sequence[Index]:
 
 
 def _sized(index: Index, *, embedded: bool) -> Index:
-    """With as many lists as suit the segments of Milvus Lite, which are small."""
+    """The index with a number of lists for the small segments of Milvus Lite."""
     if not embedded or "nlist" not in index.build:
         return index
     return replace(index, build={**index.build, "nlist": LITE_LISTS})
 
 
 def _is_refused(error: BaseException | None) -> bool:
-    """Whether the server does not let this user in: what failed to connect says so in its cause."""
+    """Whether the server rejects this user, according to the causes of a failed connection."""
     seen: list[BaseException] = []  # pymilvus makes errors causes of themselves
     while error is not None and not any(error is one for one in seen):
         if any(one in str(error) for one in _REFUSED):
@@ -380,7 +380,7 @@ def _is_refused(error: BaseException | None) -> bool:
 
 
 def _is_temporary(error: Exception) -> bool:
-    """Whether the same call may succeed in a moment."""
+    """Whether the same call may succeed if repeated."""
     words = str(error)
     if _is_refused(error) or "Open local milvus failed" in words:
         return False
@@ -425,5 +425,5 @@ def _require_lite(address: Address) -> None:
 
 
 def key_length(dim: int) -> int:
-    """How many numbers of an embedding are indexed."""
+    """The number of Matryoshka dimensions that are indexed."""
     return min(dim, KEY)

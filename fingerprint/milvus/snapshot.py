@@ -1,4 +1,4 @@
-"""What recognition searches: the tracks of a library in Milvus at one moment.
+"""A snapshot of a library in Milvus, which recognition searches.
 
 The entries of the tracks are read once and then only what has changed; they lay the tracks end to
 end in one space of rows, as recognition wants them. A row's key in Milvus is the number of its
@@ -30,9 +30,9 @@ CACHED = 65_536  # rows that are kept in memory
 AT_ONCE = 8_000  # rows that are read in one round trip
 
 
-@dataclass(frozen=True, eq=False)  # no slots, for the order is kept
+@dataclass(frozen=True, eq=False)  # no slots: the order is a cached property
 class Known:
-    """The tracks that a reader knows of: (n,) each, in the order in which they were added."""
+    """The tracks read so far: (n,) each, in the order in which they were added."""
 
     number: Ints
     rows: Ints
@@ -48,12 +48,12 @@ class Known:
 
     @cached_property
     def latest(self) -> Ints:
-        """Those that count: of a place, the one that was added last, as in `catalog.living`."""
+        """The tracks that exist: of each path, the one added last, as in `catalog.living`."""
         _, last = np.unique(self.place[::-1], return_index=True)
         return np.sort(len(self.place) - 1 - last).astype(np.int64)
 
     def updated(self, changes: Iterable[dict[str, Any]]) -> "Known":
-        """With entries that may have changed; the same object if none has."""
+        """The tracks updated by entries that may have changed; the same object if none has."""
         new = [one for one in changes if not self._has(one)]
         if not new:
             return self
@@ -72,7 +72,7 @@ class Known:
         return self.number[order], order
 
     def _has(self, entry: dict[str, Any]) -> bool:
-        """Whether an entry says nothing new."""
+        """Whether an entry is unchanged."""
         numbers, order = self.order
         at = int(np.searchsorted(numbers, entry["id"]))
         there = at < len(numbers) and int(numbers[at]) == entry["id"]
@@ -84,7 +84,7 @@ class Known:
 
 
 class RowStore:
-    """The stored rows, read by their keys; the last ones read are kept.
+    """The stored rows, read by their keys, with a cache of the latest.
 
     A row never changes under its key, for a track's number follows from its content. What is not
     there, as the rows of a track that has only just been added may be, is read again next time.
@@ -133,7 +133,7 @@ class RowStore:
                 self._next = (slot + 1) % CACHED
 
 
-@dataclass(frozen=True, eq=False)  # no slots, for the cohort is kept
+@dataclass(frozen=True, eq=False)  # no slots: `cohort` is a cached property
 class MilvusSnapshot:
     """The tracks in the order in which they were added. It is a `Reference` of `recognition`.
 
@@ -172,11 +172,11 @@ class MilvusSnapshot:
 
     @cached_property
     def cohort(self) -> Floats:
-        """Random passages of the library, for cohort normalisation; read once a snapshot."""
+        """Random passages of the library, for cohort normalisation; read once per snapshot."""
         return sample(self)
 
     def track(self, number: int) -> Track | None:
-        """The track of that number in `rows`; None if it is removed."""
+        """The track with that number in `rows`; None if it has been removed."""
         return self.catalog.track(int(self.owners[number]))
 
     def search(self, vectors: Floats, *, neighbours: int, search_k: int) -> Hits:
@@ -202,7 +202,7 @@ class MilvusSnapshot:
         return best_per_query(reranked(hits, vectors, self.vectors), neighbours)
 
     def vectors(self, rows: Ints) -> Floats:
-        """The embeddings (K, dim) of the rows (K,), as they are stored."""
+        """The embeddings (K, dim) of the rows (K,), decoded from their stored codes."""
         meta = self.catalog.meta
         return decode(self.stored.read(self._keys(rows))[0], meta.profile.bits, meta.dim)
 
@@ -230,7 +230,7 @@ class MilvusSnapshot:
 
 
 def packed(stored: Stored, number: int, vectors: Floats) -> list[dict[str, Any]]:
-    """The rows of a track as Milvus keeps them; those that hold nothing are left out."""
+    """The rows of a track as entities; silent rows without peaks are left out."""
     raw = _octets(stored.codes, stored.peaks)
     text = base64.b64encode(raw.tobytes()).decode()
     width = 4 * raw.shape[1] // 3
