@@ -1,4 +1,4 @@
-"""Work in several processes."""
+"""Run work in several processes."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor

@@ -1,1 +1,1 @@
-"""How often recognition is right: degraded queries, outcomes, report."""
+"""Evaluation of recognition: degraded queries, outcomes, metrics, report."""

@@ -1,4 +1,4 @@
-"""A made-up broadcast and how well a scan finds what was on air, second by second.
+"""A made-up broadcast, and the score of a scan of it, second by second.
 
 Known and unknown tracks in random order, cut at random, fade into each other, follow hard, or are
 parted by talk and jingles; over some of them somebody speaks. The truth is known to the sample.

@@ -1,4 +1,4 @@
-"""What else happens to music between a track and a query: walls, telephones, records, editors.
+"""Further degradations of queries: walls, telephones, records, changes by video editors.
 
 Pure functions of samples (T,) at `WORKING_RATE` that keep length and place. Randomness is an
 argument. None of this is done to what the model is trained on.

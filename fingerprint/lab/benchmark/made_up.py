@@ -1,4 +1,4 @@
-"""Sounds by formula that are no music, and short sounds to make a library of. NumPy only."""
+"""Sounds made by formula that are not music, and short sounds for libraries. NumPy only."""
 
 from collections.abc import Callable
 

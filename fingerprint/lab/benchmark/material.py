@@ -1,4 +1,4 @@
-"""What queries are made from: tracks, noise and rooms, and how places and noises are drawn."""
+"""The material of queries: tracks, noise and rooms, and how passages and noises are drawn."""
 
 import itertools
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""From single answers to figures. Pure: records in, records out."""
+"""Metrics of an evaluation: hit rates, Wilson intervals, reliability, ECE, thresholds. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Query number k of a condition: a passage of a track as the recogniser might hear it.
+"""Query number k of a condition: a passage of a track, degraded.
 
 Each query depends on the corpus, the split, the seed, the condition and its number alone, so any
 of them can be made again by itself, in any process. The passage is degraded at `WORKING_RATE`,

@@ -1,4 +1,4 @@
-"""Everything one evaluation found: the outcomes, what they were measured on, and their figures."""
+"""The results of one evaluation: outcomes, what they were measured on, and their figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""Fit the confidence of answers, and prove it."""
+"""Fit the confidence of answers, and measure its calibration."""

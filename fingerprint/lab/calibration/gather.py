@@ -1,4 +1,4 @@
-"""Cases by the thousand, on every core: for the fit of a confidence and for the proof of it."""
+"""Gather cases in parallel, for the fit of the confidence and for measuring its calibration."""
 
 from collections.abc import Sequence
 from contextlib import closing

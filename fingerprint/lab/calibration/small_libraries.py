@@ -1,4 +1,4 @@
-"""What libraries of a few tracks answer: to what is no music, to other music, to themselves."""
+"""False accepts and recognition in libraries of a few tracks."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing

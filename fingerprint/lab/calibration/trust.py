@@ -1,4 +1,4 @@
-"""May an answer be trusted? The confidence on tracks used in neither training nor fit."""
+"""Calibration of the confidence on tracks used in neither training nor fit."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace

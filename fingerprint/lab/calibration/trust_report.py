@@ -1,4 +1,4 @@
-"""The figures of `trust` as text and as a picture."""
+"""The figures of `trust` as text and as plots."""
 
 from pathlib import Path
 from typing import Any

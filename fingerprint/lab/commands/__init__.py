@@ -1,1 +1,1 @@
-"""The laboratory's commands, one a file; see `fingerprint.lab.__main__`."""
+"""The lab's commands, one a file; see `fingerprint.lab.__main__`."""

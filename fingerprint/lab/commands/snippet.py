@@ -1,4 +1,4 @@
-"""Make a snippet such as a phone would record, from a folder of music, to try recognition on.
+"""Make a noisy phone snippet from a folder of music, to try recognition.
 
     python -m fingerprint.lab demo MUSIC --output snippet.wav
     fingerprint identify snippet.wav

@@ -1,4 +1,4 @@
-"""Put a library through what it must survive, and count.
+"""Inject faults into a library's writer and check the library after each of them.
 
     python -m fingerprint.lab torture                       # everything: some minutes
     python -m fingerprint.lab torture --every 10 --seconds 20

@@ -1,4 +1,4 @@
-"""The music, sounds and rooms to train and test on, and how they are split."""
+"""The corpus: music, sounds and rooms for training and tests, and their splits."""
 
 from fingerprint.lab.corpus.manifest import Corpus, CorpusFile
 from fingerprint.lab.corpus.recordings import Recordings, load_recordings, load_sounds

@@ -1,4 +1,4 @@
-"""What the corpus is made of: `packages.yaml` as frozen records."""
+"""The corpus's configuration: `packages.yaml` as frozen records."""
 
 from collections.abc import Iterator
 from fnmatch import fnmatch

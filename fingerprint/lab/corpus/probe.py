@@ -1,4 +1,4 @@
-"""Look into audio files: is it readable, how long is it, and what does it sound like, in short."""
+"""Probe audio files: readable or not, length, digest and envelope of the decoded sound."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""All recordings of a role, decoded once and mapped into memory from then on."""
+"""All recordings of a role, decoded once into a cache and memory-mapped."""
 
 import hashlib
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""What a system answered, and the figures that follow from it. Pure, but for reading files."""
+"""The answers of a system and their metrics. Pure, except for reading files."""
 
 import json
 from collections.abc import Iterable, Sequence

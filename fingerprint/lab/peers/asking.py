@@ -1,4 +1,4 @@
-"""Ask the peers the queries that they have not answered yet."""
+"""Query the peers with the queries that they have not answered yet."""
 
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""This side of the conversation with a recogniser in a process of its own."""
+"""The client of a recogniser that runs in a process of its own."""
 
 import json
 import os

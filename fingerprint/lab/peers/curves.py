@@ -1,4 +1,4 @@
-"""The comparison as curves: one line a system, by the length of the query and by its noise."""
+"""Plots of the comparison: one curve a system, over the length and the SNR of the query."""
 
 from collections.abc import Callable, Sequence, Set
 from functools import partial

@@ -1,4 +1,4 @@
-"""A system at work on a corpus: what is installed, and what it has done so far."""
+"""A system and its state on a corpus: whether it is installed, its index and its answers."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence

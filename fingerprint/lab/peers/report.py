@@ -1,4 +1,4 @@
-"""The comparison as Markdown and as JSON. Pure, but for writing files."""
+"""The comparison as Markdown and as JSON. Pure, except for writing files."""
 
 import json
 from collections.abc import Sequence

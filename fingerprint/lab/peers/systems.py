@@ -1,4 +1,4 @@
-"""The recognisers that are compared: what they are, where they come from, how they are set."""
+"""The recognisers that are compared: names, sources and settings."""
 
 import json
 from collections.abc import Iterable, Mapping

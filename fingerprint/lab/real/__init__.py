@@ -1,1 +1,1 @@
-"""Recordings of music as it came out of loudspeakers: sets of them, measured and made."""
+"""Real recordings, from loudspeakers through microphones: sets of them, made and measured."""

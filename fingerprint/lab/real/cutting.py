@@ -1,4 +1,4 @@
-"""From one long recording of tracks that were played, and the tracks: a set of real recordings."""
+"""Cut a set of real recordings out of one long recording of tracks that were played."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""Cases of real recordings, beside the simulated ones, for the fit of the confidence."""
+"""Evidence from real recordings for the fit of the confidence, beside simulated queries."""
 
 from contextlib import closing
 from functools import cache, partial

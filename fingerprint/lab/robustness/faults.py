@@ -1,4 +1,4 @@
-"""A writer that dies, or whose disk fails, at every single change that it makes to the disk."""
+"""Kill a writer, or fail its disk, at each change that it makes to the disk."""
 
 import os
 import shutil

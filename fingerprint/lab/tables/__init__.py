@@ -1,1 +1,1 @@
-"""Tables of docs/performance.md, one a module."""
+"""The tables of docs/performance.md, one a module."""

@@ -1,4 +1,4 @@
-"""What the benchmarks share: real embeddings, made-up tracks that resemble them, and queries."""
+"""Shared by the benchmarks: real embeddings, made-up tracks that resemble them, queries."""
 
 import time
 from collections.abc import Iterator, Sequence

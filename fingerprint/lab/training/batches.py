@@ -1,4 +1,4 @@
-"""The batches of a run, made on the training device one after the other."""
+"""The batches of a run: functions of configuration, seed and step."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
