@@ -143,14 +143,20 @@ def reliability(outcomes: Iterable[Outcome], bins: int = CALIBRATION_BINS) -> li
 
 
 def calibration_error(bins: Sequence[Bin]) -> float:
-    """Expected calibration error: mean distance of confidence from accuracy, over all answers."""
+    """The ECE of answers in bins; NaN if there are none."""
     filled = [b for b in bins if b.accuracy.total]
-    total = sum(b.accuracy.total for b in filled)
-    return (
-        sum(abs(b.confidence - b.accuracy.value) * b.accuracy.total for b in filled) / total
-        if total
-        else nan
-    )
+    return ece([(b.confidence, b.accuracy.value, b.accuracy.total) for b in filled])
+
+
+def ece(bins: Sequence[tuple[float, float, float]]) -> float:
+    """Expected calibration error: mean distance of confidence from accuracy; NaN without bins.
+
+    A bin is its mean confidence, its accuracy and its weight.
+    """
+    total = sum(weight for _, _, weight in bins)
+    if not total:
+        return nan
+    return sum(abs(sure - accuracy) * weight for sure, accuracy, weight in bins) / total
 
 
 def threshold_at(unknown: Iterable[Outcome], false_accepts: float) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fingerprint.lab.benchmark.conditions import SNR_DB, Condition, Phone
-from fingerprint.lab.benchmark.metrics import CALIBRATION_BINS, Share
+from fingerprint.lab.benchmark.metrics import CALIBRATION_BINS, Share, ece
 from fingerprint.lab.benchmark.run import KNOWN_ROLES, Progress, index_corpus
 from fingerprint.lab.calibration.cases import Case
 from fingerprint.lab.calibration.gather import Passage, gather
@@ -209,8 +209,7 @@ class Trust:
 
 
 def _error(bins: Sequence[WeightedBin]) -> float:
-    total = sum(b.weight for b in bins)
-    return sum(b.weight * abs(b.confidence - b.right) for b in bins) / total if total else 0.0
+    return ece([(b.confidence, b.right, b.weight) for b in bins]) if bins else 0.0
 
 
 def _share(share: Share) -> dict[str, Any]:
