@@ -86,7 +86,7 @@ def test_the_shipped_settings_find_the_right_row_among_20_000(tmp_path: Path) ->
     assert np.mean(np.array(nearest(hits, 200)) == np.arange(200)) > 0.97
 
 
-def test_similarity_is_the_cosine_that_so_many_signs_speak_for(
+def test_similarity_is_the_cosine_estimated_from_the_hamming_distance(
     vectors: Floats, built: Path
 ) -> None:
     query = at_cosine(np.random.default_rng(3), vectors[:50], 0.7)

@@ -38,7 +38,7 @@ def material(song: Callable[..., Floats]) -> Material:
     )
 
 
-def test_the_truth_is_what_can_be_heard(material: Material, tmp_path: Path) -> None:
+def test_the_truth_is_what_is_audible(material: Material, tmp_path: Path) -> None:
     path = tmp_path / "broadcast.ogg"
     rng = np.random.default_rng(1)
     aired = make_broadcast(material, path, seconds=200, scale=0.05, rng=rng)

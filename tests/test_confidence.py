@@ -59,13 +59,13 @@ def test_two_equal_candidates_have_no_margin() -> None:
     assert [e.margin for e in evidence_of(candidates(0.7, 0.7), HERE)] == [0, 0]
 
 
-def test_copies_of_a_recording_do_not_speak_against_each_other() -> None:
+def test_copies_of_a_recording_do_not_lower_each_other_s_confidence() -> None:
     copies = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]], dtype=bool)
     found = evidence_of(candidates(0.9, 0.89, 0.4), HERE, copies)
     assert [round(e.margin, 9) for e in found] == [0.5, 0.49, -0.5]
 
 
-def test_a_lone_candidate_is_held_against_a_strangers_score() -> None:
+def test_the_margin_of_a_lone_candidate_is_over_an_assumed_impostor() -> None:
     (alone,) = evidence_of(candidates(0.9), HERE)
     assert alone.margin == pytest.approx(0.9 - (0.05 + STRANGER * 0.07))
     assert evidence_of([], HERE) == []
@@ -92,7 +92,7 @@ def test_it_is_a_probability_whatever_comes(
     assert 0 <= probability(evidence, calibration) <= 1
 
 
-def test_the_defaults_tell_a_plain_match_from_a_stranger() -> None:
+def test_the_defaults_separate_a_clear_match_from_an_impostor() -> None:
     calibration = Calibration()
     assert probability(Evidence(0.9, 0.5, HERE), calibration) > 0.99
     assert probability(Evidence(0.45, 0.02, HERE), calibration) < 0.1
@@ -149,7 +149,7 @@ def test_a_calibration_survives_json() -> None:
     assert Calibration.model_validate_json(calibration.model_dump_json()) == calibration
 
 
-def test_a_calibration_on_other_features_gives_way_to_the_defaults_and_says_so() -> None:
+def test_a_calibration_on_other_features_is_replaced_by_the_defaults_with_a_warning() -> None:
     old = '{"intercept": -11.6, "weights": [11.6, 32.1, 0.5, 2.2]}'
     assert Calibration.model_validate_json(old) == Calibration(outdated=True)
     assert Calibration().outdated is False

@@ -59,7 +59,7 @@ def test_places_that_overrun_a_track_never_look_beyond_it(library: Floats) -> No
     assert same[0] == [True, True, False, False]
 
 
-def test_copies_do_not_speak_against_each_other() -> None:
+def test_copies_do_not_lower_each_other_s_margin() -> None:
     candidates = [place(0, 5.0, 0.8), place(1, 4.1, 0.79), place(2, 5.0, 0.45)]
     copies = np.eye(3, dtype=bool)
     copies[0, 1] = copies[1, 0] = True

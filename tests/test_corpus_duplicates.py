@@ -72,7 +72,7 @@ def test_copies_of_copies_are_one_group() -> None:
 
 
 @given(roles=st.lists(st.sampled_from(get_args(Role)), min_size=2, max_size=5))
-def test_nothing_held_out_is_also_heard_elsewhere(roles: list[Role]) -> None:
+def test_nothing_held_out_is_in_another_split(roles: list[Role]) -> None:
     files = [corpus_file(role, "same") for role in roles]
     probes = [probe("same", loudness(3))] * len(roles)
     reasons = duplicate_reasons(files, probes)

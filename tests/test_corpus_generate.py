@@ -79,7 +79,7 @@ def drums_alone(song: Song) -> Song:
     return replace(song, sections=tuple(sections), swing=0.0, wet=0.0)
 
 
-def test_the_tempo_is_heard_back_from_the_onsets() -> None:
+def test_the_tempo_is_measured_back_from_the_onsets() -> None:
     for seed in range(6):
         song = drums_alone(compose(seed, 40, RATE))
         sound = render(song, seed, 40, RATE)
@@ -152,7 +152,7 @@ def test_drums_are_low_and_high_as_they_should_be() -> None:
         assert centre(kick) < 400 < 3_000 < centre(hat)
 
 
-def test_an_echo_dies_away_at_the_pace_asked_for() -> None:
+def test_an_echo_decays_at_the_wanted_rate() -> None:
     click = np.zeros(3 * RATE, np.float32)
     click[0] = 1
     echo = reverberate(click, 1.0, 0.5, RATE, np.random.default_rng(1))

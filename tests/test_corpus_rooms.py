@@ -40,12 +40,12 @@ def rooms(**ranges: tuple[float, float]) -> Floats:
 
 
 @pytest.mark.parametrize("seconds", [0.25, 0.5, 0.9])
-def test_a_room_reverberates_as_long_as_asked(seconds: float) -> None:
+def test_a_room_has_the_reverberation_time_wanted(seconds: float) -> None:
     found = [reverberation(room) for room in rooms(reverberation=(seconds, seconds))]
     assert np.mean(found) == pytest.approx(seconds, rel=0.3)
 
 
-def test_a_near_source_is_heard_more_directly_than_a_far_one() -> None:
+def test_a_near_source_has_a_stronger_direct_path_than_a_far_one() -> None:
     near, far = rooms(distance=(0.3, 0.4)), rooms(distance=(2.5, 3.5))
     assert min(map(directness, near)) > max(map(directness, far))
 

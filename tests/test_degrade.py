@@ -45,7 +45,7 @@ def rms(x: Tensor) -> Tensor:
     return x.square().mean(dim=-1).sqrt()
 
 
-def test_noise_is_mixed_at_the_asked_snr() -> None:
+def test_noise_is_mixed_at_the_wanted_snr() -> None:
     signal, noise = torch.randn(3, RATE, generator=rng()), torch.randn(3, RATE, generator=rng(1))
     asked = torch.tensor([-6.0, 0.0, 12.0])
     added = mix_at_snr(signal, 0.01 * noise, asked) - signal
@@ -146,14 +146,14 @@ def test_noise_of_a_response_of_its_own_is_as_loud_and_of_another_colour() -> No
     assert colours[1] > colours[0] + 1.5  # dB from band to band
 
 
-def test_the_smooth_response_raises_what_it_is_told_to() -> None:
+def test_the_smooth_response_raises_the_bands_wanted() -> None:
     eq = torch.full((1, 8), 6.0)
     wide = {"low_cut": torch.tensor([1.0]), "high_cut": torch.tensor([40_000.0])}
     x = tone(1_000.0)[None]
     assert rms(band_shape(x, RATE, **wide, eq_db=eq)) / rms(x) == pytest.approx(1.995, rel=0.01)
 
 
-def test_a_tilt_is_so_many_decibels_an_octave() -> None:
+def test_a_tilt_is_in_decibels_an_octave() -> None:
     noise = torch.randn(1, 30 * RATE, generator=rng())
     tilted = tilt(noise, RATE, torch.tensor([-6.0]))
     assert float(rms(tilted)) == pytest.approx(1.0, rel=1e-3)
@@ -203,7 +203,7 @@ def test_formula_noise_has_unit_power_and_is_drawn_from_the_generator() -> None:
     assert not torch.equal(noise, formula_noise(16, RATE, RATE, rng(6)))
 
 
-def test_cut_out_blanks_whole_bands_and_whole_frames_of_the_asked_share() -> None:
+def test_cut_out_blanks_whole_bands_and_frames_at_the_wanted_rate() -> None:
     config = DegradeConfig(band_cut=1.0, time_cut=1.0)
     cut = cut_out(torch.ones(64, 100, 90), config, rng()) == 0
     bands, frames = cut.all(dim=2).sum(dim=1), cut.all(dim=1).sum(dim=1)

@@ -142,7 +142,7 @@ def test_full_confidence_falls_into_the_last_bin() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.floats(0, 1))
-def test_threshold_keeps_false_accepts_at_the_share_asked_for(
+def test_threshold_keeps_false_accepts_at_the_wanted_share(
     confidences: list[float], false_accepts: float
 ) -> None:
     unknown = [outcome(c, right=False) for c in confidences]

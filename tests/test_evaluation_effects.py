@@ -125,7 +125,7 @@ def test_the_inverted_channel_leaves_nothing_in_the_mean_and_the_music_is_still_
     assert abs(correlation(heard, signal)) > 0.9
 
 
-def test_of_two_tracks_that_are_mixed_both_truths_are_told(material: Material) -> None:
+def test_a_mixed_query_records_both_true_tracks(material: Material) -> None:
     (condition,) = select(["two tracks mixed 5 s"])
     for number in range(4):
         query = make(material, condition, number)
@@ -149,7 +149,7 @@ def test_one_track_cannot_be_mixed_with_another(material: Material) -> None:
         make(alone, condition)
 
 
-def test_a_talker_is_one_voice_as_loud_as_asked(material: Material) -> None:
+def test_a_talker_is_one_voice_at_the_wanted_snr(material: Material) -> None:
     (condition,) = select(["talker 6 to 12 dB above 5 s"])
     query = make(material, condition)
     assert -12 <= query.snr_db <= -6

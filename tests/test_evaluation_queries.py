@@ -122,7 +122,7 @@ def test_unknown_queries_are_cut_from_unknown_tracks_and_others_from_known(
         assert query.truth.path.name.startswith("unknown" if condition.unknown else "known")
 
 
-def test_the_signal_to_noise_ratio_is_the_one_asked_for(material: Material) -> None:
+def test_the_signal_to_noise_ratio_is_the_one_wanted(material: Material) -> None:
     (condition,) = select(["noise 10 s"])
     ratios = []
     for number in range(8):
@@ -254,7 +254,7 @@ def test_a_cut_beyond_the_ends_is_silence() -> None:
     assert cut(sound, 20, 2).tolist() == [0, 0]
 
 
-def test_noises_last_as_long_as_asked_and_differ(material: Material) -> None:
+def test_noises_have_the_wanted_length_and_differ(material: Material) -> None:
     noises = [draw_noise(material, 40_000, np.random.default_rng(i)) for i in range(6)]
     assert all(n.shape == (40_000,) and n.dtype == np.float32 for n in noises)
     assert all(rms(n) > 0.3 for n in noises)

@@ -339,7 +339,7 @@ def test_trust_is_measured_on_test_tracks_in_libraries_of_every_size(
     trust_report.draw(many, tmp_path / "none.png")
 
 
-def test_small_libraries_are_asked_for_what_they_do_not_hold_and_for_themselves(
+def test_small_libraries_get_unknown_and_known_queries(
     packaged: Corpus, model: Fingerprinter, tmp_path: Path
 ) -> None:
     index_corpus(packaged, KNOWN_ROLES, model, tmp_path / "library", 1, lambda _: None)

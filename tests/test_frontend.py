@@ -75,7 +75,7 @@ def test_sixteen_bits_are_enough(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_frames_are_as_many_as_it_says_and_nothing_is_padded(kind: str) -> None:
+def test_the_number_of_frames_is_as_computed_and_nothing_is_padded(kind: str) -> None:
     model = frontend(kind)
     for samples in (1_024, 1_279, 1_280, 8_000):
         assert model(noise()[:, :samples]).shape == (1, 128, model.frames(samples))

@@ -39,7 +39,7 @@ def test_an_excerpt_in_noise_is_found_where_it_was_cut(
     assert found.votes[0] > 2 * found.votes[3:].max(initial=0)
 
 
-def test_a_stranger_and_silence_find_little(index: tuple[Landmarks, list[int]]) -> None:
+def test_unknown_music_and_silence_have_low_confidence(index: tuple[Landmarks, list[int]]) -> None:
     landmarks, _ = index
     own = landmarks.vote(query_landmarks(cut(busy_song(3), 5.0, 5.0, 10.0)), 1).votes[0]
     other = landmarks.vote(query_landmarks(cut(busy_song(77), 5.0, 5.0, 10.0)), 1).votes
@@ -60,7 +60,7 @@ def test_no_landmark_reaches_from_one_track_into_the_next(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("peaks", [0, 3])
-def test_an_index_of_next_to_nothing_is_written_and_asked(tmp_path: Path, peaks: int) -> None:
+def test_a_tiny_landmark_index_is_written_and_queried(tmp_path: Path, peaks: int) -> None:
     codes = np.full((peaks, 8), 0xFFFF, np.uint16)
     Landmarks.build(codes, BLOCK, np.zeros(1, np.int64), tmp_path / "none")
     found = Landmarks.open(tmp_path / "none").vote(

@@ -107,7 +107,7 @@ def test_the_best_of_more_tracks_are_as_if_they_had_been_there() -> None:
     assert max(first for first, _ in drawn) <= 1
 
 
-def test_too_little_to_go_by_gives_strangers_that_nobody_loses_to() -> None:
+def test_without_enough_scores_simulated_impostors_never_win() -> None:
     rng = np.random.default_rng(0)
     assert best_two([0.5], 10, 100, rng) == (-1.0, -1.0)
     assert best_two([0.5, 0.4, 0.3], 10, 0, rng) == (-1.0, -1.0)
@@ -125,7 +125,7 @@ HERE = Circumstances(5.0, Level(0.05, 0.07), 1_000)
         ((0.9, 0.88), 0.9, 0.02),
     ],
 )
-def test_a_grown_library_is_larger_and_its_strangers_count(
+def test_a_grown_library_is_larger_and_its_impostors_count(
     strangers: tuple[float, float], score: float, margin: float
 ) -> None:
     found = grown(Evidence(0.8, 0.1, HERE), Strangers(strangers, (0.0, 0.0)), 200.0)

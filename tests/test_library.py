@@ -72,7 +72,7 @@ def test_matches_are_ranked_and_say_all_they_know(library: Library) -> None:
     assert matches[0].rate == pytest.approx(1, abs=0.02)
 
 
-def test_the_best_match_does_not_depend_on_how_many_are_asked_for(library: Library) -> None:
+def test_the_best_match_does_not_depend_on_the_number_of_matches_wanted(library: Library) -> None:
     clip = excerpt(song(3), 5, 3, snr_db=5)
     assert (
         library.identify(clip, top=1, min_confidence=0)

@@ -262,7 +262,7 @@ def test_silent_rows_are_kept_and_never_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("profile", [STANDARD, COMPACT])
-def test_long_embeddings_are_found_by_their_first_numbers_and_told_apart_by_all(
+def test_long_embeddings_are_indexed_by_matryoshka_dimensions_and_reranked_by_all(
     tmp_path: Path, profile: Profile
 ) -> None:
     rng = np.random.default_rng(5)

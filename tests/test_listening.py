@@ -75,7 +75,7 @@ class Studio(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_network_stream_is_heard_from_first_to_last(server: Radio) -> None:
+def test_a_network_stream_is_decoded_from_first_to_last(server: Radio) -> None:
     pytest.importorskip("av")
     server.programmes, server.live = [song(1, 5.0)], False
     heard = np.concatenate([clip.samples for clip in network(server.url, RATE)])

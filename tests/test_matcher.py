@@ -315,7 +315,7 @@ def test_each_track_is_listed_once_and_best_first(world: World) -> None:
     assert scores == sorted(scores, reverse=True)
 
 
-def test_at_most_so_many_places_are_returned(world: World) -> None:
+def test_at_most_the_wanted_number_of_places_is_returned(world: World) -> None:
     query = cut(world.tracks[0], 9.0, 3.0)
     hits = world.hits(query)
     assert len(rank(query, hits, world, rates=RATES, most=1)) == 1

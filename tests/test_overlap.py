@@ -81,7 +81,7 @@ def test_all_of_a_query_is_no_part() -> None:
     assert found(joined(DENSE[40:200]), 40 * QUERY_HOP, 1.0) is None
 
 
-def test_a_change_of_tempo_that_holds_throughout_is_believed() -> None:
+def test_a_change_of_tempo_over_the_whole_query_is_measured() -> None:
     faster = DENSE[np.round(40 + 1.1 * np.arange(160)).astype(int)]
     assert found(joined(faster), 40 * QUERY_HOP, 1.1) is None
 

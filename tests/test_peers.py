@@ -115,7 +115,7 @@ def test_the_own_row_is_read_from_an_evaluation(tmp_path: Path) -> None:
         read_evaluation(tmp_path / "elsewhere", root, split="test", seed=0)
 
 
-def test_systems_that_were_asked_other_queries_are_not_compared() -> None:
+def test_systems_with_different_queries_are_not_compared() -> None:
     ours = rows("fingerprint", answer(), answer(number=1))
     check_same_queries([ours, rows("peer", *ours.answers)])
     with pytest.raises(ConfigError, match="query 2 of clean 5 s"):

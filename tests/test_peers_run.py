@@ -163,7 +163,7 @@ def test_clean_snippets_are_named_with_higher_scores_than_unknown_ones(
 
 
 @needs_fpcalc
-def test_only_what_was_not_answered_yet_is_asked(
+def test_only_unanswered_queries_are_sent_to_a_peer(
     asked: Callable[..., list[Progress]], chromaprint: Peer
 ) -> None:
     assert [step.done for step in asked(2)] == [1, 2, 3, 4, 5, 6]

@@ -215,7 +215,7 @@ def test_bootstrap_weighs_songs_by_their_queries() -> None:
     assert (share.low, share.high) == (0.0, 1.0)  # two songs: either may be drawn twice
 
 
-def test_without_any_or_with_all_hits_the_interval_is_of_so_many_songs() -> None:
+def test_with_no_or_all_hits_the_interval_is_that_of_the_number_of_songs() -> None:
     none = by_song((str(i % 22), False) for i in range(66))
     assert none.low == 0
     assert none.high == pytest.approx(0.149, abs=0.001)  # Wilson's for 0 of 22

@@ -56,7 +56,7 @@ def test_what_overruns_the_track_has_no_repeats() -> None:
     assert repeats(track[:1], place(0.0), hop=HOP, window=WINDOW, seconds=1.0) == []
 
 
-def test_where_all_is_alike_only_the_very_same_is_a_repeat() -> None:
+def test_in_a_uniform_track_only_an_identical_passage_is_a_repeat() -> None:
     alike = smooth(400, 4) * 0.1 + smooth(1, 5)
     alike[200:240] = alike[40:80]
     alike /= np.linalg.norm(alike, axis=1, keepdims=True)

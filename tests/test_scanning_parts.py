@@ -62,7 +62,7 @@ def test_the_rate_of_a_run_is_that_of_its_line_despite_a_stray() -> None:
     assert run.line().place == pytest.approx(7.0, abs=0.05)
 
 
-def test_sightings_speak_for_each_other_but_not_in_full() -> None:
+def test_sightings_raise_the_confidence_with_half_weight() -> None:
     once = Run([sighting(0, 0.0, confidence=0.5)])
     twice = Run([sighting(0, 0.0, confidence=0.5), sighting(1, 5.0, confidence=0.5)])
     assert once.confidence == pytest.approx(0.5)

@@ -104,7 +104,7 @@ def test_songs_that_are_not_in_the_library_are_less_sure_than_those_that_are(
     assert min(known) > max(unknown)
 
 
-def test_a_song_that_the_library_holds_twice_is_believed_all_the_same(
+def test_a_copy_in_the_library_does_not_lower_the_confidence(
     model: Fingerprinter,
     music_folder: Path,
     song: Callable[..., Floats],

@@ -63,7 +63,7 @@ def test_a_virtual_track_is_the_same_wherever_it_is_cut() -> None:
     assert np.corrcoef(early[1_000:], late[:-1_000])[0, 1] > 0.99  # 900 / 0.9 later
 
 
-def test_virtual_tracks_are_as_frequent_as_asked() -> None:
+def test_virtual_tracks_have_the_wanted_frequency() -> None:
     sources = Sources.draw(bank(tone(440), tone(1_000)), torch.zeros(400).long(), 0.25, seeded())
     made = sources.gain > 0
     assert float(made.float().mean()) == pytest.approx(0.25, abs=0.06)

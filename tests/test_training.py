@@ -155,7 +155,7 @@ def test_a_batch_has_each_track_once_and_ranks_share_no_track(corpus: Corpus) ->
     assert not set(shares[0].tolist()) & set(shares[1].tolist())
 
 
-def test_a_track_has_as_many_positives_as_asked_and_windows_lie_side_by_side(
+def test_a_track_has_the_wanted_positives_and_adjacent_windows(
     corpus: Corpus,
 ) -> None:
     config = TINY.model_copy(update={"positives": 2, "windows": 3})
