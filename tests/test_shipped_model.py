@@ -16,7 +16,8 @@ from click.testing import CliRunner
 
 import fingerprint
 from fingerprint.cli import main
-from fingerprint.config import TrainConfig, load_config
+from fingerprint.config import load_recipe
+from fingerprint.lab.training.recipe import RECIPE
 from fingerprint.library.indexing import index_files
 from fingerprint.library.library import Library
 from fingerprint.model.fingerprinter import DEFAULT_WEIGHTS, Fingerprinter
@@ -58,7 +59,8 @@ def noisy(samples: Floats, snr_db: float, seed: int) -> Clip:
 
 def test_the_shipped_file_is_small_and_is_of_the_shipped_recipe(model: Fingerprinter) -> None:
     assert DEFAULT_WEIGHTS.stat().st_size <= 10_000_000
-    assert model.config == load_config(PROJECT / "configs" / "default.yaml", TrainConfig).model
+    last = list(load_recipe(RECIPE).stages.values())[-1]
+    assert model.config == last.model
 
 
 def test_the_model_card_names_the_model_it_describes(model: Fingerprinter) -> None:
