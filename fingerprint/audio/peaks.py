@@ -1,9 +1,9 @@
 """The spectral peaks of a recording, in a few bytes a second. Pure NumPy.
 
-A peak is a local maximum of the whitened spectrogram: of the logarithm of the power, less its local
-mean. Of every block of frames the strongest are stored, the same number of each, so that the peaks
-of any stretch are read without an index. `recognition.verification` looks for them in a query,
-and `index.landmarks` finds places by pairs of them (Wang, "An industrial-strength audio search
+A peak is a local maximum of the whitened spectrogram: log power less its local mean. Each block of
+frames stores the same number of peaks, its strongest, so that the peaks of any stretch are read
+without an index. `recognition.verification` looks them up in a query's spectrogram, and
+`index.landmarks` makes candidates of pairs of them (Wang, "An industrial-strength audio search
 algorithm", ISMIR 2003).
 
 Frame i is a window of `SIZE` samples from `i * HOP` on, at `RATE`.
@@ -35,7 +35,7 @@ _WINDOW = np.hanning(SIZE + 1)[:-1].astype(np.float32)
 
 
 class PeakExtractor:
-    """A recording, taken in chunks of any length, to its peaks; the chunks leave no trace.
+    """The peaks of a recording that comes in chunks; the result does not depend on the chunks.
 
     Args:
         sample_rate: Hz of the chunks.
@@ -54,13 +54,13 @@ class PeakExtractor:
             else None
         )
         self._samples = np.empty(0, np.float32)
-        self._levels: list[Floats] = []  # frames not yet done with, and `MARGIN` before them
+        self._levels: list[Floats] = []  # frames to be processed, after `MARGIN` frames of context
         self._waiting = 0  # frames in `_levels`
-        self._before = 0  # of them, how many are context alone
+        self._before = 0  # how many of them are context
         self._codes: list[PeakCodes] = []
 
     def take(self, samples: Floats) -> None:
-        """The next samples (T,), mono."""
+        """Add the next samples (T,), mono."""
         if self._resampler is not None:
             samples = self._resampler.resample_chunk(samples)
         self._take(samples)
@@ -90,7 +90,7 @@ class PeakExtractor:
         for first in range(0, count, BATCH):
             some = min(BATCH, count - first)
             rows = log_power(samples[first * HOP : (first + some - 1) * HOP + SIZE])
-            if not self._levels:  # before the beginning it sounds as at the beginning
+            if not self._levels:  # the context before the beginning repeats the first frame
                 rows = np.concatenate([np.repeat(rows[:1], MARGIN, axis=0), rows])
                 self._before = MARGIN
             self._levels.append(rows)
@@ -110,7 +110,7 @@ class PeakExtractor:
 
 
 def kept_of(block: int) -> int:
-    """How many peaks are stored of a block of so many frames."""
+    """The number of peaks stored for a block of `block` frames."""
     return round(block * PER_FRAME)
 
 
@@ -154,7 +154,7 @@ def log_power(samples: Floats) -> Floats:
 
 
 def whitened(levels: Floats) -> Floats:
-    """What log powers (F + 2 * MEAN_FRAMES, bins) are above their local mean, (F, bins)."""
+    """Log powers (F + 2 * MEAN_FRAMES, bins) less their local mean, (F, bins)."""
     padded = np.pad(levels, ((0, 0), (MEAN_BINS, MEAN_BINS)), mode="edge")
     total = _running(_running(padded, 2 * MEAN_FRAMES + 1, np.add), 2 * MEAN_BINS + 1, np.add, 1)
     total *= np.float32(1 / ((2 * MEAN_FRAMES + 1) * (2 * MEAN_BINS + 1)))
@@ -163,7 +163,7 @@ def whitened(levels: Floats) -> Floats:
 
 
 def _running(values: Floats, length: int, join: np.ufunc, axis: int = 0) -> Floats:
-    """`join` over every `length` neighbours along an axis, which gets so much shorter.
+    """`join` over every `length` neighbours along an axis, which gets shorter by `length` - 1.
 
     By doublings, in an order that does not depend on where the values begin.
     """

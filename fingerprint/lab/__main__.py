@@ -26,7 +26,7 @@ COMMANDS = {
     "fuzz": (f"{_COMMANDS}.fuzz:main", "Feed damaged input to everything that reads input."),
     "generalisation": (f"{_COMMANDS}.generalisation:main", "Hit rates on trained and new music."),
     "library-bench": (f"{_COMMANDS}.library_bench:main", "What changing a library costs."),
-    "pack": (f"{_COMMANDS}.pack:main", "Pack the corpus for a machine that reaches nothing."),
+    "pack": (f"{_COMMANDS}.pack:main", "Pack the corpus for a machine without a network."),
     "made-up-sounds": (
         f"{_COMMANDS}.made_up_sounds:main",
         "False accepts of no music and of other music in small libraries.",

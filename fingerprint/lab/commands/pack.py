@@ -1,4 +1,4 @@
-"""Pack the corpus for training on a machine that reaches nothing.
+"""Pack the corpus for training on a machine without a network.
 
 python -m fingerprint.lab pack --corpus data/corpus --output data/packs
 fingerprint train --packs data/packs

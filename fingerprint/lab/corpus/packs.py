@@ -1,4 +1,4 @@
-"""The corpus for training in a few small folders, to be sent to a machine that reaches nothing.
+"""The corpus for training in a few small folders, to be sent to a machine without a network.
 
 A pack is a folder of Ogg Opus streams of about a quarter of an hour, mono at the model's rate; the
 first one also holds `index.json`, which says what recordings the streams are made of, and the
