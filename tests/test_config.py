@@ -7,7 +7,7 @@ import pytest
 from fingerprint.config import TrainConfig, load_config, load_recipe
 from fingerprint.errors import ConfigError
 
-TRAINING = Path(__file__).parents[1] / "fingerprint" / "lab" / "training"
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def write(folder: Path, **files: str) -> Path:
@@ -56,7 +56,7 @@ def test_wrong_keys_of_a_base_are_found_through_the_file_above_it(tmp_path: Path
         load_config(tmp_path / "above.yaml", TrainConfig)
 
 
-@pytest.mark.parametrize("path", sorted(TRAINING.rglob("*.yaml")), ids=str)
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=str)
 def test_every_shipped_configuration_loads(path: Path) -> None:
     load_recipe(path)
 
@@ -96,6 +96,6 @@ def test_what_is_wrong_in_a_recipe_is_one_line_that_names_it(tmp_path: Path, tex
 
 
 def test_the_packaged_recipe_begins_with_the_defaults() -> None:
-    recipe = load_recipe(TRAINING / "recipe.yaml")
+    recipe = load_recipe(CONFIGS / "recipe.yaml")
     assert recipe.stages["first"] == TrainConfig()
     assert recipe.stages["seventh"].model.embedder.dim == 256

@@ -1,4 +1,4 @@
-"""Train every experiment of `training/ablation` at a small equal budget and compare them.
+"""Train every experiment of `configs/ablation` at a small equal budget and compare them.
 
 python -m fingerprint.lab ablate                          # all of them, three seeds each
 python -m fingerprint.lab ablate --only mining --seeds 1  # those whose name begins with "mining"
@@ -27,7 +27,7 @@ from fingerprint.config import TrainConfig, load_config
 from fingerprint.errors import FingerprintError
 from fingerprint.lab.corpus import Corpus
 
-FOLDER = Path(__file__).resolve().parents[1] / "training" / "ablation"
+FOLDER = Path(__file__).resolve().parents[1] / "training" / "configs" / "ablation"
 BASE = "base"
 TRAIN = (
     "import sys; from fingerprint.lab.commands.ablate import train_here; train_here(*sys.argv[1:])"

@@ -2,7 +2,7 @@
 
 python -m fingerprint.lab blend old.pt runs/default/last.pt --output new.pt
 
-The recipe does this at its end by itself; see fingerprint/lab/training/recipe.yaml.
+The recipe does this at its end by itself; see configs/recipe.yaml.
 """
 
 from pathlib import Path

@@ -13,7 +13,7 @@ from fingerprint.cli.progress import ProgressLine
 if TYPE_CHECKING:
     from fingerprint.lab.training.loop import TrainProgress
 
-PACKAGED = Path(__file__).resolve().parents[1] / "training" / "recipe.yaml"
+PACKAGED = Path(__file__).resolve().parents[1] / "training" / "configs" / "recipe.yaml"
 
 
 @click.command("train")
@@ -53,8 +53,8 @@ def train_command(
     """Train a model from a recipe.
 
     RECIPE is a YAML file: one training run, or several stages, of which each starts from the one
-    before. Without it, the recipe of the weights that ship with the package is trained, which is
-    fingerprint/lab/training/recipe.yaml; every key is explained in fingerprint/config.py.
+    before; its keys are explained in fingerprint/config.py. Without it, the recipe of the weights
+    that ship with the package is trained.
 
     A run that was stopped resumes when the same command is given again. Under torchrun each
     process takes its share of every batch.

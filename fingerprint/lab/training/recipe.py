@@ -3,7 +3,7 @@
     fingerprint train --corpus data/corpus --output runs/default
 
 Each stage has a folder of its own in the folder of the run, and starts from a model of an earlier
-one. `recipe.yaml` is the recipe of the weights that ship with the package.
+one. `configs/recipe.yaml` is the recipe of the weights that ship with the package.
 
 A stage on other degradations learns them and forgets some of what its start knew. A weighted mean
 of both keeps most of either (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
@@ -31,7 +31,7 @@ from fingerprint.model.checkpoint import Checkpoint, half, read_checkpoint, writ
 from fingerprint.model.embedder import ConvEmbedder, create_embedder, load_weights
 from fingerprint.recognition.confidence import Calibration
 
-RECIPE = Path(__file__).with_name("recipe.yaml")
+RECIPE = Path(__file__).parent / "configs" / "recipe.yaml"  # configs: a link to the top level
 MODEL = "model.pt"  # the blend, in the folder of the run
 NORMALISATION_STEPS = 16  # batches on which a blend's normalisation is measured
 NORMALISATION_BATCH = 48  # tracks of each
