@@ -27,6 +27,12 @@ from fingerprint.errors import AudioError
 from fingerprint.types import Clip, Floats
 
 PROTOCOLS = "file,fd,pipe"
+# Of a stream: no files, and the demuxers that fetch what they are told to besides.
+NETWORK_PROTOCOLS = (
+    "crypto,data,ffrtmpcrypt,ffrtmphttp,http,httpproxy,https,mmsh,mmst,rtmp,rtmpe,rtmps,rtmpt,"
+    "rtmpte,rtmpts,rtp,srt,srtp,tcp,tls,udp,udplite"
+)
+NETWORK_FORMATS = f"{FORMAT_WHITELIST},dash,hls,rtp,rtsp,sdp"
 TIMEOUT = 20.0  # s without a byte after which a network stream has broken off
 CHUNK = 16_384  # sample frames that are averaged and resampled at a time
 LIVE_CHUNK = 1_024  # of a broadcast, which is listened to as it comes
@@ -158,7 +164,12 @@ def network_chunks(url: str) -> Iterator[Clip]:
             url,
             metadata_errors="replace",
             timeout=(TIMEOUT, TIMEOUT),
-            options={"seekable": "0"},  # looking for the end of a broadcast would reconnect
+            options={
+                "seekable": "0",  # looking for the end of a broadcast would reconnect
+                "protocol_whitelist": NETWORK_PROTOCOLS,
+                "format_whitelist": NETWORK_FORMATS,
+                "codec_whitelist": CODEC_WHITELIST,
+            },
         ) as container:
             if not container.streams.audio:
                 raise AudioError(f"cannot open {name}: it has no sound")
