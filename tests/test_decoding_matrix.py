@@ -47,6 +47,8 @@ FORMATS = {
     "x.m4a": "-c:a aac",
     "fast.m4a": "-c:a aac -movflags +faststart",
     "alac.m4a": "-c:a alac",
+    "fragments.m4a": "-c:a aac -movflags frag_keyframe+empty_moov -frag_duration 1000000",
+    "adpcm.wav": "-c:a adpcm_ima_wav",
     "flac.mka": "-c:a flac",
     "ac3.mkv": "-c:a ac3",
     "x.webm": "-c:a libopus",
@@ -67,13 +69,23 @@ WHOLE = bool(os.environ.get("FINGERPRINT_MATRIX"))
 NAMES = (
     list(FORMATS)
     if WHOLE
-    else ["s16.wav", "x.flac", "x.ogg", "x.opus", "nothing.mp3", "vbr.mp3", "x.aac", "fast.m4a"]
+    else [
+        "s16.wav",
+        "adpcm.wav",
+        "x.flac",
+        "x.ogg",
+        "x.opus",
+        "nothing.mp3",
+        "vbr.mp3",
+        "x.aac",
+        "fast.m4a",
+    ]
 )
 TENTHS = range(1, 10) if WHOLE else [5]
 # Of these nothing says how long they are, and a cut between two packets leaves no trace.
 UNCOUNTED = {"nothing.mp3", "x.mp2", "x.aac", "x.ac3", "x.eac3", "x.dts", "x.ts", "x.m2ts", "x.vob"}
 # Their table of contents says where each packet is: it comes last, or is wrong if bytes are gone.
-INDEXED = {"x.m4a", "alac.m4a", "x.mov", "fast.m4a"}
+INDEXED = {"x.m4a", "alac.m4a", "x.mov", "fast.m4a", "fragments.m4a"}
 
 Damage = Callable[[bytes, int], bytes]
 
@@ -197,7 +209,11 @@ def test_junk_and_tags_are_no_sound(name, addition, encode, tmp_path):
 # Constructed truth
 
 
-@pytest.mark.parametrize("name", ["x.ogg", "x.opus", "x.flac", "nothing.mp3", "x.aac", "x.ac3"])
+JOINED = ["x.ogg", "x.opus", "x.flac", "nothing.mp3", "x.aac", "x.ac3", "s16.wav", "float.wav"]
+JOINED += ["x.aiff", "x.m4a", "fast.m4a", "alac.m4a", "fragments.m4a", "x.mov"]
+
+
+@pytest.mark.parametrize("name", JOINED)
 def test_joined_recordings_are_all_heard(name, encode, tmp_path):
     path = tmp_path / name
     path.write_bytes(encode(name) * 3)

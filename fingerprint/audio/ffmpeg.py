@@ -22,6 +22,7 @@ import numpy as np
 
 from fingerprint.audio.files import without_password
 from fingerprint.audio.formats import CODEC_WHITELIST, CODECS, FORMAT_WHITELIST
+from fingerprint.audio.joined import Part, recordings
 from fingerprint.audio.report import DecodeReport, clock, id3_size, mpeg_frame_bytes
 from fingerprint.errors import AudioError
 from fingerprint.types import Clip, Floats
@@ -123,18 +124,28 @@ def pyav_chunks(file: BinaryIO, report: DecodeReport, stream: int | None = None)
     """
     import av
 
-    losses = _Losses()
+    announced = 0.0
     try:
-        with _words(av, losses.words), _opened(av, file, losses.words) as container:
-            tracks = _tracks(container, stream)
-            if not tracks:
-                which = f"no audio track {stream}" if stream else "no sound"
-                raise DecoderError(f"it has {which}")
-            yield from _first_audible(_pyav_tracks(av, file, container, tracks, report, losses))
+        for one in recordings(file):
+            yield from _pyav_recording(av, one, report, stream)
+            announced += report.announced
+            report.announced = announced
     except av.error.MemoryError:
         raise
     except (av.FFmpegError, ValueError, OverflowError) as error:  # a frame that makes no sense
         raise DecoderError(f"damaged ({error})") from error
+
+
+def _pyav_recording(
+    av: Any, file: BinaryIO | Part, report: DecodeReport, stream: int | None
+) -> Iterator[Clip]:
+    losses = _Losses()
+    with _words(av, losses.words), _opened(av, file, losses.words) as container:
+        tracks = _tracks(container, stream)
+        if not tracks:
+            which = f"no audio track {stream}" if stream else "no sound"
+            raise DecoderError(f"it has {which}")
+        yield from _first_audible(_pyav_tracks(av, file, container, tracks, report, losses))
 
 
 def program_chunks(
@@ -214,7 +225,7 @@ def _zeros(lengths: Iterable[tuple[int, int]]) -> Iterator[Clip]:
 
 
 @contextmanager
-def _opened(av: Any, file: BinaryIO, words: list[str]) -> Iterator[Any]:
+def _opened(av: Any, file: BinaryIO | Part, words: list[str]) -> Iterator[Any]:
     """The container, from where it begins, should there be junk before it."""
     options = {
         "protocol_whitelist": PROTOCOLS,
@@ -237,7 +248,7 @@ def _opened(av: Any, file: BinaryIO, words: list[str]) -> Iterator[Any]:
     raise failure or DecoderError("not audio")
 
 
-def _beginnings(file: BinaryIO) -> list[int]:
+def _beginnings(file: BinaryIO | Part) -> list[int]:
     """Where a recording may begin: at the first byte, or at the first that look like it."""
     file.seek(0)
     head = file.read(RESCUED)
@@ -250,7 +261,7 @@ def _beginnings(file: BinaryIO) -> list[int]:
 class _Source:
     """A file from `begin` on, as PyAV reads it."""
 
-    def __init__(self, file: BinaryIO, begin: int) -> None:
+    def __init__(self, file: BinaryIO | Part, begin: int) -> None:
         self.name = str(getattr(file, "name", ""))
         self.read = file.read
         self._file, self._begin = file, begin
@@ -325,7 +336,7 @@ def _is_tag(packet: Any) -> bool:
 
 def _pyav_tracks(
     av: Any,
-    file: BinaryIO,
+    file: BinaryIO | Part,
     container: Any,
     tracks: list[int],
     report: DecodeReport,
@@ -340,7 +351,7 @@ def _pyav_tracks(
 
 
 def _pyav_track(
-    av: Any, file: BinaryIO, stream: Any, report: DecodeReport, losses: _Losses
+    av: Any, file: BinaryIO | Part, stream: Any, report: DecodeReport, losses: _Losses
 ) -> Iterator[Clip]:
     container, started = stream.container, False
     stream.codec_context.thread_count = 1  # files are decoded side by side
@@ -358,7 +369,7 @@ def _pyav_track(
         raise DecoderError("not audio, or damaged (nothing in it can be decoded)")
 
 
-def _unused(container: Any, file: BinaryIO, losses: _Losses) -> float:
+def _unused(container: Any, file: BinaryIO | Part, losses: _Losses) -> float:
     """The share of a file's bytes that are in no packet, if it is too much for tags."""
     size = file.seek(0, 2) - id3_size(file)
     unused = size - losses.bytes
