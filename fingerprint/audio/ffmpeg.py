@@ -59,6 +59,8 @@ BEGINNINGS = re.compile(
 )
 # What needs no container: MPEG audio, AAC, AC-3, DTS, AMR, a broadcast, a disc; or ID3 before any.
 STREAMS = re.compile(rb"ID3|\xff[\xe0-\xff]|\x0b\x77|\x7f\xfe\x80\x01|#!AMR|\x47|\0\0\x01\xba")
+# What FFmpeg says where the bytes end within a sample, or a header does not say how many there are.
+OF_PCM = re.compile(r"[Pp]acket corrupt|Invalid PCM packet")
 # What FFmpeg says of an end that is torn, or of tracks and tags, which are not decoded.
 TORN = re.compile(
     r"ended prematurely|partial file|incomplete frame|[Pp]acket corrupt|size mismatch|exhausted"
@@ -203,7 +205,7 @@ def _first_audible(tracks: Iterable[Iterator[Clip]]) -> Iterator[Clip]:
         held: list[tuple[int, int]] = []
         try:
             for chunk in track:
-                if np.abs(chunk.samples).max(initial=0) > INAUDIBLE:
+                if not np.abs(chunk.samples).max(initial=0) <= INAUDIBLE:  # or not a number
                     yield from _zeros(held)
                     yield chunk
                     yield from track
@@ -309,6 +311,12 @@ class _Losses:
         if not self.packets and not self.missing:
             self.first = where
 
+    def forget(self, immaterial: re.Pattern[str]) -> None:
+        """Drop words that are of no importance for this codec."""
+        material = [not immaterial.search(text) for text in self.words]
+        self.confirmed = sum(material[: self.confirmed])
+        self.words[:] = [text for text, kept in zip(self.words, material, strict=True) if kept]
+
     def tell(self, report: DecodeReport, unused: float) -> None:
         """Put all of it into a report."""
         where = f"the first at {clock(self.first)}"
@@ -331,7 +339,9 @@ class _Losses:
 def _is_tag(packet: Any) -> bool:
     """Whether a packet holds tags behind the sound, as of an MP3, rather than sound."""
     head = bytes(packet)[:16]
-    return head.startswith((b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3")) or not head.strip(b"\0 ")
+    return head.startswith((b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3", b"3DI")) or not head.strip(
+        b"\0 "
+    )
 
 
 def _pyav_tracks(
@@ -362,6 +372,8 @@ def _pyav_track(
     for chunk in _decoded(av, _packets(av, container, stream, losses), losses):
         started = True
         yield chunk
+    if stream.codec_context.name.startswith("pcm_"):  # a cut is told by the length
+        losses.forget(OF_PCM)
     losses.tell(report, _unused(container, file, losses))
     if losses.errors > DEMUX_ERRORS:
         raise DecoderError("too much of it is damaged")
@@ -383,7 +395,7 @@ def _announced(container: Any, stream: Any) -> float:
     if names & COUNTED and stream.duration:
         return float(stream.duration * stream.time_base)
     if names & {"matroska", "flv"} and len(container.streams) == 1 and container.duration:
-        return float(container.duration / 1_000_000)
+        return float((container.duration - max(0, container.start_time or 0)) / 1_000_000)
     return 0.0
 
 

@@ -1,13 +1,18 @@
 """Recordings that lie one behind the other in one file, as `cat a.wav b.wav` makes them.
 
-Players of MP3, Ogg, AAC, FLAC, Matroska and broadcasts go on by themselves. Where a header says how
-long a container is, they stop at its end: WAV, AIFF and the MP4 family.
+Decoders of MP3, AAC, FLAC, Matroska and broadcasts go on by themselves. Where a header says how
+long a container is, they stop at its end: WAV, AIFF and the MP4 family. In a chained Ogg they get
+over the next link only if it has the same codec, rate and channels.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import BinaryIO, Literal
 
-_MOST = 1_000  # recordings in one file
+_MOST = 10_000  # recordings in one file
+_FIRST_PAGE = b"OggS\0\x02"  # of a stream in Ogg
+_PAGE_HEADER = 27  # bytes, and as many more as the page has segments
+_BLOCK = 1 << 20  # bytes
 
 
 class Part:
@@ -48,6 +53,9 @@ def recordings(file: BinaryIO) -> list[BinaryIO | Part]:
 
 def _begins(file: BinaryIO) -> Iterator[int]:
     yield 0
+    if _head(file, 0).startswith(_FIRST_PAGE):
+        yield from islice(_links(file), _MOST)
+        return
     size, at = file.seek(0, 2), 0
     for _ in range(_MOST):
         end = _end(file, at, size)
@@ -55,6 +63,43 @@ def _begins(file: BinaryIO) -> Iterator[int]:
             return
         yield end
         at = end
+
+
+def _links(file: BinaryIO) -> Iterator[int]:
+    """Where the second and further links of a chained Ogg begin.
+
+    A link begins with the first page of each of its streams, one after the other.
+    """
+    streams_end = _end_of_page(file, 0)
+    for at in _found(file, _FIRST_PAGE):
+        if at > streams_end:
+            yield at
+        if at >= streams_end:
+            streams_end = _end_of_page(file, at)
+
+
+def _end_of_page(file: BinaryIO, at: int) -> int:
+    file.seek(at)
+    head = file.read(_PAGE_HEADER + 255)
+    segments = head[_PAGE_HEADER : _PAGE_HEADER + head[_PAGE_HEADER - 1]]
+    return at + _PAGE_HEADER + len(segments) + sum(segments)
+
+
+def _found(file: BinaryIO, wanted: bytes) -> Iterator[int]:
+    """Where some bytes occur in a file."""
+    begin, kept = 0, b""
+    while True:
+        file.seek(begin + len(kept))
+        block = file.read(_BLOCK)
+        if not block:
+            return
+        data = kept + block
+        at = data.find(wanted)
+        while at >= 0:
+            yield begin + at
+            at = data.find(wanted, at + 1)
+        kept = data[-len(wanted) + 1 :]
+        begin += len(data) - len(kept)
 
 
 def _kind(head: bytes) -> Literal["riff", "form", "mp4"] | None:
