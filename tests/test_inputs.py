@@ -1,6 +1,7 @@
 """What commands are given: standard input, addresses, lists, playlists, odd numbers, files."""
 
 import io
+import json
 import os
 import pickle
 import threading
@@ -128,6 +129,17 @@ def test_listening_to_another_recording_says_what_takes_it(library: Library) -> 
     assert "`fingerprint identify -` takes it" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["identify", "scan"])
+def test_without_a_library_programs_get_an_object_for_each_file(
+    command: str, tmp_path: Path
+) -> None:
+    done = run(command, "--json", "--library", tmp_path / "none", "a.wav", "b.wav")
+    assert done.exit_code == 2
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one.get("query") or one["recording"] for one in told] == ["a.wav", "b.wav"]
+    assert all("there is no library" in one["error"] for one in told)
+
+
 # Addresses.
 
 
@@ -174,6 +186,13 @@ def test_a_file_whose_name_looks_like_an_address_is_a_file(
         ("http://host/a@b?x=1", "http://host/a@b?x=1"),
         ("a http://h/?n=1&a_token=abc#x, http://u:p@h", "a http://h/?n=1&a_token=***#x, http://***@h"),
         ("user:secret@host", "user:secret@host"),
+        ("http://me:p@ss@host/x", "http://***@host/x"),
+        ("http://me:pa/ss@host/x", "http://***@host/x"),
+        ("http://me:a1/2?3#4@host/x", "http://***@host/x"),
+        ("http:/me:secret@host/x", "http:/***@host/x"),
+        ("http://host:8000/a@b", "http://host:8000/a@b"),
+        ("http://me:secret@host:8000/a@b", "http://***@host:8000/a@b"),
+        ("cannot read a:/b@c, d://e", "cannot read a:/b@c, d://e"),
     ],
 )  # fmt: skip
 def test_passwords_are_left_out(text: str, shown: str) -> None:

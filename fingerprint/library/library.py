@@ -222,6 +222,15 @@ def library_info(path: Path) -> LibraryInfo:
         catalog.close()
 
 
+def holds_something(folder: Path, but: str | tuple[str, ...]) -> bool:
+    """Whether there is anything in a folder, except names that begin with `but`.
+
+    That a drive has just been formatted, and has an empty folder for what it may lose, is nothing.
+    """
+    names = (entry.name for entry in folder.iterdir())
+    return any(name != "lost+found" and not name.startswith(but) for name in names)
+
+
 def create(path: Path, meta: Meta) -> None:
     """Make an empty library in a new or an empty folder.
 
@@ -233,7 +242,7 @@ def create(path: Path, meta: Meta) -> None:
         load_faiss()  # before hours of work
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if any(not entry.name.startswith((CATALOG, LOCK)) for entry in path.iterdir()):
+        if holds_something(path, but=(CATALOG, LOCK)):
             raise LibraryError(
                 f"{path} holds other files and is not a fingerprint library: "
                 "name a new or an empty folder"
