@@ -350,6 +350,17 @@ def test_a_list_names_files_in_the_current_folder_and_anywhere(place: Path) -> N
     assert listed(place / "list.m3u") == [str(place / "here.wav")]
 
 
+@pytest.mark.parametrize("by", ["name", "-"])
+def test_a_recording_is_no_list(place: Path, tmp_path: Path, by: str) -> None:
+    """Each of its lines was taken for a name, and / is one."""
+    file = place / "music" / "é 1.wav"
+    options = ["--jobs", 1, "--library", tmp_path / "new", "--files-from"]
+    done = run("index", *options, file if by == "name" else "-", input=file.read_bytes())
+    assert done.exit_code == 1
+    assert done.stderr.endswith(" is no list of names, nor a playlist\n")
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_list_of_odd_names_is_indexed_but_for_what_is_not_there(
     place: Path, tmp_path: Path
 ) -> None:
