@@ -140,6 +140,14 @@ def test_without_a_library_programs_get_an_object_for_each_file(
     assert all("there is no library" in one["error"] for one in told)
 
 
+def test_a_program_is_told_that_there_was_nothing_to_index(tmp_path: Path) -> None:
+    done = run("index", "--json", "--library", tmp_path / "new", tmp_path / "none.wav")
+    assert done.exit_code == 1
+    told = json.loads(done.stdout)
+    assert told["added"] == 0
+    assert told["failed"] == [f"cannot read {tmp_path}/none.wav: no such file or directory"]
+
+
 # Addresses.
 
 
