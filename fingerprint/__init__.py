@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fingerprint.audio.decode import load_clip
+    from fingerprint.audio.confined import load_clip
     from fingerprint.audio.files import find_audio
     from fingerprint.errors import (
         AudioError,
@@ -79,7 +79,7 @@ _HOME = {
     "find_audio": "fingerprint.audio.files",
     "index_files": "fingerprint.library.indexing",
     "listen": "fingerprint.listening.listener",
-    "load_clip": "fingerprint.audio.decode",
+    "load_clip": "fingerprint.audio.confined",
     "scan": "fingerprint.scanning.scanner",
 }
 

@@ -22,8 +22,8 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def match_record(match: "Match") -> dict[str, object]:
-    """A match, as part of other objects."""
-    return {
+    """A match, as part of other objects; with `part` only where something else plays as well."""
+    record: dict[str, object] = {
         "path": str(match.track.path),
         "title": match.track.tags.title,
         "artist": match.track.tags.artist,
@@ -33,6 +33,9 @@ def match_record(match: "Match") -> dict[str, object]:
         "score": round(float(match.score), 4),
         "repeats": [round(offset, 3) for offset in match.repeats],
     }
+    if match.part is not None:
+        record["part"] = [round(float(moment), 3) for moment in match.part]
+    return record
 
 
 def query_record(

@@ -215,7 +215,8 @@ class Match:
     against the track (1.02: played 2 % faster). `confidence`: probability, 0..1, that this is the
     right track, computed from `evidence`. `score`: mean aligned cosine, less a handicap if a change
     of speed was undone to find the track. `repeats`: later offsets at which the track sounds the
-    same, from which the query may be as well.
+    same, from which the query may be as well. `part`: where in the query (s) it plays, if something
+    else plays there as well, before it or behind it.
     """
 
     track: Track
@@ -225,3 +226,4 @@ class Match:
     score: float
     repeats: tuple[float, ...] = ()  # s
     evidence: Evidence | None = field(default=None, repr=False)
+    part: tuple[float, float] | None = None  # s

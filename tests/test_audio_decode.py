@@ -418,6 +418,18 @@ def test_a_header_that_promises_too_much_is_refused(tmp_path):
         load_clip(path, 8_000)
 
 
+def test_a_sample_that_is_no_number_does_not_silence_those_beside_it(song, tmp_path):
+    """The first third of a second was taken for silence, and nothing was said."""
+    samples = song(1, 3, 8_000)
+    samples[[100, 3_000]] = np.nan, np.inf
+    soundfile.write(tmp_path / "x.wav", samples, 8_000, subtype="FLOAT")
+    report = DecodeReport()
+    heard = load_clip(tmp_path / "x.wav", 8_000, report=report).samples
+    samples[[100, 3_000]] = 0
+    np.testing.assert_allclose(heard, samples, atol=1e-6)
+    assert [one.kind for one in report.damage] == ["samples"]
+
+
 def test_a_recording_that_goes_on_and_on_is_given_up(tmp_path, monkeypatch):
     path = tmp_path / "long.wav"
     soundfile.write(path, np.zeros(8_000 * 40, np.float32), 8_000)

@@ -121,6 +121,61 @@ def test_the_table_shows_place_track_and_confidence(run, library, snippet):
     assert track.endswith("song1.flac")
 
 
+@pytest.mark.parametrize("cut", [3, 5, 6.5])
+def test_two_tracks_one_after_the_other_are_both_named(
+    run, library, song, write_audio, music_folder, tmp_path, cut
+):
+    """Two songs in ten seconds: the second one was missing, or at a rate of 0.86."""
+    pieces = [
+        song(1, 20, RATE)[: round((8 + cut) * RATE)][8 * RATE :],
+        song(3, 20, RATE)[3 * RATE : round((13 - cut) * RATE)],
+    ]
+    query = write_audio(tmp_path / "two.wav", np.concatenate(pieces), RATE)
+    (answer,) = answers(run("identify", query, "--library", library, "--json"))
+    found = {Path(one["path"]).stem: one for one in answer["matches"]}
+    assert set(found) == {"song1", "song3"}
+    for stem, offset, part in (("song1", 8, [0, cut]), ("song3", 3 - cut, [cut, 10])):
+        assert found[stem]["offset"] == pytest.approx(offset, abs=0.3)
+        assert found[stem]["rate"] == pytest.approx(1, abs=0.02)
+        assert found[stem]["part"] == pytest.approx(part, abs=1)
+    text = run("identify", query, "--library", library).stdout
+    assert "plays in" in text
+    assert text.endswith("  2 tracks play in it, one after the other\n")
+
+
+def test_two_tracks_that_are_mixed_are_both_named_and_said_to_be(
+    run, library, song, write_audio, tmp_path
+):
+    mixed = song(1, 20, RATE)[8 * RATE : 18 * RATE] + song(3, 20, RATE)[3 * RATE : 13 * RATE]
+    query = write_audio(tmp_path / "two.wav", mixed / 2, RATE)
+    text = run("identify", query, "--library", library).stdout
+    assert "song1" in text
+    assert "song3" in text
+    assert text.endswith("  2 tracks play in it, at the same time\n")
+
+
+def test_music_beside_something_unknown_is_said_to_be_a_part(
+    run, library, song, write_audio, tmp_path
+):
+    pieces = [song(1, 20, RATE)[8 * RATE : 13 * RATE], song(77, 5, RATE)]
+    query = write_audio(tmp_path / "two.wav", np.concatenate(pieces), RATE)
+    text = run("identify", query, "--library", library).stdout
+    assert "song1" in text
+    assert text.endswith("  the rest of it is not recognised\n")
+
+
+@pytest.mark.parametrize("noise", [0, 0.05])
+def test_of_one_track_no_part_is_spoken_of(run, library, song, write_audio, tmp_path, noise):
+    samples = song(1, 20, RATE)[8 * RATE : 18 * RATE].copy()
+    samples[8 * RATE :] *= np.linspace(1, 0, 2 * RATE)  # it fades out
+    samples += np.random.default_rng(0).normal(0, noise, len(samples))
+    query = write_audio(tmp_path / "one.wav", samples.astype(np.float32), RATE)
+    result = run("identify", query, "--library", library)
+    assert result.exit_code == 0
+    assert result.stdout.count("\n") == 3
+    assert "plays in" not in result.stdout
+
+
 def test_top_limits_the_matches(run, library, snippet):
     for top in (1, 3):
         result = run(
@@ -464,20 +519,22 @@ def test_a_reader_that_leaves_ends_the_program_quietly(library):
 def test_a_terminal_sees_progress_and_a_pipe_does_not(library, music_folder, model_file, tmp_path):
     pty = pytest.importorskip("pty")  # POSIX only
     screen, terminal = pty.openpty()
-    done = subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, "-m", "fingerprint", "index", str(music_folder), "--jobs", "1",
          "--library", str(tmp_path / "library"), "--model", str(model_file)],
-        stdout=subprocess.PIPE, stderr=terminal, check=True,
+        stdout=subprocess.PIPE, stderr=terminal,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
     )  # fmt: skip
     os.close(terminal)
     shown = b""
-    with suppress(OSError):  # at the end, Linux says
+    with suppress(OSError):  # at the end, Linux says; it is read at once, for it holds 4 kB only
         while chunk := os.read(screen, 100_000):
             shown += chunk
     shown = shown.decode()
     os.close(screen)
+    printed, _ = process.communicate()
+    assert process.returncode == 0
     assert "6/6 tracks  2.0 min of audio" in shown
     assert "x real time" in shown
-    assert done.stdout.startswith(b"Indexed 6 tracks")
-    assert done.stdout.count(b"\n") == 1
+    assert printed.startswith(b"Indexed 6 tracks")
+    assert printed.count(b"\n") == 1

@@ -7,6 +7,8 @@ import struct
 import subprocess
 import sys
 import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 
@@ -122,6 +124,82 @@ def test_a_confined_process_opens_nothing(deed, tmp_path):
 
     assert "PermissionError" not in said("pass")
     assert "PermissionError" in said("assert sandbox.confine()")
+
+
+@landlock
+@pytest.mark.parametrize("path", ["/etc/passwd", "/proc/self/environ", "new"])
+def test_a_process_that_may_connect_opens_nothing_but_what_finds_hosts(path, tmp_path):
+    code = (
+        "import socket\nfrom pathlib import Path\nfrom fingerprint.audio import sandbox, worker\n"
+        "worker._warm_up_names()\n"
+        "assert sandbox.confine(readable=list(map(Path, worker.NAMES)), network=True)\n"
+        "with socket.create_server(('127.0.0.1', 0)) as server:\n"
+        "    socket.create_connection(server.getsockname()).close()\n"
+        "open('/etc/resolv.conf').close()\nprint('connected')\n"
+        f"open({path!r}, 'w' if {path!r} == 'new' else 'r')"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "connected\n", done.stderr
+    assert "PermissionError" in done.stderr
+
+
+HEARD_ELSEWHERE = {
+    "load_clip": "import fingerprint; fingerprint.load_clip(Path(place), 8_000)",
+    "scan": "from fingerprint.scanning.scanner import BLOCK, stream_clip; "
+    "list(stream_clip(Path(place), 8_000, block=BLOCK))",
+    "explain": "from fingerprint.explaining import evidence; "
+    "evidence.load_clip(Path(place), 8_000, start=1.0, seconds=2.0)",
+    "listen --url": "from fingerprint.listening import network; list(network(place, 8_000))",
+}
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("where", HEARD_ELSEWHERE)
+def test_nothing_is_decoded_in_the_callers_process(where, secrets, tmp_path):
+    """FFmpeg is never so much as loaded there."""
+    pytest.importorskip("av")
+    address, server = "", None
+    if where == "listen --url":
+        handler = partial(SimpleHTTPRequestHandler, directory=secrets)
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever).start()
+        address = f"http://127.0.0.1:{server.server_port}/secret.aac"
+    place = address or str(secrets / "secret.aac")
+    code = f"import sys; from pathlib import Path; place = sys.argv[1]; {HEARD_ELSEWHERE[where]}"
+    code += "; assert 'av' not in sys.modules"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, place],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        if server is not None:
+            server.shutdown()
+            server.server_close()
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_part_of_a_recording_is_cut_in_the_confined_process_too(song, tmp_path, decoder):
+    path = tmp_path / "song.wav"
+    soundfile.write(path, song(1, 5, 44_100), 44_100)
+    whole = decoder.load(path, 44_100, longest=60.0)
+    part = decoder.load(path, 44_100, start=1.5, seconds=2.0, longest=60.0)
+    np.testing.assert_array_equal(part.samples, whole.samples[66_150 : 66_150 + 88_200])
+    with pytest.raises(AudioError, match="too little after 7 s"):
+        decoder.load(path, 44_100, start=7.0, longest=60.0)
+    with pytest.raises(AudioError, match="lasts over"):
+        decoder.load(path, 44_100, longest=3.0)
 
 
 @landlock

@@ -36,6 +36,7 @@ FORMATS = {
     "x.caf": "",
     "x.flac": "",
     "x.ogg": "-c:a libvorbis",
+    "low.ogg": "-c:a libvorbis -ar 22050 -ac 1",
     "x.opus": "-c:a libopus",
     "flac.oga": "-c:a flac",
     "x.spx": "-c:a libspeex -ar 32000",
@@ -47,6 +48,8 @@ FORMATS = {
     "x.m4a": "-c:a aac",
     "fast.m4a": "-c:a aac -movflags +faststart",
     "alac.m4a": "-c:a alac",
+    "fragments.m4a": "-c:a aac -movflags frag_keyframe+empty_moov -frag_duration 1000000",
+    "adpcm.wav": "-c:a adpcm_ima_wav",
     "flac.mka": "-c:a flac",
     "ac3.mkv": "-c:a ac3",
     "x.webm": "-c:a libopus",
@@ -67,13 +70,23 @@ WHOLE = bool(os.environ.get("FINGERPRINT_MATRIX"))
 NAMES = (
     list(FORMATS)
     if WHOLE
-    else ["s16.wav", "x.flac", "x.ogg", "x.opus", "nothing.mp3", "vbr.mp3", "x.aac", "fast.m4a"]
+    else [
+        "s16.wav",
+        "adpcm.wav",
+        "x.flac",
+        "x.ogg",
+        "x.opus",
+        "nothing.mp3",
+        "vbr.mp3",
+        "x.aac",
+        "fast.m4a",
+    ]
 )
 TENTHS = range(1, 10) if WHOLE else [5]
 # Of these nothing says how long they are, and a cut between two packets leaves no trace.
 UNCOUNTED = {"nothing.mp3", "x.mp2", "x.aac", "x.ac3", "x.eac3", "x.dts", "x.ts", "x.m2ts", "x.vob"}
 # Their table of contents says where each packet is: it comes last, or is wrong if bytes are gone.
-INDEXED = {"x.m4a", "alac.m4a", "x.mov", "fast.m4a"}
+INDEXED = {"x.m4a", "alac.m4a", "x.mov", "fast.m4a", "fragments.m4a"}
 
 Damage = Callable[[bytes, int], bytes]
 
@@ -197,7 +210,11 @@ def test_junk_and_tags_are_no_sound(name, addition, encode, tmp_path):
 # Constructed truth
 
 
-@pytest.mark.parametrize("name", ["x.ogg", "x.opus", "x.flac", "nothing.mp3", "x.aac", "x.ac3"])
+JOINED = ["x.ogg", "x.opus", "x.flac", "nothing.mp3", "x.aac", "x.ac3", "s16.wav", "float.wav"]
+JOINED += ["x.aiff", "x.m4a", "fast.m4a", "alac.m4a", "fragments.m4a", "x.mov"]
+
+
+@pytest.mark.parametrize("name", JOINED)
 def test_joined_recordings_are_all_heard(name, encode, tmp_path):
     path = tmp_path / name
     path.write_bytes(encode(name) * 3)
@@ -226,6 +243,76 @@ def test_a_change_of_rate_and_channels_on_the_way_keeps_the_time_line(encode, tm
     for begin in (0, SECONDS, 2 * SECONDS):
         piece = samples[round(begin * RATE) : round((begin + SECONDS - 0.2) * RATE)]
         assert np.sqrt(np.mean(piece**2)) > 0.01
+
+
+CHAINS = [
+    ("x.ogg", "x.opus"),
+    ("x.opus", "x.ogg"),
+    ("flac.oga", "x.ogg"),
+    ("x.ogg", "low.ogg"),
+    ("low.ogg", "x.ogg"),
+    ("x.spx", "x.opus"),
+]
+
+
+@pytest.mark.parametrize(("first", "second"), CHAINS)
+def test_links_of_a_chain_may_differ_in_codec_rate_and_channels(first, second, encode, tmp_path):
+    """The second was missing; in small files nothing was said."""
+    path = tmp_path / "chain.ogg"
+    path.write_bytes(encode(first) + encode(second) + encode(first))
+    samples, said = decoded(path)
+    assert said == []
+    assert len(samples) == pytest.approx(3 * SECONDS * RATE, abs=0.1 * RATE)
+    ours, truth = samples[: round(SECONDS * RATE)], samples[-round(SECONDS * RATE) :]
+    assert np.corrcoef(ours, truth)[0, 1] > 0.99
+
+
+# Healthy files of which it was said that they are damaged.
+
+
+def piped(data: bytes) -> bytes:
+    """A WAV as a program writes it that cannot come back to its header."""
+    at = data.index(b"data") + 4
+    return data[:4] + b"\xff" * 4 + data[8:at] + b"\xff" * 4 + data[at + 4 :]
+
+
+def with_half_a_sample(data: bytes) -> bytes:
+    at = data.index(b"data") + 4
+    size = int.from_bytes(data[at : at + 4], "little") + 1
+    return data[:at] + size.to_bytes(4, "little") + data[at + 4 :] + b"\0"
+
+
+def with_a_tag_of_id3v24_behind(data: bytes) -> bytes:
+    tag = b"\x04\0\x10\0\0\x02\0"
+    return data + b"ID3" + tag + bytes(256) + b"3DI" + tag
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("s16.wav", piped),
+        ("float.wav", piped),
+        ("s24.wav", piped),
+        ("s16.wav", with_half_a_sample),
+        ("nothing.mp3", with_a_tag_of_id3v24_behind),
+    ],
+)
+def test_of_odd_but_healthy_files_nothing_is_said(name, change, encode, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(change(encode(name)))
+    samples, said = decoded(path)
+    assert said == []
+    assert len(samples) == pytest.approx(SECONDS * RATE, abs=0.1 * RATE)
+
+
+def test_sound_that_begins_late_in_its_container_is_not_cut(encode, tmp_path):
+    (tmp_path / "x.flac").write_bytes(encode("x.flac"))
+    path = tmp_path / "late.mka"
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-itsoffset", "5", "-i", tmp_path / "x.flac"]
+    subprocess.run([*command, path], check=True)
+    samples, said = decoded(path)
+    assert said == []
+    assert len(samples) == pytest.approx(SECONDS * RATE, abs=0.1 * RATE)
 
 
 def test_silence_stands_for_a_lost_frame_of_flac(encode, song, tmp_path):

@@ -1,6 +1,7 @@
 """What commands are given: standard input, addresses, lists, playlists, odd numbers, files."""
 
 import io
+import json
 import os
 import pickle
 import threading
@@ -128,6 +129,25 @@ def test_listening_to_another_recording_says_what_takes_it(library: Library) -> 
     assert "`fingerprint identify -` takes it" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["identify", "scan"])
+def test_without_a_library_programs_get_an_object_for_each_file(
+    command: str, tmp_path: Path
+) -> None:
+    done = run(command, "--json", "--library", tmp_path / "none", "a.wav", "b.wav")
+    assert done.exit_code == 2
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one.get("query") or one["recording"] for one in told] == ["a.wav", "b.wav"]
+    assert all("there is no library" in one["error"] for one in told)
+
+
+def test_a_program_is_told_that_there_was_nothing_to_index(tmp_path: Path) -> None:
+    done = run("index", "--json", "--library", tmp_path / "new", tmp_path / "none.wav")
+    assert done.exit_code == 1
+    told = json.loads(done.stdout)
+    assert told["added"] == 0
+    assert told["failed"] == [f"cannot read {tmp_path}/none.wav: no such file or directory"]
+
+
 # Addresses.
 
 
@@ -174,6 +194,13 @@ def test_a_file_whose_name_looks_like_an_address_is_a_file(
         ("http://host/a@b?x=1", "http://host/a@b?x=1"),
         ("a http://h/?n=1&a_token=abc#x, http://u:p@h", "a http://h/?n=1&a_token=***#x, http://***@h"),
         ("user:secret@host", "user:secret@host"),
+        ("http://me:p@ss@host/x", "http://***@host/x"),
+        ("http://me:pa/ss@host/x", "http://***@host/x"),
+        ("http://me:a1/2?3#4@host/x", "http://***@host/x"),
+        ("http:/me:secret@host/x", "http:/***@host/x"),
+        ("http://host:8000/a@b", "http://host:8000/a@b"),
+        ("http://me:secret@host:8000/a@b", "http://***@host:8000/a@b"),
+        ("cannot read a:/b@c, d://e", "cannot read a:/b@c, d://e"),
     ],
 )  # fmt: skip
 def test_passwords_are_left_out(text: str, shown: str) -> None:
@@ -329,6 +356,17 @@ def test_a_list_names_files_in_the_current_folder_and_anywhere(place: Path) -> N
     ]  # fmt: skip
     (place / "list.m3u").write_text("#EXTM3U\nhere.wav\n")
     assert listed(place / "list.m3u") == [str(place / "here.wav")]
+
+
+@pytest.mark.parametrize("by", ["name", "-"])
+def test_a_recording_is_no_list(place: Path, tmp_path: Path, by: str) -> None:
+    """Each of its lines was taken for a name, and / is one."""
+    file = place / "music" / "é 1.wav"
+    options = ["--jobs", 1, "--library", tmp_path / "new", "--files-from"]
+    done = run("index", *options, file if by == "name" else "-", input=file.read_bytes())
+    assert done.exit_code == 1
+    assert done.stderr.endswith(" is no list of names, nor a playlist\n")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_list_of_odd_names_is_indexed_but_for_what_is_not_there(

@@ -265,6 +265,32 @@ def test_peaks_where_there_can_be_none_are_refused(library: Library, tmp_path: P
         now.add([replace(entry(9), peaks=peaks)])
 
 
+@pytest.mark.parametrize("where", [".", "drive", "new/folder/..", "drive/lost+found/.."])
+def test_an_import_fills_an_empty_folder_that_stays_where_it_is(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """`import --library .` was a ValueError; a mount point cannot be replaced."""
+    export_library(library.folder, tmp_path / "one.fplib")
+    place = tmp_path / "place"
+    (place / "drive" / "lost+found").mkdir(parents=True)
+    empty = place / "drive" if where != "new/folder/.." else place
+    monkeypatch.chdir(empty if where == "." else place)
+    before = Path(where).stat().st_ino if Path(where).exists() else None
+    import_library(tmp_path / "one.fplib", Path(where))
+    made = Path(os.path.abspath(where))  # noqa: PTH100
+    assert before in (None, made.stat().st_ino)
+    assert {"catalog.db", "segments"} <= {one.name for one in made.iterdir()}
+    with Library.open(made, Toy()) as there:
+        assert there.tracks() == library.tracks()
+        assert check(there.catalog) == []
+
+
+def test_a_folder_is_no_export(library: Library, tmp_path: Path) -> None:
+    with pytest.raises(LibraryError, match="Is a directory"):
+        import_library(library.folder, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def test_an_import_into_a_folder_with_something_is_refused(
     library: Library, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -261,6 +262,24 @@ def test_a_folder_and_a_link_to_it_are_one(library: Library, folder: Path) -> No
     done = sync(library, [folder, folder.parent / "link"])
     assert (done.report.added, done.report.duplicates) == (2, [])
     assert {track.path for track in library.tracks()} == set(find_audio([folder]))
+
+
+@pytest.mark.parametrize("link_first", [False, True])
+@pytest.mark.parametrize("by", [index_files, sync])
+def test_a_folder_and_a_link_to_it_are_one_in_the_next_run_too(
+    library: Library, folder: Path, by: Callable[..., object], *, link_first: bool
+) -> None:
+    """Each track was there twice."""
+    link = folder.parent / "link"
+    link.symlink_to(folder)
+    names = [link, folder] if link_first else [folder, link]
+    for name in names:
+        by(library, [name] if by is sync else sorted(find_audio([name])))
+    assert {track.path for track in library.tracks()} == set(find_audio([names[0]]))
+    changed = next(iter(find_audio([folder])))
+    write_song(changed, 9, 7.0)
+    by(library, [names[0]] if by is sync else sorted(find_audio([names[0]])))
+    assert len(library.tracks()) == 2
 
 
 def test_a_link_that_is_added_takes_no_file_over(library: Library, folder: Path) -> None:

@@ -69,6 +69,9 @@ def stream_clip(
     sample_rate: int,
     *,
     block: float = 60.0,
+    start: float = 0.0,
+    seconds: float | None = None,
+    longest: float | None = None,
     name: str | None = None,
     stream: int | None = None,
     report: DecodeReport | None = None,
@@ -79,11 +82,12 @@ def stream_clip(
     `report` knows the announced length from the first block on, and the damage at the end.
 
     Raises:
-        AudioError: as `load_clip`, possibly after some blocks; over `LONGEST_STREAM` for sure.
+        AudioError: as `load_clip`, possibly after some blocks; over `longest` (s), else
+            `LONGEST_STREAM`, for sure.
     """
     size = max(1, round(block * sample_rate))
     pending, held = list[Floats](), 0
-    cut = _Cut(sample_rate, 0.0, None, LONGEST_STREAM)
+    cut = _Cut(sample_rate, start, seconds, longest or LONGEST_STREAM)
     for piece in _pieces(source, cut, name or _name(source), stream, report or DecodeReport()):
         pending.append(piece)
         held += len(piece)

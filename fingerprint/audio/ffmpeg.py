@@ -22,11 +22,18 @@ import numpy as np
 
 from fingerprint.audio.files import without_password
 from fingerprint.audio.formats import CODEC_WHITELIST, CODECS, FORMAT_WHITELIST
+from fingerprint.audio.joined import Part, recordings
 from fingerprint.audio.report import DecodeReport, clock, id3_size, mpeg_frame_bytes
 from fingerprint.errors import AudioError
 from fingerprint.types import Clip, Floats
 
 PROTOCOLS = "file,fd,pipe"
+# Of a stream: no files, and the demuxers that fetch what they are told to besides.
+NETWORK_PROTOCOLS = (
+    "crypto,data,ffrtmpcrypt,ffrtmphttp,http,httpproxy,https,mmsh,mmst,rtmp,rtmpe,rtmps,rtmpt,"
+    "rtmpte,rtmpts,rtp,srt,srtp,tcp,tls,udp,udplite"
+)
+NETWORK_FORMATS = f"{FORMAT_WHITELIST},dash,hls,rtp,rtsp,sdp"
 TIMEOUT = 20.0  # s without a byte after which a network stream has broken off
 CHUNK = 16_384  # sample frames that are averaged and resampled at a time
 LIVE_CHUNK = 1_024  # of a broadcast, which is listened to as it comes
@@ -52,6 +59,8 @@ BEGINNINGS = re.compile(
 )
 # What needs no container: MPEG audio, AAC, AC-3, DTS, AMR, a broadcast, a disc; or ID3 before any.
 STREAMS = re.compile(rb"ID3|\xff[\xe0-\xff]|\x0b\x77|\x7f\xfe\x80\x01|#!AMR|\x47|\0\0\x01\xba")
+# What FFmpeg says where the bytes end within a sample, or a header does not say how many there are.
+OF_PCM = re.compile(r"[Pp]acket corrupt|Invalid PCM packet")
 # What FFmpeg says of an end that is torn, or of tracks and tags, which are not decoded.
 TORN = re.compile(
     r"ended prematurely|partial file|incomplete frame|[Pp]acket corrupt|size mismatch|exhausted"
@@ -117,18 +126,28 @@ def pyav_chunks(file: BinaryIO, report: DecodeReport, stream: int | None = None)
     """
     import av
 
-    losses = _Losses()
+    announced = 0.0
     try:
-        with _words(av, losses.words), _opened(av, file, losses.words) as container:
-            tracks = _tracks(container, stream)
-            if not tracks:
-                which = f"no audio track {stream}" if stream else "no sound"
-                raise DecoderError(f"it has {which}")
-            yield from _first_audible(_pyav_tracks(av, file, container, tracks, report, losses))
+        for one in recordings(file):
+            yield from _pyav_recording(av, one, report, stream)
+            announced += report.announced
+            report.announced = announced
     except av.error.MemoryError:
         raise
     except (av.FFmpegError, ValueError, OverflowError) as error:  # a frame that makes no sense
         raise DecoderError(f"damaged ({error})") from error
+
+
+def _pyav_recording(
+    av: Any, file: BinaryIO | Part, report: DecodeReport, stream: int | None
+) -> Iterator[Clip]:
+    losses = _Losses()
+    with _words(av, losses.words), _opened(av, file, losses.words) as container:
+        tracks = _tracks(container, stream)
+        if not tracks:
+            which = f"no audio track {stream}" if stream else "no sound"
+            raise DecoderError(f"it has {which}")
+        yield from _first_audible(_pyav_tracks(av, file, container, tracks, report, losses))
 
 
 def program_chunks(
@@ -158,7 +177,12 @@ def network_chunks(url: str) -> Iterator[Clip]:
             url,
             metadata_errors="replace",
             timeout=(TIMEOUT, TIMEOUT),
-            options={"seekable": "0"},  # looking for the end of a broadcast would reconnect
+            options={
+                "seekable": "0",  # looking for the end of a broadcast would reconnect
+                "protocol_whitelist": NETWORK_PROTOCOLS,
+                "format_whitelist": NETWORK_FORMATS,
+                "codec_whitelist": CODEC_WHITELIST,
+            },
         ) as container:
             if not container.streams.audio:
                 raise AudioError(f"cannot open {name}: it has no sound")
@@ -181,7 +205,7 @@ def _first_audible(tracks: Iterable[Iterator[Clip]]) -> Iterator[Clip]:
         held: list[tuple[int, int]] = []
         try:
             for chunk in track:
-                if np.abs(chunk.samples).max(initial=0) > INAUDIBLE:
+                if not np.abs(chunk.samples).max(initial=0) <= INAUDIBLE:  # or not a number
                     yield from _zeros(held)
                     yield chunk
                     yield from track
@@ -203,7 +227,7 @@ def _zeros(lengths: Iterable[tuple[int, int]]) -> Iterator[Clip]:
 
 
 @contextmanager
-def _opened(av: Any, file: BinaryIO, words: list[str]) -> Iterator[Any]:
+def _opened(av: Any, file: BinaryIO | Part, words: list[str]) -> Iterator[Any]:
     """The container, from where it begins, should there be junk before it."""
     options = {
         "protocol_whitelist": PROTOCOLS,
@@ -226,7 +250,7 @@ def _opened(av: Any, file: BinaryIO, words: list[str]) -> Iterator[Any]:
     raise failure or DecoderError("not audio")
 
 
-def _beginnings(file: BinaryIO) -> list[int]:
+def _beginnings(file: BinaryIO | Part) -> list[int]:
     """Where a recording may begin: at the first byte, or at the first that look like it."""
     file.seek(0)
     head = file.read(RESCUED)
@@ -239,7 +263,7 @@ def _beginnings(file: BinaryIO) -> list[int]:
 class _Source:
     """A file from `begin` on, as PyAV reads it."""
 
-    def __init__(self, file: BinaryIO, begin: int) -> None:
+    def __init__(self, file: BinaryIO | Part, begin: int) -> None:
         self.name = str(getattr(file, "name", ""))
         self.read = file.read
         self._file, self._begin = file, begin
@@ -287,6 +311,12 @@ class _Losses:
         if not self.packets and not self.missing:
             self.first = where
 
+    def forget(self, immaterial: re.Pattern[str]) -> None:
+        """Drop words that are of no importance for this codec."""
+        material = [not immaterial.search(text) for text in self.words]
+        self.confirmed = sum(material[: self.confirmed])
+        self.words[:] = [text for text, kept in zip(self.words, material, strict=True) if kept]
+
     def tell(self, report: DecodeReport, unused: float) -> None:
         """Put all of it into a report."""
         where = f"the first at {clock(self.first)}"
@@ -309,12 +339,14 @@ class _Losses:
 def _is_tag(packet: Any) -> bool:
     """Whether a packet holds tags behind the sound, as of an MP3, rather than sound."""
     head = bytes(packet)[:16]
-    return head.startswith((b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3")) or not head.strip(b"\0 ")
+    return head.startswith((b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3", b"3DI")) or not head.strip(
+        b"\0 "
+    )
 
 
 def _pyav_tracks(
     av: Any,
-    file: BinaryIO,
+    file: BinaryIO | Part,
     container: Any,
     tracks: list[int],
     report: DecodeReport,
@@ -329,7 +361,7 @@ def _pyav_tracks(
 
 
 def _pyav_track(
-    av: Any, file: BinaryIO, stream: Any, report: DecodeReport, losses: _Losses
+    av: Any, file: BinaryIO | Part, stream: Any, report: DecodeReport, losses: _Losses
 ) -> Iterator[Clip]:
     container, started = stream.container, False
     stream.codec_context.thread_count = 1  # files are decoded side by side
@@ -340,6 +372,8 @@ def _pyav_track(
     for chunk in _decoded(av, _packets(av, container, stream, losses), losses):
         started = True
         yield chunk
+    if stream.codec_context.name.startswith("pcm_"):  # a cut is told by the length
+        losses.forget(OF_PCM)
     losses.tell(report, _unused(container, file, losses))
     if losses.errors > DEMUX_ERRORS:
         raise DecoderError("too much of it is damaged")
@@ -347,7 +381,7 @@ def _pyav_track(
         raise DecoderError("not audio, or damaged (nothing in it can be decoded)")
 
 
-def _unused(container: Any, file: BinaryIO, losses: _Losses) -> float:
+def _unused(container: Any, file: BinaryIO | Part, losses: _Losses) -> float:
     """The share of a file's bytes that are in no packet, if it is too much for tags."""
     size = file.seek(0, 2) - id3_size(file)
     unused = size - losses.bytes
@@ -361,7 +395,7 @@ def _announced(container: Any, stream: Any) -> float:
     if names & COUNTED and stream.duration:
         return float(stream.duration * stream.time_base)
     if names & {"matroska", "flv"} and len(container.streams) == 1 and container.duration:
-        return float(container.duration / 1_000_000)
+        return float((container.duration - max(0, container.start_time or 0)) / 1_000_000)
     return 0.0
 
 

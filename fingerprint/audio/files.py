@@ -203,7 +203,9 @@ def is_control(character: str) -> bool:
     return unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and not joiner
 
 
-_USER = re.compile(r"(?<=://)[^/?#@\s]*@")
+# Up to the last @ before the path; or, where a password holds a /, up to the last one of all. What
+# follows a host's colon is a port.
+_USER = re.compile(r"(?i)(?<=[a-z0-9+.-]{2}:/)(/?)(?:[^/?#\s]*@|[^/?#@\s:]+:(?!\d*[/?#])\S*@)")
 _SECRET = re.compile(
     r"(?i)(?<=[?&])([^=&#\s]*(?:pass|pwd|token|secret|key|auth|sig)[^=&#\s]*=)[^&#\s]+"
 )
@@ -215,4 +217,4 @@ def without_password(text: str) -> str:
     >>> without_password("cannot read http://me:secret@host/live?token=abc&n=1")
     'cannot read http://***@host/live?token=***&n=1'
     """
-    return _SECRET.sub(r"\1***", _USER.sub("***@", text))
+    return _SECRET.sub(r"\1***", _USER.sub(r"\1***@", text))

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Literal, Self, get_args
 
+from fingerprint.audio.joined import Part
+
 LENGTH_TOLERANCE = 0.5  # s, or a thousandth of the length, that a header may be wrong by
 MOST = 8  # records of one recording; further ones say nothing new
 
@@ -99,7 +101,7 @@ def announced_by_header(file: BinaryIO) -> float:
         return 0.0
 
 
-def id3_size(file: BinaryIO) -> int:
+def id3_size(file: BinaryIO | Part) -> int:
     """Bytes of the ID3 tag that a file begins with; 0 without one."""
     file.seek(0)
     head = file.read(10)
@@ -111,17 +113,31 @@ def id3_size(file: BinaryIO) -> int:
     return 10 + size
 
 
+PCM = {1, 3, 6, 7, 0xFFFE}  # format tags of WAV whose frames have one size: samples, A-law, µ-law
+
+
 def _wav_seconds(head: bytes) -> float:
+    """By the bytes of PCM, by the samples in the `fact` chunk of compressed sound."""
     order: Literal["big", "little"] = "big" if head[:4] == b"RIFX" else "little"
-    at, rate = 12, 0  # bytes a second
+
+    def number(begin: int, size: int) -> int:
+        return int.from_bytes(head[begin : begin + size], order)
+
+    at, rate, frame, samples = 12, 0, 0, 0  # Hz, bytes
     while at + 8 <= len(head):
-        size = int.from_bytes(head[at + 4 : at + 8], order)
-        if head[at : at + 4] == b"fmt ":
-            rate = int.from_bytes(head[at + 16 : at + 20], order)
-        elif head[at : at + 4] == b"data":
+        name, size = head[at : at + 4], number(at + 4, 4)
+        if name == b"fmt ":
+            rate = number(at + 12, 4)
+            # Bytes a second are there too, but what FFmpeg writes for ADPCM is made up.
+            frame = number(at + 20, 2) if number(at + 8, 2) in PCM else 0
+        elif name == b"fact":
+            samples = number(at + 8, 4)
+        elif name == b"data":
             # A program that writes to a pipe cannot come back to put the true size here.
             unknown = size == 0 or 0x7FFF_F000 <= size <= 0x8000_0000 or size >= 0xFFFF_F000
-            return 0.0 if unknown else size / rate
+            if frame:
+                return 0.0 if unknown else size / (frame * rate)
+            return samples / rate if 0 < samples < 0xFFFF_F000 else 0.0
         at += 8 + size + size % 2
     return 0.0
 

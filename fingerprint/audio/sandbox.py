@@ -31,27 +31,31 @@ def abi() -> int:
     return max(0, _call(_CREATE_RULESET, None, 0, _VERSION))
 
 
-def confine(programs: Sequence[Path] = ()) -> bool:
+def confine(
+    programs: Sequence[Path] = (), *, readable: Sequence[Path] = (), network: bool = False
+) -> bool:
     """Let this process open no file and no TCP connection from now on; whether it worked.
 
-    What lies in the folders `programs` may still be read and executed. Threads that run already
-    are not confined: call it before there are any.
+    What lies in the folders `programs` may still be read and executed, what is in `readable` only
+    read; with `network` it may connect. Threads that run already are not confined: call it before
+    there are any.
     """
     version = abi()
     if not version:
         return False
     files = max(rights for since, rights in _FILE_RIGHTS.items() if since <= version)
-    network = _TCP_RIGHTS if version >= _NETWORK_FROM else 0
+    ports = _TCP_RIGHTS if version >= _NETWORK_FROM and not network else 0
     scopes = _SCOPES if version >= _SCOPES_FROM else 0
-    attributes = struct.pack("QQQ", files, network, scopes)
+    attributes = struct.pack("QQQ", files, ports, scopes)
     size = 8 if version < _NETWORK_FROM else 16 if version < _SCOPES_FROM else 24
     ruleset = _call(_CREATE_RULESET, ctypes.c_char_p(attributes[:size]), size, 0)
     if ruleset < 0:
         return False
     try:
-        for folder in programs:
-            with suppress(OSError):
-                _allow(ruleset, folder)
+        for path in programs:
+            _allow(ruleset, path, _READ_FILE | _EXECUTE)
+        for path in readable:
+            _allow(ruleset, path, _READ_FILE)
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0):
             return False
@@ -60,14 +64,16 @@ def confine(programs: Sequence[Path] = ()) -> bool:
         os.close(ruleset)
 
 
-def _allow(ruleset: int, folder: Path) -> None:
-    rights = _READ_FILE | _EXECUTE | (_READ_DIR if folder.is_dir() else 0)
-    number = os.open(folder, os.O_PATH | os.O_CLOEXEC)
-    try:
-        rule = ctypes.c_char_p(struct.pack("=Qi", rights, number))
-        _call(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)
-    finally:
-        os.close(number)
+def _allow(ruleset: int, path: Path, rights: int) -> None:
+    """Leave these rights to what lies at a path, if there is anything."""
+    with suppress(OSError):
+        number = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            rights |= _READ_DIR if path.is_dir() else 0
+            rule = ctypes.c_char_p(struct.pack("=Qi", rights, number))
+            _call(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)
+        finally:
+            os.close(number)
 
 
 def _call(number: int, *arguments: object) -> int:

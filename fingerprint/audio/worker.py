@@ -25,9 +25,9 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 
 from fingerprint.audio import ffmpeg, sandbox
-from fingerprint.audio.decode import opened, stream_clip
+from fingerprint.audio.decode import LONGEST_STREAM, opened, resampled, stream_clip
 from fingerprint.audio.ffmpeg import scratch
-from fingerprint.audio.files import display_name
+from fingerprint.audio.files import display_name, without_password
 from fingerprint.audio.report import Damage, DecodeReport
 from fingerprint.audio.tags import read_tags
 from fingerprint.errors import AudioError
@@ -39,16 +39,27 @@ LONGEST = 20 * 60.0  # s of sound in one answer: 38 MB at 8 kHz
 STARTS = 3  # of a process that dies before it is ready; then something is wrong with all of them
 LARGEST_ANSWER = 1 << 28  # bytes
 EVERYWHERE = Path("/")  # may be read where the ffmpeg program decodes: it opens its input by name
+STALLED = 60.0  # s without sound after which a stream has broken off; FFmpeg gives up before
+# What is read to find a host and to check its certificate.
+NAMES = (
+    *("/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf", "/etc/gai.conf"),
+    *("/etc/services", "/etc/protocols", "/etc/ssl", "/etc/pki", "/usr/share/ca-certificates"),
+    *("/usr/lib", "/usr/lib64"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to decode: the rate (Hz), the length of an answer (s) and the audio track."""
+    """What to decode: the rate (Hz), the length of an answer (s), the part and the audio track."""
 
     sample_rate: int
     block: float = 60.0
     longest: float = LONGEST  # what is shorter comes in one answer
     stream: int | None = None
+    start: float = 0.0  # s
+    seconds: float | None = None
+    most: float = LONGEST_STREAM  # s; a recording that is longer is refused
+    url: str = ""  # in place of a recording
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,13 +76,14 @@ class Answer:
 class Worker:
     """The process, as its parent sees it. It is replaced when it dies.
 
-    `since` is when it was started, or asked, or has last answered.
+    `since` is when it was started, or asked, or has last answered. With `network` it may connect.
     """
 
     pipe: Connection
     _socket: socket.socket
 
-    def __init__(self) -> None:
+    def __init__(self, *, network: bool = False) -> None:
+        self._network = network
         self._failed_starts = 0  # in a row
         self._start()
 
@@ -89,6 +101,13 @@ class Worker:
             with suppress(OSError):  # it has died; `answer` will find out
                 self.pipe.send_bytes(json.dumps([name, hint, asdict(request)]).encode())
                 socket.send_fds(self._socket, [b"\0"], [number])
+
+    def ask_for_stream(self, url: str, sample_rate: int) -> None:
+        """Let it open an address; answers come for as long as there is sound."""
+        self.since = monotonic()
+        request = Request(sample_rate, url=url)
+        with suppress(OSError):  # as above
+            self.pipe.send_bytes(json.dumps([url, "", asdict(request)]).encode())
 
     def is_late(self, patience: float) -> bool:
         """Whether it has been silent for longer than `patience` (s)."""
@@ -137,7 +156,8 @@ class Worker:
         ours, theirs = socket.socketpair()
         boot = (
             f"import sys; sys.path[:] = {sys.path!r}; "
-            f"from fingerprint.audio.worker import serve; serve({theirs.fileno()})"
+            f"from fingerprint.audio.worker import serve; "
+            f"serve({theirs.fileno()}, network={self._network})"
         )
         with theirs:
             self._process = subprocess.Popen(
@@ -188,27 +208,29 @@ class ConfinedDecoder:
         source: Path | BinaryIO,
         sample_rate: int,
         *,
+        start: float = 0.0,
+        seconds: float | None = None,
         longest: float,
         name: str | None = None,
         stream: int | None = None,
         report: DecodeReport | None = None,
     ) -> Clip:
-        """A whole recording of at most `longest` seconds.
+        """A whole recording of at most `longest` seconds, or a part of one.
 
         Raises:
             AudioError: as `load_clip`; or the decoder crashes on it, or takes too long.
         """
-        name = name or display_name(source if isinstance(source, Path) else "the audio stream")
-        pieces, seconds = [], 0.0
-        for clip in self.blocks(source, sample_rate, name=name, stream=stream, report=report):
-            pieces.append(clip.samples)
-            seconds += clip.duration
-            if seconds > longest:
-                self._worker.restart()
-                raise AudioError(
-                    f"cannot use {name}: it lasts over {longest / 3600:g} h; cut it up"
-                )
-        return Clip(np.concatenate(pieces), sample_rate)
+        blocks = self.blocks(
+            source,
+            sample_rate,
+            start=start,
+            seconds=seconds,
+            longest=longest,
+            name=name,
+            stream=stream,
+            report=report,
+        )
+        return Clip(np.concatenate([clip.samples for clip in blocks]), sample_rate)
 
     def blocks(
         self,
@@ -216,20 +238,23 @@ class ConfinedDecoder:
         sample_rate: int,
         *,
         block: float = 60.0,
+        start: float = 0.0,
+        seconds: float | None = None,
+        longest: float = LONGEST_STREAM,
         name: str | None = None,
         stream: int | None = None,
         report: DecodeReport | None = None,
     ) -> Iterator[Clip]:
         """A recording of any length in consecutive blocks, as `stream_clip` gives them."""
         name = name or display_name(source if isinstance(source, Path) else "the audio stream")
-        while not self._worker.ready:
-            with suppress(EOFError):
-                self._worker.answer()
-        self._worker.ask(source, name, Request(sample_rate, block, 0.0, stream))
+        request = Request(
+            sample_rate, block, 0.0, stream, start=start, seconds=seconds, most=longest
+        )
+        _until_ready(self._worker)
+        self._worker.ask(source, name, request)
         ended = False
         try:
-            while not ended:
-                answer = self._answer(name)
+            for answer in _answers_of(self._worker, name, self._patience):
                 ended = answer.ended
                 if answer.error:
                     raise AudioError(answer.error)
@@ -241,13 +266,45 @@ class ConfinedDecoder:
             if not ended:
                 self._worker.restart()
 
-    def _answer(self, name: str) -> Answer:
-        if not self._worker.pipe.poll(self._patience):
-            raise AudioError(f"cannot read {name}: {late(self._patience)}")
+
+def stream_confined(url: str, sample_rate: int) -> Iterator[Clip]:
+    """What an address plays, for as long as it does, from a process that may connect.
+
+    Raises:
+        AudioError: as `network_chunks`; or the decoder crashes on it, or stands still.
+    """
+    worker = Worker(network=True)
+    try:
+        _until_ready(worker)
+        worker.ask_for_stream(url, sample_rate)
+        for answer in _answers_of(worker, without_password(url), STALLED):
+            if answer.error:
+                raise AudioError(answer.error)
+            if answer.clip is not None:
+                yield answer.clip
+    finally:
+        worker.stop()
+
+
+def _until_ready(worker: Worker) -> None:
+    while not worker.ready:
+        with suppress(EOFError):
+            worker.answer()
+
+
+def _answers_of(worker: Worker, name: str, patience: float) -> Iterator[Answer]:
+    """Everything that a process answers to a request."""
+    ended = False
+    while not ended:
+        if not worker.pipe.poll(patience):
+            raise AudioError(f"cannot read {name}: {late(patience)}")
         try:
-            return self._worker.answer(self._patience) or self._answer(name)
+            answer = worker.answer(patience)
         except EOFError as error:
-            raise AudioError(f"cannot read {name}: {why_ended(error, self._patience)}") from None
+            raise AudioError(f"cannot read {name}: {why_ended(error, patience)}") from None
+        if answer is not None:
+            ended = answer.ended
+            yield answer
 
 
 CRASHED = "the decoder crashed on it"
@@ -303,20 +360,29 @@ def _on_disk(file: BinaryIO) -> Iterator[int]:
 # In the process
 
 
-def serve(number: int) -> None:
+def serve(number: int, *, network: bool = False) -> None:
     """A worker's life; it ends with its parent's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     connection, ours = Connection(os.dup(number)), socket.socket(fileno=number)
     words = _stderr_caught()
     _warm_up()
     _limit()
-    sandbox.confine([EVERYWHERE] if _needs_program() else [])
+    if network:
+        _warm_up_names()
+        sandbox.confine(readable=list(map(Path, NAMES)), network=True)
+    else:
+        sandbox.confine([EVERYWHERE] if _needs_program() else [])
     with suppress(EOFError, OSError):
         connection.send_bytes(b"")
         while True:
             name, hint, options = json.loads(connection.recv_bytes())
-            _, numbers, _, _ = socket.recv_fds(ours, 1, 1)
-            for message in _answers(numbers[0], name, hint, Request(**options), words):
+            request = Request(**options)
+            if request.url:
+                messages = _streamed(request)
+            else:
+                _, numbers, _, _ = socket.recv_fds(ours, 1, 1)
+                messages = _answers(numbers[0], name, hint, request, words)
+            for message in messages:
                 connection.send_bytes(message)
 
 
@@ -333,6 +399,9 @@ def _answers(
                 file,
                 request.sample_rate,
                 block=request.block,
+                start=request.start,
+                seconds=request.seconds,
+                longest=request.most,
                 name=name,
                 stream=request.stream,
                 report=report,
@@ -364,6 +433,20 @@ def _answers(
         yield b"".join([json.dumps(header).encode(), b"\n", *pieces])
 
 
+def _streamed(request: Request) -> Iterator[bytes]:
+    """The sound of an address as it comes."""
+    name, error = without_password(request.url), ""
+    try:
+        for clip in resampled(ffmpeg.network_chunks(request.url), request.sample_rate, name):
+            yield _message(clip, request.sample_rate)
+    except AudioError as failure:
+        error = str(failure)
+    except MemoryError:
+        error = f"cannot read {name}: not enough memory"
+    header = {"rate": 0, "ended": True, "tags": {}, "damage": [], "error": error}
+    yield json.dumps(header).encode() + b"\n"
+
+
 def _message(clip: Clip, rate: int) -> bytes:
     header = {"rate": rate, "ended": False, "tags": {}, "damage": [], "error": ""}
     return b"".join([json.dumps(header).encode(), b"\n", clip.samples.tobytes()])
@@ -391,6 +474,12 @@ def _warm_up() -> None:
     read_tags(tone, {})
     with suppress(AudioError):
         list(stream_clip(BytesIO(b"not audio"), 8_000))
+
+
+def _warm_up_names() -> None:
+    """Load what finds hosts, while it may."""
+    with suppress(OSError):
+        socket.getaddrinfo("localhost", 80)
 
 
 def _limit() -> None:

@@ -47,7 +47,7 @@ def explain_command(
     to each of the other, the evidence over time, and the other candidates.
     """
     opened = open_library(library, model, device)
-    from fingerprint.audio.decode import load_clip
+    from fingerprint.audio.confined import load_clip
     from fingerprint.explaining import explain, write_page
     from fingerprint.explaining.page import verdict
 

@@ -154,7 +154,7 @@ def answer(library: "Library", query: str, asking: _Asking) -> Answer:
     damage: list[Damage] = []
     try:
         clip, damage = _load(query, library.model.sample_rate, asking)
-        result = library.recognise(clip, top=asking.top)
+        result = library.recognise(clip, top=asking.top, parts=True)
         if result.nothing not in (None, "nothing near enough"):
             raise AudioError(
                 f"there is nothing to recognise in {spoken(query)}: {SPOKEN[result.nothing]}"
@@ -215,9 +215,24 @@ def _show_table(answer: Answer) -> None:
 def _table(matches: tuple["Match", ...]) -> list[str]:
     """Aligned columns; names come last, because they may be long or have wide characters."""
     with_rate = any(abs(match.rate - 1) >= RATE_SHOWN_FROM for match in matches)
-    lines = [f"  confidence    offset  {'  rate  ' if with_rate else ''}track"]
+    parts = [match.part for match in matches if match.part is not None]
+    rate, heard = "  rate  " if with_rate else "", f"{'plays in':>15}  " if parts else ""
+    lines = [f"  confidence    offset  {rate}{heard}track"]
     for match in matches:
         rate = f"{match.rate:6.3f}  " if with_rate else ""
+        heard = f"{_span(match.part):>15}  " if parts else ""
         sure, place = percent(match.confidence), clock(match.offset)
-        lines.append(f"  {sure:>10}  {place:>8}  {rate}{track_name(match.track)}")
+        lines.append(f"  {sure:>10}  {place:>8}  {rate}{heard}{track_name(match.track)}")
+    if len(parts) == 1:
+        lines.append("  the rest of it is not recognised")
+    elif parts:
+        (begin, end), (other_begin, other_end) = parts[:2]
+        common = min(end, other_end) - max(begin, other_begin)
+        shorter = min(end - begin, other_end - other_begin)
+        how = "at the same time" if common > shorter / 2 else "one after the other"
+        lines.append(f"  {len(parts)} tracks play in it, {how}")
     return lines
+
+
+def _span(part: tuple[float, float] | None) -> str:
+    return f"{clock(part[0])} - {clock(part[1])}" if part else ""

@@ -98,6 +98,10 @@ def index_command(
             click.echo(summary(report, len(reasons), library, perf_counter() - begin))
             show_duplicates(report)
         show_damage(report)
+    elif as_json:
+        from fingerprint.library.indexing import Report
+
+        click.echo(json_line(as_record(Report(), reasons)).encode("utf-8"))
     for why in reasons:
         note(f"failed: {why}")
     ctx.exit(1 if reasons else 0)

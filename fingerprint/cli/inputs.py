@@ -65,11 +65,16 @@ def listed(file: Path | None) -> list[str]:
 
     Names in a playlist are relative to its folder, others to the current folder; if there is no
     such file, it is the other way round.
+
+    Raises:
+        AudioError: it is no text but, say, a recording, of which some line may be a single slash.
     """
     if file is None:
         return []
     by_pipe = str(file) == STDIN
     text = text_of(sys.stdin.buffer.read() if by_pipe else file.read_bytes())
+    if "\0\0" in text or ("\0" in text and not text.endswith("\0")):
+        raise AudioError(f"{spoken(str(file))} is no list of names, nor a playlist")
     names = m3u_entries(text) if file.suffix.lower() in (".m3u", ".m3u8") else entries(text)
     here, beside = Path(), Path() if by_pipe else file.parent
     if names is not None:

@@ -87,13 +87,21 @@ def scan_command(
     from fingerprint.audio.worker import ConfinedDecoder
 
     with ConfinedDecoder() as decoder:  # starts while the library and the model are opened
-        ctx.exit(
-            _scan_all(
-                files,
-                open_any(library, model, device),
-                _Scanning(decoder, min_confidence, form, stream, strict),
-            )
-        )
+        try:
+            opened = open_any(library, model, device)
+        except FingerprintError as error:
+            # A program that reads the output gets an object for every recording, come what may.
+            for file in files if form == "json" else ():
+                _tell(file, error=reason(error))
+            raise
+        how = _Scanning(decoder, min_confidence, form, stream, strict)
+        ctx.exit(_scan_all(files, opened, how))
+
+
+def _tell(file: str, **about: object) -> None:
+    """Say something about a recording, as one JSON object."""
+    record = {"recording": without_password(file), **about}
+    click.echo(json_line(record).encode("utf-8"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +134,7 @@ def _scan(library: "Library", file: str, how: _Scanning) -> int:
 
     def told(**about: object) -> None:
         if how.form == "json":
-            record = {"recording": without_password(file), **about}
-            click.echo(json_line(record).encode("utf-8"))
+            _tell(file, **about)
 
     with ProgressLine() as line:
         spans = _Spans(library, file, how, report, line)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fingerprint.audio.decode import load_clip
+from fingerprint.audio.confined import load_clip
 from fingerprint.errors import AudioError
 from fingerprint.recognition.recognise import SPOKEN, query_part
 from fingerprint.types import Clip, Fingerprint, Floats, Match

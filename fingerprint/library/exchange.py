@@ -27,7 +27,7 @@ from fingerprint.audio.report import Damage
 from fingerprint.config import Positive, PositiveInt, Record
 from fingerprint.disk import flush
 from fingerprint.errors import LibraryError
-from fingerprint.library.library import create
+from fingerprint.library.library import create, holds_something
 from fingerprint.library.profiles import profile_of
 from fingerprint.library.records import REMOVED, Listed, Meta, SegmentInfo, Spans, Stamp
 from fingerprint.library.segments import (
@@ -39,11 +39,12 @@ from fingerprint.library.segments import (
     write_segment,
 )
 from fingerprint.library.snapshot import Snapshot
-from fingerprint.library.store import Catalog
-from fingerprint.library.writer import writing
+from fingerprint.library.store import CATALOG, Catalog
+from fingerprint.library.writer import absolute, writing
 from fingerprint.types import Tags, Track
 
 FORMAT = 3
+IMPORTING = ".importing"  # of a folder while it is filled
 LONGEST_LINE = 1 << 20  # bytes that describe a track
 OnProgress = Callable[[int, int], None]
 Count = Annotated[int, Field(ge=0, lt=1 << 63)]
@@ -141,14 +142,28 @@ def import_library(
     Raises:
         LibraryError: the file is not such a file or is damaged, or the folder holds something.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    place = absolute(folder)  # . and .. have no name to put beside
+    inside = (
+        place.is_dir()
+    )  # then it stays where it is: it may be a mount point, or the current one
+    if os.path.lexists(place) and (not inside or holds_something(place, but=IMPORTING)):
         raise LibraryError(f"{folder} holds something: import into a new or an empty folder")
-    new = folder.with_name(f"{folder.name}.importing")
+    new = place / IMPORTING if inside else place.with_name(place.name + IMPORTING)
+    try:
+        with file.open("rb"):
+            pass
+    except OSError as error:
+        raise LibraryError(f"cannot read {file}: {error.strerror}") from error
     try:
         shutil.rmtree(new, ignore_errors=True)
         _unpack(file, new, on_progress)
-        new.replace(folder)
-        flush(folder.parent)
+        if inside:
+            for entry in sorted(new.iterdir(), key=lambda one: one.name == CATALOG):
+                entry.replace(place / entry.name)
+            flush(place)
+        else:
+            new.replace(place)
+            flush(place.parent)
     except OSError as error:
         raise LibraryError(f"cannot import into {folder}: {error.strerror or error}") from error
     finally:

@@ -5,6 +5,7 @@ A recording is known by its sound, not by its file: one that was moved or has ne
 entry and is not embedded again.
 """
 
+import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -123,6 +124,17 @@ def index_files(
     return run.report
 
 
+def _real(path: Path) -> Path | None:
+    """The name of a file without links, by which the library may know it; None if it has none."""
+    real = Path(os.path.realpath(path))
+    return real if real != path else None
+
+
+def _are_one(path: Path, other: Path) -> bool:
+    """Whether two names are those of one file: a folder and a link to it are one."""
+    return path == other or os.path.realpath(path) == os.path.realpath(other)
+
+
 class _Run:
     """One run's state: the changes not yet committed, and the report."""
 
@@ -149,6 +161,10 @@ class _Run:
         """The files that are new or have changed; the others are done with."""
         files = dict.fromkeys(map(absolute, paths))
         known = self._writer.stamps_of(files)
+        links = {path: real for path in files if path not in known and (real := _real(path))}
+        elsewhere = self._writer.stamps_of(links.values())
+        names = (links[path] if links.get(path) in elsewhere else path for path in files)
+        files, known = dict.fromkeys(names), known | elsewhere
         changed: dict[Path, Stamp] = {}
         self._total = len(files)
         for path in files:
@@ -216,7 +232,7 @@ class _Run:
         if self._policy != "add":  # where its file holds another encoding now, that one stands
             known = [one for one in known if self._batch.path_of(one) not in self._batch.entries]
         free = [one for one in known if not self._batch.is_relabelled(one)]
-        here = [one for one in free if one.track.path == path]
+        here = [one for one in free if _are_one(one.track.path, path)]
         gone = [one for one in free if has_left(one)]
         rest: list[Listed | Entry] = [*known, *self._batch.with_content(content)]
         return next(iter([*here, *gone, *(rest if self._policy != "add" else [])]), None)
@@ -224,6 +240,9 @@ class _Run:
     def _join(self, new: Recording, same: Listed | Entry) -> None:
         """A file whose recording is that of a track, to the last sample."""
         stands = self._batch.path_of(same)
+        if stands != new.path and _are_one(stands, new.path):
+            self.report.skipped += 1
+            return
         free = not self._batch.is_relabelled(same)
         if isinstance(same, Listed) and free and (stands == new.path or has_left(same)):
             self._batch.relabel(same, new)

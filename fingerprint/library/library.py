@@ -139,6 +139,7 @@ class Library:
         *,
         top: int = 5,
         speeds: Speeds = "in doubt",
+        parts: bool = False,
     ) -> Result:
         """The tracks that the clip may be from, whatever their confidence; or why there are none.
 
@@ -146,6 +147,7 @@ class Library:
             clip: at the model's sample rate.
             top: how many tracks at most.
             speeds: when the clip is tried at other speeds, too.
+            parts: whether a second track is looked for where the best one does not play.
         """
         return recognise(
             self.snapshot(),
@@ -154,6 +156,7 @@ class Library:
             top=top,
             config=self.config,
             speeds=speeds,
+            parts=parts,
         )
 
     def identify(
@@ -172,7 +175,7 @@ class Library:
         ('song2.ogg', 6, True)
         """
         least = self.config.min_confidence if min_confidence is None else min_confidence
-        return self.recognise(clip, top=top).at_least(least)
+        return self.recognise(clip, top=top, parts=True).at_least(least)
 
     def fingerprint(self, track: Track) -> Fingerprint | None:
         """The stored rows of a track; None if it is not in the library."""
@@ -219,6 +222,15 @@ def library_info(path: Path) -> LibraryInfo:
         catalog.close()
 
 
+def holds_something(folder: Path, but: str | tuple[str, ...]) -> bool:
+    """Whether there is anything in a folder, except names that begin with `but`.
+
+    That a drive has just been formatted, and has an empty folder for what it may lose, is nothing.
+    """
+    names = (entry.name for entry in folder.iterdir())
+    return any(name != "lost+found" and not name.startswith(but) for name in names)
+
+
 def create(path: Path, meta: Meta) -> None:
     """Make an empty library in a new or an empty folder.
 
@@ -230,7 +242,7 @@ def create(path: Path, meta: Meta) -> None:
         load_faiss()  # before hours of work
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if any(not entry.name.startswith((CATALOG, LOCK)) for entry in path.iterdir()):
+        if holds_something(path, but=(CATALOG, LOCK)):
             raise LibraryError(
                 f"{path} holds other files and is not a fingerprint library: "
                 "name a new or an empty folder"

@@ -10,14 +10,15 @@ from pathlib import Path
 from queue import Queue
 from typing import Any, BinaryIO, Literal
 from urllib.parse import unquote, urljoin, urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import Request, url2pathname, urlopen
 
 import numpy as np
 
-from fingerprint.audio.decode import resampled
-from fingerprint.audio.ffmpeg import TIMEOUT, mono, network_chunks
-from fingerprint.audio.files import without_password
+from fingerprint.audio.confined import stream_clip
+from fingerprint.audio.decode import open_recording, resampled
+from fingerprint.audio.ffmpeg import TIMEOUT, mono
 from fingerprint.audio.playlists import entries, m3u_entries, text_of
+from fingerprint.audio.worker import stream_confined
 from fingerprint.errors import AudioError
 from fingerprint.types import Clip, Floats
 
@@ -80,7 +81,7 @@ def microphone(sample_rate: int, device: str | int | None = None) -> Iterator[Cl
 
 
 def network(url: str, sample_rate: int) -> Iterator[Clip]:
-    """Mono blocks of whatever FFmpeg can open (Icecast, HLS, RTSP, a file) at `sample_rate`.
+    """Mono clips of whatever FFmpeg can open (Icecast, HLS, RTSP, a file) at `sample_rate`.
 
     A radio station's playlist (M3U, PLS, XSPF, ASX) is followed to the first address in it that
     gives sound. Ends when the stream does.
@@ -88,27 +89,39 @@ def network(url: str, sample_rate: int) -> Iterator[Clip]:
     Raises:
         AudioError: it cannot be opened, holds no sound, or breaks off with an error.
     """
-    return resampled(_followed(url, LINKS), sample_rate, without_password(url))
+    return _followed(url, sample_rate, LINKS)
 
 
-def _followed(url: str, links: int) -> Iterator[Clip]:
+def _followed(url: str, sample_rate: int, links: int) -> Iterator[Clip]:
     """The sound of an address, or of the first one with any that its playlist names."""
-    chunks = network_chunks(url)
+    chunks = _sound(url, sample_rate)
     try:
         first = next(chunks, None)
     except AudioError:
         if not links or not (addresses := _addresses(url)):
             raise
-        yield from _first_sound(addresses, links - 1)
+        yield from _first_sound(addresses, sample_rate, links - 1)
         return
     if first is not None:
         yield first
         yield from chunks
 
 
-def _first_sound(addresses: list[str], links: int) -> Iterator[Clip]:
+def _sound(url: str, sample_rate: int) -> Iterator[Clip]:
+    parts = urlsplit(url)
+    if len(parts.scheme) > 1 and parts.scheme != "file":
+        return stream_confined(url, sample_rate)
+    return stream_clip(_path(url), sample_rate, block=BLOCK)
+
+
+def _path(url: str) -> Path:
+    """The file that is meant by what is no address on the network."""
+    return Path(url2pathname(urlsplit(url).path) if url.startswith("file:") else url)
+
+
+def _first_sound(addresses: list[str], sample_rate: int, links: int) -> Iterator[Clip]:
     for number, address in enumerate(addresses, start=1):
-        chunks = _followed(address, links)
+        chunks = _followed(address, sample_rate, links)
         try:
             first = next(chunks, None)
         except AudioError:
@@ -139,7 +152,7 @@ def _addresses(url: str) -> list[str]:
 def _beginning(url: str) -> bytes:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https"):
-        with Path(url).open("rb") as file:  # a playlist that lies on the disk
+        with open_recording(_path(url)) as file:  # a playlist that lies on the disk
             return file.read(LONGEST_PLAYLIST)
     user, _, host = parts.netloc.rpartition("@")
     request = Request(parts._replace(netloc=host, fragment="").geturl())  # noqa: S310 - checked

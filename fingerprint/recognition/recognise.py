@@ -53,6 +53,8 @@ UNLIKE = 0.4  # mean cosine of two passages, below which they cannot be copies
 COMPARED = 5  # candidates, at least: evidence is a margin over the other candidates
 SCORE_WEIGHT = 0.8  # of the embeddings' score, in spreads of its cohort; the peaks' has weight 1
 LONGEST_QUERY = 30.0  # s; of a longer clip only a part is used as the query
+LEAST_REST = 2.0  # s beside the best track's part of a query, in which another one is looked for
+PLAYS_ON = 0.5  # confidence from which the best track is taken to play in the rest as well
 MOVE = 1.0  # s between the parts of a long clip from which the query is chosen
 AUDIBLE_RMS = 10 ** (-60 / 20)  # of full scale; a second below it counts as silent
 
@@ -93,6 +95,7 @@ def recognise(
     top: int = COMPARED,
     config: SearchConfig = DEFAULTS,
     speeds: Speeds = "in doubt",
+    parts: bool = False,
 ) -> Result:
     """The at most `top` likeliest tracks of a reference for a clip.
 
@@ -103,6 +106,8 @@ def recognise(
         top: maximum number of matches.
         config: search effort and thresholds.
         speeds: whether a doubtful query is tried at other speeds.
+        parts: whether a second track is looked for before and behind the part of the query in
+            which the best one plays, and matches say which part they play in.
     """
     part, begin = query_part(clip)
     if (nothing := nothing_in(part)) is not None:
@@ -119,18 +124,62 @@ def recognise(
         ranked = _ranked(verified, given)
         found = [one for one in ranked if one.track < len(reference.rows)]
         rivals = [one for one in ranked if one.track >= len(reference.rows)]
-        evidence = _evidence(query, found, rivals, given, most)
+        evidence, second = _evidence(query, found, rivals, given, most)
         if _is_sure(evidence, query):
             break
     if not found:
         return Result(nothing="nothing near enough", query=rows)
-    found[0], later = _at_its_earliest(query, _measured(query, found[0]))
-    matches = [
-        _match(track, candidate, weight, later if number == 0 else (), model, begin)
-        for number, (candidate, weight) in enumerate(zip(found, evidence, strict=False))
-        if (track := reference.track(candidate.track)) is not None
-    ]
-    return Result(tuple(matches[:top]), query=rows)
+    matches = _matches(query, found, evidence, second)
+    if not parts or not _is_sure(evidence, query):
+        matches = [replace(one, part=None) for one in matches]
+    elif not second:
+        matches = _with_others(matches, query, reference)
+    return Result(tuple(_later(one, begin) for one in matches[:top]), query=rows)
+
+
+def _matches(
+    query: Query, found: list[Candidate], evidence: list[Evidence], second: int
+) -> list[Match]:
+    """The candidates that there is evidence for, those that are answered measured exactly."""
+    everything = 0.0, query.clip.duration
+    matches = []
+    for number, weight in enumerate(evidence[: len(found)]):
+        candidate, part, later = found[number], None, tuple[float, ...]()
+        if number in (0, second):
+            candidate, part = _measured(query, candidate)
+            part = part or (everything if second else None)
+        if number == 0:
+            candidate, later = _at_its_earliest(query, candidate)
+        if (track := query.reference.track(candidate.track)) is not None:
+            matches.append(_match(track, candidate, weight, later, query.model, part))
+    return matches
+
+
+def _with_others(matches: list[Match], query: Query, reference: Reference) -> list[Match]:
+    """With what is sure to play before and behind the part in which the first one does.
+
+    Where there is too little, or the same track plays on, that part is not to be spoken of.
+    """
+    if not matches or matches[0].part is None:
+        return matches
+    clip, (first, last), others, told = query.clip, matches[0].part, list[Match](), False
+    for begin, end in ((0.0, first), (last, clip.duration)):
+        if end - begin < LEAST_REST:
+            continue
+        rate = clip.sample_rate
+        rest = Clip(clip.samples[round(begin * rate) : round(end * rate)], rate)
+        found = recognise(reference, rest, query.model, config=query.config, speeds="as it is")
+        best = found.matches[0] if found.matches else None
+        if best is None:
+            told |= found.nothing == "nothing near enough"  # and not silence
+        elif best.track != matches[0].track or best.confidence < PLAYS_ON:
+            told = True
+            if best.confidence >= query.config.min_confidence:
+                others.append(_later(replace(best, part=(0.0, rest.duration)), begin))
+    if not told:
+        return [replace(matches[0], part=None), *matches[1:]]
+    named = {one.track for one in others}
+    return [matches[0], *others, *(one for one in matches[1:] if one.track not in named)]
 
 
 def query_part(clip: Clip) -> tuple[Clip, float]:
@@ -288,14 +337,15 @@ def _evidence(
     rivals: list[Candidate],
     given: Circumstances,
     most: int,
-) -> list[Evidence]:
+) -> tuple[list[Evidence], int]:
     """The evidence for the `most` best candidates against all others and the background's.
 
-    Two tracks may play at once, and each would lower the other's confidence. So if the best
-    candidate and the next that is unlike it would both be sure without the other, both are matches.
+    Two tracks may play in one query, and each would lower the other's confidence. So if the best
+    candidate and the next that is unlike it would both be sure without the other, both are matches,
+    and the number of the second is returned as well; else 0.
     """
     if not found:
-        return []
+        return [], 0
     seconds = max(0.0, query.clip.duration - query.model.window)
     alike = likeness(found[:most], query.reference, seconds=seconds)
     copies = alike >= SAME
@@ -303,13 +353,14 @@ def _evidence(
     evidence = evidence_of(everyone, given, copies)
     second = next((number for number, one in enumerate(alike[0]) if one < UNLIKE), 0)
     if not second:
-        return evidence
+        return evidence, 0
     alone = [
         _without(everyone, given, copies, one, other) for one, other in ((0, second), (second, 0))
     ]
-    if all(_is_sure([one], query) for one in alone):
-        evidence[0], evidence[second] = alone
-    return evidence
+    if not all(_is_sure([one], query) for one in alone):
+        return evidence, 0
+    evidence[0], evidence[second] = alone
+    return evidence, second
 
 
 def _without(
@@ -327,11 +378,15 @@ def _is_sure(evidence: list[Evidence], query: Query) -> bool:
     return bool(evidence) and probability(evidence[0], calibration) >= least
 
 
-def _measured(query: Query, candidate: Candidate) -> Candidate:
-    """The candidate with its offset and rate measured on the part of the query in its track."""
+def _measured(query: Query, candidate: Candidate) -> tuple[Candidate, tuple[float, float] | None]:
+    """The candidate with its offset and rate measured on the part of the query in its track.
+
+    And where in the query (s) that part is; None if it is all of it.
+    """
     part, begin, candidate = _in_its_track(query, candidate)
     found = measured(part, candidate)
-    return replace(found, offset=found.offset - found.rate * begin)
+    within = None if part is query else (begin, begin + part.clip.duration)
+    return replace(found, offset=found.offset - found.rate * begin), within
 
 
 def _in_its_track(query: Query, candidate: Candidate) -> tuple[Query, float, Candidate]:
@@ -381,16 +436,24 @@ def _match(
     evidence: Evidence,
     later: tuple[float, ...],
     model: Model,
-    begin: float,
+    part: tuple[float, float] | None,
 ) -> Match:
-    """The match of a candidate, for a clip that begins `begin` s before its query."""
-    before = candidate.rate * begin
+    """The candidate as users see it."""
     return Match(
         track=track,
-        offset=candidate.offset - before,
+        offset=candidate.offset,
         rate=candidate.rate,
         confidence=probability(evidence, model.calibration),
         score=candidate.score,
         evidence=evidence,
-        repeats=tuple(offset - before for offset in later),
+        repeats=later,
+        part=part,
     )
+
+
+def _later(match: Match, begin: float) -> Match:
+    """The match of a query for one that began `begin` s before it."""
+    before = match.rate * begin
+    part = match.part and (match.part[0] + begin, match.part[1] + begin)
+    offsets = tuple(offset - before for offset in match.repeats)
+    return replace(match, offset=match.offset - before, repeats=offsets, part=part)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from fingerprint.audio.decode import stream_clip
+from fingerprint.audio.confined import stream_clip
 from fingerprint.config import SearchConfig
 from fingerprint.scanning.extent import Extent, extent
 from fingerprint.scanning.runs import Run, Runs, Sighting

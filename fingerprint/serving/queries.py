@@ -187,6 +187,7 @@ def recognised(service: Service, clip: Clip, asked: Asked) -> list[Any]:
             top=asked.top,
             config=library.config,
             speeds=asked.speeds,
+            parts=True,
         )
     except (LibraryError, OSError) as error:
         raise unavailable(error) from error

@@ -16,6 +16,10 @@ class Match(BaseModel):
     confidence: float = Field(ge=0, le=1, description="Estimated probability that it is right.")
     score: float
     repeats: list[float] = Field(description="Later offsets at which the track sounds the same.")
+    part: tuple[float, float] | None = Field(
+        default=None,
+        description="From where to where in the query it plays, in seconds, if it is not alone.",
+    )
 
 
 class Loss(BaseModel):

@@ -5,6 +5,7 @@ import json
 import ssl
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
@@ -166,8 +167,13 @@ class RemoteLibrary:
     def close(self) -> None:
         self.server.close()
 
-    def recognise(self, clip: Clip, *, top: int = 5, speeds: Speeds = "in doubt") -> Result:
-        """As `Library.recognise`. The query is computed here; at other speeds when it is wanted."""
+    def recognise(
+        self, clip: Clip, *, top: int = 5, speeds: Speeds = "in doubt", parts: bool = False
+    ) -> Result:
+        """As `Library.recognise`. The query is computed here; at other speeds when it is wanted.
+
+        A server that gets no sound finds `parts` only of two tracks that are mixed.
+        """
         part, begin = query_part(clip)
         if (nothing := nothing_in(part)) is not None:
             return Result(nothing=nothing)
@@ -185,6 +191,8 @@ class RemoteLibrary:
         if found["status"] == "doubtful":  # at more speeds than a query may have
             found = self._identified(views, top, "as it is")
         matches = tuple(_match(one, begin) for one in found["matches"])
+        if not parts:
+            matches = tuple(replace(one, part=None) for one in matches)
         return Result(matches, None if matches else "nothing near enough", rows)
 
     def _identified(self, views: dict[float, Any], top: int, speeds: Speeds) -> dict[str, Any]:
@@ -255,6 +263,7 @@ def _match(found: dict[str, Any], begin: float) -> Match:
         confidence=float(found["confidence"]),
         score=float(found["score"]),
         repeats=tuple(float(one) - rate * begin for one in found["repeats"]),
+        part=(part[0] + begin, part[1] + begin) if (part := found.get("part")) else None,
     )
 
 
