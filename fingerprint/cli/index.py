@@ -1,11 +1,13 @@
 """`fingerprint index`: learn the recordings of files and folders."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from fingerprint.answers import json_line
 from fingerprint.audio import files as audio_files
@@ -13,6 +15,7 @@ from fingerprint.audio.files import display_name, find_audio
 from fingerprint.cli.inputs import listed, local
 from fingerprint.cli.opening import open_or_create
 from fingerprint.cli.options import (
+    FOLDER,
     device_option,
     duplicate_option,
     jobs_option,
@@ -29,8 +32,19 @@ from fingerprint.errors import AudioError
 from fingerprint.milvus.address import Address
 
 if TYPE_CHECKING:
+    from fingerprint.cluster import Plan
     from fingerprint.library.indexing import OnDuplicate, Progress, Report
     from fingerprint.library.library import Library
+
+
+def _cluster(address: str | None) -> str | None:
+    """The address of a cluster; what follows --ray may be meant to be indexed."""
+    if address not in (None, "local", "auto") and ":" not in str(address):
+        raise click.BadParameter(
+            f"{display_name(str(address))} is no address of a Ray cluster: write --ray=ADDRESS, or "
+            "--ray after what is to be indexed."
+        )
+    return address
 
 
 @click.command("index")
@@ -50,6 +64,24 @@ if TYPE_CHECKING:
 )
 @strict_option
 @stream_option
+@click.option(
+    "--ray",
+    "cluster",
+    is_flag=False,
+    flag_value="local",
+    metavar="[ADDRESS]",
+    callback=lambda _ctx, _option, value: _cluster(value),
+    help="Embed on a Ray cluster: HOST:PORT on one of its machines, ray://HOST:PORT elsewhere, "
+    "auto for the one that runs here. Without ADDRESS one is started for this run. --jobs limits "
+    "its workers.",
+)
+@click.option(
+    "--shards",
+    type=FOLDER,
+    metavar="DIR",
+    help="With --ray: a folder that all machines share, for what is embedded and not imported yet. "
+    "By default in the library.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as one JSON object.")
 @click.pass_context
 def index_command(
@@ -64,6 +96,8 @@ def index_command(
     files_from: Path | None,
     strict: bool,
     stream: int | None,
+    cluster: str | None,
+    shards: Path | None,
     as_json: bool,
 ) -> None:
     """Learn the recordings in files and folders.
@@ -80,6 +114,7 @@ def index_command(
     """
     if not paths and files_from is None:
         raise click.UsageError("Name files or folders to index, or --files-from FILE.")
+    plan = _plan(ctx, library, cluster, shards)
     files, reasons = _found([*paths, *listed(files_from)])
     if not files and not reasons:
         where = display_name(paths[0]) if len(paths) == 1 else "what was named"
@@ -89,8 +124,9 @@ def index_command(
         if isinstance(library, str):
             report = index_there(library, model, device, files, jobs, stream=stream)
         else:
-            with open_or_create(library, model, device, profile) as opened:
-                report = index(opened, files, jobs, on_duplicate, strict=strict, stream=stream)
+            with open_or_create(library, model, "cpu" if plan else device, profile) as opened:
+                way = _way(jobs, plan)
+                report = index(opened, files, way, on_duplicate, strict=strict, stream=stream)
         reasons += [one_line(why) for _, why in report.failed]
         if as_json:
             click.echo(json_line(as_record(report, reasons)).encode("utf-8"))
@@ -103,23 +139,53 @@ def index_command(
     ctx.exit(1 if reasons else 0)
 
 
+def _plan(
+    ctx: click.Context, library: object, cluster: str | None, shards: Path | None
+) -> "Plan | None":
+    """How the cluster is to be used that --ray names; None without it.
+
+    Raises:
+        LibraryError: Ray is not installed, or nothing answers at the address.
+    """
+    if cluster is None:
+        if shards is not None:
+            raise click.UsageError("--shards is for --ray.")
+        return None
+    if isinstance(library, str):
+        raise click.UsageError("--ray needs a library in a folder or in Milvus, not on a server.")
+    from fingerprint.cluster import Plan, check
+
+    check(cluster)
+    jobs, device, model = (ctx.params[name] for name in ("jobs", "device", "model"))
+    limited = ctx.get_parameter_source("jobs") is not ParameterSource.DEFAULT
+    return Plan(cluster, jobs if limited else 0, device, model, shards)
+
+
+def _way(jobs: int, plan: "Plan | None") -> "Callable[..., Report]":
+    """How files are indexed: here, or on a cluster."""
+    if plan is None:
+        from fingerprint.library.indexing import index_files
+
+        return partial(index_files, jobs=jobs)
+    from fingerprint.cluster import index_on_ray
+
+    return partial(index_on_ray, plan=plan)
+
+
 def index(
     library: "Library",
     files: list[Path],
-    jobs: int,
+    way: "Callable[..., Report]",
     on_duplicate: "OnDuplicate",
     *,
     strict: bool,
     stream: int | None,
 ) -> "Report":
-    """Index files with progress on the terminal."""
-    from fingerprint.library.indexing import index_files
-
+    """Index files, here or on a cluster, with progress on the terminal."""
     with ProgressLine() as line:
-        return index_files(
+        return way(
             library,
             files,
-            jobs=jobs,
             on_duplicate=on_duplicate,
             strict=strict,
             stream=stream,
