@@ -43,6 +43,8 @@ PORT, CLIENT_PORT = 6_379, 10_001
 REACHABLE = 5.0  # s in which a cluster must accept a connection
 AHEAD = 2  # shards a worker has: one that it is at, one that waits
 IN_FLIGHT = 2  # decoded recordings, or minutes of long ones, that wait for a worker; a decoder
+FEWEST_FILES = 4  # in a shard; of `shards.MOST_FILES` at most
+SHARDS_EACH = 4  # of a worker, at least, so that they end at about the same time
 TRIES = 3  # of a shard, or of starting workers, until something is wrong with it
 PAUSE = 1.0  # s between two looks at the progress
 STORE = 1 << 28  # bytes of Ray's object store in a cluster of our own, and for each worker
@@ -84,11 +86,14 @@ def index_on_ray(
         todo = dict(run.sift(paths))
         for file in shards.files_in(folder):
             _import_left(run, file, todo, library.model.id, stream)
-        waiting = deque(shards.cut(todo, library.model.id, stream))
-        if waiting:
+        if todo:
             folder.mkdir(parents=True, exist_ok=True)
-            with _connected(plan, len(waiting)) as ray:
-                for shard, lost in _Crew(ray, plan, folder, waiting).results(run.tell):
+            with _connected(plan, len(todo)) as ray:
+                share = _share(plan, ray.cluster_resources(), len(todo))
+                most = max(FEWEST_FILES, len(todo) // (SHARDS_EACH * share.workers))
+                waiting = deque(shards.cut(todo, library.model.id, stream, most=most))
+                crew = _Crew(ray, share, plan, folder, waiting)
+                for shard, lost in crew.results(run.tell):
                     run.take_shard(lost or _results(folder, shard))
                     (folder / shard.name).unlink(missing_ok=True)
     with suppress(OSError):
@@ -186,16 +191,17 @@ def _connected(plan: Plan, most: int) -> Iterator[Any]:
 class _Crew:
     """The workers, and who is at which shard."""
 
-    def __init__(self, ray: Any, plan: Plan, folder: Path, waiting: deque[Shard]) -> None:
-        self._ray, self._folder, self._waiting = ray, folder, waiting
+    def __init__(
+        self, ray: Any, share: "_Share", plan: Plan, folder: Path, waiting: deque[Shard]
+    ) -> None:
+        self._ray, self._share, self._folder, self._waiting = ray, share, folder, waiting
         self._model_id = waiting[0].model_id
-        self._share = _share(plan, ray.cluster_resources(), len(waiting))
         self._model = ray.put(_model_files(plan.model or DEFAULT_WEIGHTS))
         self._ready: list[Any] = []  # workers that have loaded the model
         self._running: dict[Any, tuple[Any, Shard | None]] = {}  # by call: a worker and its shard
         self._losses: dict[str, int] = {}  # workers that have died at a shard, by its name
         self._failed_starts = 0  # in a row
-        for _ in range(self._share.workers):
+        for _ in range(min(share.workers, len(waiting))):
             self._start()
 
     def results(self, tell: Callable[[], None]) -> Iterator[tuple[Shard, list[Failure]]]:

@@ -54,12 +54,15 @@ class Shard:
         return digest.hexdigest() + SUFFIX
 
 
-def cut(files: Mapping[Path, Stamp], model_id: str, stream: int | None) -> Iterator[Shard]:
-    """Shards of all the files, in their order."""
+def cut(
+    files: Mapping[Path, Stamp], model_id: str, stream: int | None, *, most: int = MOST_FILES
+) -> Iterator[Shard]:
+    """Shards of all the files, in their order, of `most` files at most."""
+    most = min(most, MOST_FILES)
     held: dict[Path, Stamp] = {}
     size = 0
     for path, stamp in files.items():
-        if held and (len(held) == MOST_FILES or size + stamp.size > MOST_BYTES):
+        if held and (len(held) == most or size + stamp.size > MOST_BYTES):
             yield Shard(held, model_id, stream)
             held, size = {}, 0
         held[path] = stamp
@@ -108,7 +111,7 @@ def read(file: Path, model_id: str, stream: int | None) -> list[Recording | Fail
         OSError: it is not there, or cannot be read.
     """
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
             about = json.loads(archive["about"].tobytes())
             if (about["format"], about["model"], about["stream"]) != (FORMAT, model_id, stream):
                 return None
