@@ -11,7 +11,8 @@ from click.core import ParameterSource
 
 from fingerprint.answers import json_line
 from fingerprint.audio import files as audio_files
-from fingerprint.audio.files import display_name, find_audio
+from fingerprint.audio.files import display_name, find_audio, without_password
+from fingerprint.audio.objects import find_objects, is_object, spelled
 from fingerprint.cli.inputs import listed, local
 from fingerprint.cli.opening import open_or_create
 from fingerprint.cli.options import (
@@ -102,7 +103,8 @@ def index_command(
 ) -> None:
     """Learn the recordings in files and folders.
 
-    PATH is an audio or video file, or a folder, which is walked.
+    PATH is an audio or video file, or a folder, which is walked; or an address in object storage or
+    on the web, such as s3://bucket/folder or https://host/song.mp3.
 
     Files that have not changed since the last run are skipped; recordings whose file was moved or
     got new tags keep their place. A file that cannot be read is reported at the end, the rest is
@@ -194,19 +196,26 @@ def index(
 
 
 def _found(names: Iterable[str]) -> tuple[list[Path], list[str]]:
-    """Every recording in files and folders, each once, and why some lead nowhere."""
+    """Every recording in files, folders and object storage, and why some names lead nowhere."""
     reasons: list[str] = []
     paths: list[Path] = []
+    objects: list[Path] = []
     for name in names:
         try:
-            paths.append(local(name))
+            if is_object(name) and not Path(name).exists():
+                objects += find_objects(name)
+            else:
+                paths.append(local(name))
         except AudioError as error:
             reasons.append(reason(error))
+        except (OSError, ValueError) as error:
+            why, shown = audio_files.reason(error), display_name(without_password(name))
+            reasons.append(one_line(f"cannot read {shown}: {why}"))
 
     def unreachable(path: Path, error: OSError | ValueError) -> None:
         reasons.append(one_line(f"cannot read {display_name(path)}: {audio_files.reason(error)}"))
 
-    return list(find_audio(paths, unreachable)), reasons
+    return [*find_audio(paths, unreachable), *dict.fromkeys(objects)], reasons
 
 
 def show_progress(line: ProgressLine, now: "Progress") -> None:
@@ -237,11 +246,11 @@ def as_record(report: "Report", reasons: list[str]) -> dict[str, object]:
         "relabelled": report.relabelled,
         "seconds": round(report.seconds_of_audio, 3),
         "duplicates": [
-            {"path": str(one.path), "of": str(one.of), "exact": one.exact}
+            {"path": spelled(one.path), "of": spelled(one.of), "exact": one.exact}
             for one in report.duplicates
         ],
         "damaged": [
-            {"path": str(path), "warnings": [one.as_record() for one in damage]}
+            {"path": spelled(path), "warnings": [one.as_record() for one in damage]}
             for path, damage in report.damaged
         ],
         "failed": reasons,
