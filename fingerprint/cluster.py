@@ -29,7 +29,7 @@ from fingerprint.audio.files import display_name
 from fingerprint.errors import FingerprintError, LibraryError
 from fingerprint.library import shards
 from fingerprint.library.decoding import Outcome, decode_all
-from fingerprint.library.embedding import Failure, embed_all
+from fingerprint.library.embedding import Failure, Recording, embed_all
 from fingerprint.library.indexing import OnDuplicate, Progress, Report, Run
 from fingerprint.library.library import Library
 from fingerprint.library.records import Stamp
@@ -49,6 +49,8 @@ TRIES = 3  # of a shard, or of starting workers, until something is wrong with i
 PAUSE = 1.0  # s between two looks at the progress
 STORE = 1 << 28  # bytes of Ray's object store in a cluster of our own, and for each worker
 
+Results = list[Recording | Failure]
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -57,9 +59,7 @@ class Plan:
     address: str = LOCAL
     workers: int = 0
     device: str = "auto"  # of the workers; a GPU each where the cluster has any
-    model: Path | None = (
-        None  # a file of the driver; the workers get its bytes; None: the shipped one
-    )
+    model: Path | None = None  # the shipped one; workers get the bytes of the driver's file
     shards: Path | None = None  # a folder that driver and workers share; None: in the library
 
 
@@ -93,8 +93,8 @@ def index_on_ray(
                 most = max(FEWEST_FILES, len(todo) // (SHARDS_EACH * share.workers))
                 waiting = deque(shards.cut(todo, library.model.id, stream, most=most))
                 crew = _Crew(ray, share, plan, folder, waiting)
-                for shard, lost in crew.results(run.tell):
-                    run.take_shard(lost or _results(folder, shard))
+                for shard, results in crew.results(run.tell):
+                    run.take_shard(results)
                     (folder / shard.name).unlink(missing_ok=True)
     with suppress(OSError):
         folder.rmdir()  # unless it holds shards of others
@@ -132,17 +132,6 @@ def _import_left(
     for one in wanted:
         del todo[one.path]
     file.unlink(missing_ok=True)
-
-
-def _results(folder: Path, shard: Shard) -> list[Any]:
-    file = folder / shard.name
-    try:
-        found = shards.read(file, shard.model_id, shard.stream)
-    except FileNotFoundError as error:
-        raise _not_shared(folder) from error
-    if found is None:
-        raise LibraryError(f"{display_name(file)} is damaged: run again, and it is made anew")
-    return found
 
 
 def _not_shared(folder: Path) -> LibraryError:
@@ -199,13 +188,13 @@ class _Crew:
         self._model = ray.put(_model_files(plan.model or DEFAULT_WEIGHTS))
         self._ready: list[Any] = []  # workers that have loaded the model
         self._running: dict[Any, tuple[Any, Shard | None]] = {}  # by call: a worker and its shard
-        self._losses: dict[str, int] = {}  # workers that have died at a shard, by its name
+        self._tries = Counter[str]()  # that came to nothing, by the name of the shard
         self._failed_starts = 0  # in a row
         for _ in range(min(share.workers, len(waiting))):
             self._start()
 
-    def results(self, tell: Callable[[], None]) -> Iterator[tuple[Shard, list[Failure]]]:
-        """Shards as they are done; or, of those that have cost `TRIES` workers, failures.
+    def results(self, tell: Callable[[], None]) -> Iterator[tuple[Shard, Results]]:
+        """Shards and what they hold, as they are done; of one at which workers die, failures.
 
         Raises:
             LibraryError: no worker can start, or go on.
@@ -218,7 +207,7 @@ class _Crew:
             self._hand_out()
             tell()
 
-    def _done(self, call: Any) -> Iterator[tuple[Shard, list[Failure]]]:
+    def _done(self, call: Any) -> Iterator[tuple[Shard, Results]]:
         worker, shard = self._running[call]
         errors = self._ray.exceptions
         try:
@@ -233,10 +222,26 @@ class _Crew:
         else:
             del self._running[call]
             if shard is not None:
-                yield shard, []
+                yield from self._read(shard)
             else:
                 self._ready.append(worker)
                 self._failed_starts = 0
+
+    def _read(self, shard: Shard) -> Iterator[tuple[Shard, Results]]:
+        """What a shard's file holds. Another run may have imported and deleted it: then it is due.
+
+        Raises:
+            LibraryError: it is not here, and never was.
+        """
+        found = None
+        with suppress(FileNotFoundError):
+            found = shards.read(self._folder / shard.name, shard.model_id, shard.stream)
+        if found is not None:
+            yield shard, found
+        elif self._is_last_try(shard):
+            raise _not_shared(self._folder)
+        else:
+            self._waiting.appendleft(shard)
 
     def _start(self) -> None:
         """Start a worker; it gets shards once it has answered, wherever the cluster finds room."""
@@ -253,7 +258,11 @@ class _Crew:
                     shard = self._waiting.popleft()
                     self._running[worker.embed.remote(shard)] = worker, shard
 
-    def _lost(self, worker: Any, error: Exception) -> Iterator[tuple[Shard, list[Failure]]]:
+    def _is_last_try(self, shard: Shard) -> bool:
+        self._tries[shard.name] += 1
+        return self._tries[shard.name] == TRIES
+
+    def _lost(self, worker: Any, error: BaseException) -> Iterator[tuple[Shard, Results]]:
         """A worker has died: its shards are for the others, and for one that takes its place."""
         self._ray.kill(worker)
         if worker in self._ready:
@@ -264,11 +273,10 @@ class _Crew:
                 raise LibraryError(f"no worker can start: {_last_line(error)}") from error
         calls = [call for call, (one, _) in self._running.items() if one is worker]
         held = [shard for call in calls if (shard := self._running.pop(call)[1])]
-        for shard in held[:1]:  # the others had not been begun
-            self._losses[shard.name] = self._losses.get(shard.name, 0) + 1
-            if self._losses[shard.name] == TRIES:
-                why = f"{TRIES} workers died with it and the files beside it in the list"
-                yield held.pop(0), [Failure(path, _cannot_read(path, why)) for path in shard.files]
+        if held and self._is_last_try(held[0]):  # the others had not been begun
+            shard = held.pop(0)
+            why = f"{TRIES} workers died of it, or of a file beside it in the list"
+            yield shard, [Failure(path, _cannot_read(path, why)) for path in shard.files]
         self._waiting.extendleft(reversed(held))
         self._start()
 

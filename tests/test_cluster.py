@@ -22,6 +22,8 @@ from fingerprint.library.indexing import Progress, Report, index_files
 from fingerprint.library.library import Library
 from fingerprint.library.records import Stamp
 from fingerprint.library.shards import Shard
+from fingerprint.milvus.address import Address
+from fingerprint.milvus.library import MilvusLibrary
 from fingerprint.model.fingerprinter import Fingerprinter
 
 SONGS = 6
@@ -200,6 +202,22 @@ def test_left_shards_are_imported_without_a_cluster(
         report = index_on_ray(library, list(files), Plan(address="nowhere:1"))
         assert report.added == len(library.tracks()) == SONGS
         assert not folder.exists()
+
+
+def test_left_shards_are_imported_into_milvus(
+    tmp_path: Path, music: Path, model: Fingerprinter
+) -> None:
+    pytest.importorskip("milvus_lite")
+    files = {path: Stamp.of(path) for path in files_in(music)[:3]}
+    folder = tmp_path / "shards"
+    place = Address.parse(f"milvus://{tmp_path / 'songs.db'}/music")
+    with MilvusLibrary.create_or_open_at(place, model) as library:
+        for _ in range(2):  # the second time, they are known by their paths
+            folder.mkdir()
+            shards.write(folder, Shard(files, model.id), list(embed_files(files, model, jobs=0)))
+            index_on_ray(library, list(files), Plan(address="nowhere:1", shards=folder))
+            assert [track.path for track in library.tracks()] == list(files)
+            assert not folder.exists()
 
 
 @pytest.mark.parametrize(
