@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner
 from library_world import files_in, write_song
 
@@ -239,6 +240,20 @@ def test_missing_ray_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fingerprint.cluster.find_spec", lambda _name: None)
     with pytest.raises(LibraryError, match=r"pip install 'fingerprint\[ray\]'"):
         check(LOCAL)
+
+
+def test_the_file_that_deploys_a_cluster_is_sound() -> None:
+    file = Path(__file__).parent.parent / "deploy" / "ray-cluster.yaml"
+    cluster, claim = yaml.safe_load_all(file.read_text())
+    assert (cluster["kind"], claim["kind"]) == ("RayCluster", "PersistentVolumeClaim")
+    groups = [cluster["spec"]["headGroupSpec"], *cluster["spec"]["workerGroupSpecs"]]
+    for group in groups:
+        pod = group["template"]["spec"]
+        (volume,) = pod["volumes"]
+        assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+        for container in pod["containers"]:
+            assert {one["name"] for one in container["volumeMounts"]} == {volume["name"]}
+            assert {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"} in container["env"]
 
 
 @pytest.mark.parametrize(
