@@ -47,6 +47,11 @@ FEWEST_FILES = 4  # in a shard; of `shards.MOST_FILES` at most
 SHARDS_EACH = 4  # of a worker, at least, so that they end at about the same time
 TRIES = 3  # of a shard, or of starting workers, until something is wrong with it
 PAUSE = 1.0  # s between two looks at the progress
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "error",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
 STORE = 1 << 28  # bytes of Ray's object store in a cluster of our own, and for each worker
 
 Results = list[Recording | Failure]
@@ -85,7 +90,8 @@ def index_on_ray(
         run = Run(writer, library, on_duplicate, on_progress, strict=strict)
         todo = dict(run.sift(paths))
         for file in shards.files_in(folder):
-            _import_left(run, file, todo, library.model.id, stream)
+            with suppress(FileNotFoundError):  # another run was faster
+                _import_left(run, file, todo, library.model.id, stream)
         if todo:
             folder.mkdir(parents=True, exist_ok=True)
             with _connected(plan, len(todo)) as ray:
@@ -124,7 +130,7 @@ def _import_left(
     """Import what an earlier run has left and is wanted still; it is not embedded again."""
     found = shards.read(file, model_id, stream)
     if found is None:
-        return  # of another library, or damaged, and then made anew under the same name
+        return  # for another model, or damaged, and then made anew under the same name
     wanted = [
         one for one in found if not isinstance(one, Failure) and todo.get(one.path) == one.stamp
     ]
@@ -152,8 +158,10 @@ def _connected(plan: Plan, most: int) -> Iterator[Any]:
         LibraryError: there is no such cluster, or it is of another version.
     """
     check(plan.address)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    if plan.address != LOCAL and _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -164,17 +172,36 @@ def _connected(plan: Plan, most: int) -> Iterator[Any]:
             "include_dashboard": False,
             "object_store_memory": STORE * (1 + workers),
         }
-    try:
-        ray.init(plan.address, **options)
-    except (Exception, SystemExit) as error:  # Ray ends the process where it gets no answer
-        why = str(error).strip().partition("\n")[0]
-        if plan.address == AUTO and isinstance(error, ConnectionError):
-            why = "none runs on this machine; without an address, --ray starts one"
-        raise LibraryError(f"cannot use the Ray cluster at {plan.address}: {why}") from error
+    _init(ray, plan.address, options)
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _init(ray: Any, address: str, options: Mapping[str, Any]) -> None:
+    """Connect to a cluster; one of our own gets `TRIES`, for Ray waits 15 s for its processes."""
+    for tried in range(1, TRIES + 1):
+        try:
+            ray.init(address, **options)
+            return
+        except (Exception, SystemExit) as error:  # Ray ends the process where it gets no answer
+            ray.shutdown()
+            if address == LOCAL and tried < TRIES:
+                continue
+            why = str(error).strip().partition("\n")[0]
+            if address == AUTO and isinstance(error, ConnectionError):
+                why = "none runs on this machine; without an address, --ray starts one"
+            raise LibraryError(f"cannot use the Ray cluster at {address}: {why}") from error
+
+
+def _has_token() -> bool:
+    """Whether there is a token for clusters that ask for one; `ray start` goes by the same."""
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return True
+    with suppress(RuntimeError):  # there is no home
+        return (Path.home() / ".ray" / "auth_token").is_file()
+    return False
 
 
 class _Crew:
@@ -245,7 +272,7 @@ class _Crew:
 
     def _start(self) -> None:
         """Start a worker; it gets shards once it has answered, wherever the cluster finds room."""
-        kind = self._ray.remote(_Worker).options(**self._share.embedding)
+        kind = self._ray.remote(_Worker).options(**self._share.resources)
         worker = kind.remote(self._share, self._folder)
         self._running[worker.load.remote(self._model, self._model_id)] = worker, None
 
@@ -315,26 +342,25 @@ class _Share:
     device: str
     threads: int  # of the CPU, to embed
     decoders: int
-    embedding: dict[str, float]  # resources of a worker
-    decoding: dict[str, float]  # of each of its decoders
+    resources: dict[str, int]  # of a worker
+    decoding: int  # processors of each of its decoders; 0: they share its own, and its machine
 
 
 def _share(plan: Plan, resources: Mapping[str, float], most: int) -> _Share:
-    """On GPUs, a worker has one, and its share of the processors decodes for it.
+    """On GPUs, a worker has one, and its share of the processors decodes for it, wherever they are.
 
-    Without, decoding takes about as long as embedding: a worker has a processor for both.
+    Without, decoding takes about as long as embedding: a worker has a processor for both. Workers
+    never take what their decoders wait for.
     """
     cpus, gpus = max(1, int(resources.get("CPU", 1))), int(resources.get("GPU", 0))
     if plan.device == "cuda" and not gpus:
         raise LibraryError("the Ray cluster has no GPU: use --device cpu")
     if gpus and plan.device != "cpu":
         workers = min(plan.workers or gpus, most)
-        decoders = max(1, (cpus - workers) // workers)
-        embedding: dict[str, float] = {"num_gpus": 1, "num_cpus": 1}
-        return _Share(workers, "cuda", 1, decoders, embedding, {"num_cpus": 1})
+        decoders = max(1, cpus // workers)
+        return _Share(workers, "cuda", 1, decoders, {"num_gpus": 1, "num_cpus": 0}, 1)
     workers = min(plan.workers or cpus, most)
-    half: dict[str, float] = {"num_cpus": 0.5}
-    return _Share(workers, "cpu", max(1, cpus // workers), 1, half, half)
+    return _Share(workers, "cpu", max(1, cpus // workers), 1, {"num_cpus": 1}, 0)
 
 
 def _model_files(file: Path) -> dict[str, bytes]:
@@ -381,10 +407,14 @@ def _decoded(
 ) -> Generator[tuple[Path, Outcome], None, None]:
     """The files of a shard as decoders get done, at most `IN_FLIGHT` ahead."""
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    kind: Any = ray.remote(_decode).options(
-        num_returns="streaming", _generator_backpressure_num_objects=IN_FLIGHT, **share.decoding
-    )
+    options: dict[str, Any] = {"num_cpus": share.decoding, "num_returns": "streaming"}
+    options["_generator_backpressure_num_objects"] = IN_FLIGHT
+    if not share.decoding:
+        here = ray.get_runtime_context().get_node_id()
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(here, soft=True)
+    kind: Any = ray.remote(_decode).options(**options)
     files = list(shard.files)
     parts = [files[first :: share.decoders] for first in range(share.decoders)]
     streams: deque[Any] = deque(
