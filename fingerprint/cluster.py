@@ -49,7 +49,6 @@ TRIES = 3  # of a shard, or of starting workers, until something is wrong with i
 PAUSE = 1.0  # s between two looks at the progress
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_BACKEND_LOG_LEVEL": "error",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 STORE = 1 << 28  # bytes of Ray's object store in a cluster of our own, and for each worker
