@@ -94,7 +94,7 @@ def index_on_ray(
         if todo:
             folder.mkdir(parents=True, exist_ok=True)
             with _connected(plan, len(todo)) as ray:
-                share = _share(plan, ray.cluster_resources(), len(todo))
+                share = share_of(plan, ray.cluster_resources(), len(todo))
                 most = max(FEWEST_FILES, len(todo) // (SHARDS_EACH * share.workers))
                 waiting = deque(shards.cut(todo, library.model.id, stream, most=most))
                 crew = _Crew(ray, share, plan, folder, waiting)
@@ -207,7 +207,7 @@ class _Crew:
     """The workers, and who is at which shard."""
 
     def __init__(
-        self, ray: Any, share: "_Share", plan: Plan, folder: Path, waiting: deque[Shard]
+        self, ray: Any, share: "Share", plan: Plan, folder: Path, waiting: deque[Shard]
     ) -> None:
         self._ray, self._share, self._folder, self._waiting = ray, share, folder, waiting
         self._model_id = waiting[0].model_id
@@ -334,7 +334,7 @@ def _last_line(error: BaseException) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Share:
+class Share:
     """How many workers there are, and what each takes of the cluster."""
 
     workers: int
@@ -345,7 +345,7 @@ class _Share:
     decoding: int  # processors of each of its decoders; 0: they share its own, and its machine
 
 
-def _share(plan: Plan, resources: Mapping[str, float], most: int) -> _Share:
+def share_of(plan: Plan, resources: Mapping[str, float], most: int) -> Share:
     """On GPUs, a worker has one, and its share of the processors decodes for it, wherever they are.
 
     Without, decoding takes about as long as embedding: a worker has a processor for both. Workers
@@ -357,9 +357,9 @@ def _share(plan: Plan, resources: Mapping[str, float], most: int) -> _Share:
     if gpus and plan.device != "cpu":
         workers = min(plan.workers or gpus, most)
         decoders = max(1, cpus // workers)
-        return _Share(workers, "cuda", 1, decoders, {"num_gpus": 1, "num_cpus": 0}, 1)
+        return Share(workers, "cuda", 1, decoders, {"num_gpus": 1, "num_cpus": 0}, 1)
     workers = min(plan.workers or cpus, most)
-    return _Share(workers, "cpu", max(1, cpus // workers), 1, {"num_cpus": 1}, 0)
+    return Share(workers, "cpu", max(1, cpus // workers), 1, {"num_cpus": 1}, 0)
 
 
 def _model_files(file: Path) -> dict[str, bytes]:
@@ -374,7 +374,7 @@ def _model_files(file: Path) -> dict[str, bytes]:
 class _Worker:
     """An actor that embeds shards, one after the other, with a model that it loads once."""
 
-    def __init__(self, share: _Share, folder: Path) -> None:
+    def __init__(self, share: Share, folder: Path) -> None:
         self._share, self._folder = share, folder
 
     def load(self, files: Mapping[str, bytes], model_id: str) -> None:
@@ -402,7 +402,7 @@ class _Worker:
 
 
 def _decoded(
-    shard: Shard, sample_rate: int, share: _Share
+    shard: Shard, sample_rate: int, share: Share
 ) -> Generator[tuple[Path, Outcome], None, None]:
     """The files of a shard as decoders get done, at most `IN_FLIGHT` ahead."""
     import ray

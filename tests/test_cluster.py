@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from library_world import files_in, write_song
 
 from fingerprint.cli import main
-from fingerprint.cluster import LOCAL, Plan, check, index_on_ray
+from fingerprint.cluster import LOCAL, Plan, check, index_on_ray, share_of
 from fingerprint.errors import LibraryError
 from fingerprint.lab.tables.cluster import kill_a_worker
 from fingerprint.library import shards
@@ -240,6 +240,30 @@ def test_missing_ray_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fingerprint.cluster.find_spec", lambda _name: None)
     with pytest.raises(LibraryError, match=r"pip install 'fingerprint\[ray\]'"):
         check(LOCAL)
+
+
+@pytest.mark.parametrize(
+    ("plan", "cluster", "workers", "device", "decoders"),
+    [
+        (Plan(), {"CPU": 16}, 16, "cpu", 1),
+        (Plan(workers=2), {"CPU": 16}, 2, "cpu", 1),
+        (Plan(), {"CPU": 64, "GPU": 4}, 4, "cuda", 16),
+        (Plan(workers=1), {"CPU": 64, "GPU": 4}, 1, "cuda", 64),
+        (Plan(device="cpu"), {"CPU": 64, "GPU": 4}, 64, "cpu", 1),
+        (Plan(), {"CPU": 4, "GPU": 4}, 4, "cuda", 1),
+    ],
+)
+def test_workers_never_take_the_processors_that_their_decoders_need(
+    plan: Plan, cluster: dict[str, float], workers: int, device: str, decoders: int
+) -> None:
+    share = share_of(plan, cluster, 1_000)
+    assert (share.workers, share.device, share.decoders) == (workers, device, decoders)
+    assert share.decoding == 0 or share.resources["num_cpus"] == 0
+
+
+def test_cluster_without_the_gpu_that_is_asked_for() -> None:
+    with pytest.raises(LibraryError, match="no GPU"):
+        share_of(Plan(device="cuda"), {"CPU": 4}, 10)
 
 
 def test_the_file_that_deploys_a_cluster_is_sound() -> None:
