@@ -134,11 +134,11 @@ def _as_os_errors() -> Iterator[None]:
     """Whatever a store's own library raises is an `OSError` with words of its own."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
-    except OSError as error:
-        if error.strerror:
-            raise
-        raise OSError(errno.EIO, str(error) or type(error).__name__) from error
     except Exception as error:
-        raise OSError(errno.EIO, str(error) or type(error).__name__) from error
+        first: BaseException = error
+        while first.__cause__ is not None:  # fsspec calls a server that is away a missing file
+            first = first.__cause__
+        if isinstance(first, FileNotFoundError):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
+        words = getattr(first, "strerror", None) or str(first) or type(first).__name__
+        raise OSError(getattr(first, "errno", None) or errno.EIO, words) from error
