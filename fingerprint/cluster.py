@@ -47,8 +47,9 @@ FEWEST_FILES = 4  # in a shard; of `shards.MOST_FILES` at most
 SHARDS_EACH = 4  # of a worker, at least, so that they end at about the same time
 TRIES = 3  # of a shard, or of starting workers, until something is wrong with it
 PAUSE = 1.0  # s between two looks at the progress
-SETTINGS = {
+SETTINGS = {  # of Ray, where the user has not set them
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # of a cluster of our own: a worker is as urgent as the driver
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 STORE = 1 << 28  # bytes of Ray's object store in a cluster of our own, and for each worker

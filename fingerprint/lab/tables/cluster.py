@@ -6,8 +6,8 @@ Every run is the command itself, into a new library. In each round the plain `in
 `index --ray --jobs 1` take turns; the ratio is of one round, with and without what starting and
 stopping a cluster takes, measured on a single file. Then two workers index the same files, and one
 of them is killed when half of the tracks are in the library; and once more, when the driver is
-killed and run again. In the end each library must have the tracks of the plain one, by digest,
-each once, with the same number of rows.
+killed and run again. In the end each library must have the tracks of the plain one, by digest, each
+once.
 """
 
 import os
@@ -29,7 +29,7 @@ from fingerprint.lab.corpus import Corpus
 from fingerprint.lab.tables.indexing import descendants
 from fingerprint.library.store import Catalog
 
-Contents = list[tuple[Path, bytes, int]]  # path, digest of the content and rows of every track
+Contents = list[tuple[Path, bytes, float]]  # path, digest of the content and length of each track
 
 
 @click.command()
@@ -135,7 +135,7 @@ def contents(folder: Path) -> Contents:
             listed = catalog.listed()
     except LibraryError:
         return []
-    return [(one.track.path, one.content, one.place.rows) for one in listed]
+    return [(one.track.path, one.content, one.track.duration) for one in listed]
 
 
 def kill_a_worker() -> int:
