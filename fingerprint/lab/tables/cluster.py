@@ -85,13 +85,14 @@ class _Bench:
         run = self._start(name, "--ray", "--jobs", "2")
         while len(contents(self._folder / name)) < half and run.poll() is None:
             time.sleep(0.1)
+        done = len(contents(self._folder / name))
+        click.echo(f"killing the {name} when {done} tracks are in the library")
         if kill is not None:
             kill()
             run.wait()
             return contents(self._folder / name)
         run.kill()
         run.wait()
-        click.echo(f"{len(contents(self._folder / name))} tracks when the driver was killed")
         return self.indexed(name, "--ray", "--jobs", "2")
 
     def _start(
