@@ -399,7 +399,13 @@ class _Worker:
                 return
         with closing(_decoded(shard, self._model.sample_rate, self._share)) as decoded:
             results = list(embed_all(decoded, shard.files, self._model))
-        shards.write(self._folder, shard, results)
+        try:
+            shards.write(self._folder, shard, results)
+        except OSError as error:
+            where, why = display_name(self._folder), error.strerror or error
+            raise LibraryError(
+                f"a worker cannot write to {where}: {why}; what was done before is kept: run again"
+            ) from error
 
 
 def _decoded(
