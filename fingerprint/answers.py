@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from fingerprint.audio.files import is_control
+from fingerprint.audio.objects import spelled
 
 if TYPE_CHECKING:
     from fingerprint.audio.report import Damage
@@ -24,7 +25,7 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 def match_record(match: "Match") -> dict[str, object]:
     """A match, as part of other objects; with `part` only where something else plays as well."""
     record: dict[str, object] = {
-        "path": str(match.track.path),
+        "path": spelled(match.track.path),
         "title": match.track.tags.title,
         "artist": match.track.tags.artist,
         "offset": round(float(match.offset), 3),
@@ -82,7 +83,7 @@ def event_record(event: "Event", time: str) -> dict[str, object]:
 def track_record(listed: "Listed", damage: "Iterable[Damage]" = ()) -> dict[str, object]:
     """A track of a library."""
     track = listed.track
-    record = {"id": listed.id, "path": str(track.path), "duration": track.duration}
+    record = {"id": listed.id, "path": spelled(track.path), "duration": track.duration}
     warnings = [one.as_record() for one in damage]
     return {**record, **asdict(track.tags), "warnings": warnings}
 

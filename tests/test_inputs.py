@@ -152,12 +152,12 @@ def test_a_program_is_told_that_there_was_nothing_to_index(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "command", ["identify", "identify --json", "scan", "scan --json", "explain", "index"]
+    "command", ["identify", "identify --json", "scan", "scan --json", "explain", "sync"]
 )
 def test_an_address_is_no_file(command: str, library: Library) -> None:
     address = "http://me:topsecret@example.org/x.mp3?token=hidden"
     done = run(*command.split(), "--library", library.folder, address)
-    assert done.exit_code == (1 if command in ("explain", "index") else 2)
+    assert done.exit_code == (1 if command in ("explain", "sync") else 2)
     assert "http://***@example.org/x.mp3?token=*** is an address" in done.output
     assert "fingerprint listen --url" in done.output
     assert "topsecret" not in done.output

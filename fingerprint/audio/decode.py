@@ -23,6 +23,7 @@ from fingerprint.audio import ffmpeg
 from fingerprint.audio.ffmpeg import DecoderError
 from fingerprint.audio.files import display_name, reason
 from fingerprint.audio.formats import SNDFILE_SUFFIXES
+from fingerprint.audio.objects import address_of, fetched
 from fingerprint.audio.report import DecodeReport, announced_by_header, ogg_is_torn
 from fingerprint.audio.sndfile import sndfile_chunks
 from fingerprint.errors import AudioError
@@ -166,7 +167,10 @@ def opened(source: Path | BinaryIO, name: str, *, pipes: bool = True) -> Iterato
         AudioError: it cannot be read, is a device, or a pipe into which nothing is written.
     """
     try:
-        if isinstance(source, Path):
+        if isinstance(source, Path) and address_of(source):
+            with fetched(source) as file:
+                yield file
+        elif isinstance(source, Path):
             with open_recording(source) as file:
                 if not pipes and not file.seekable():
                     raise OSError("it is a pipe, not a file")

@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 
 from fingerprint.audio.formats import AUDIO_SUFFIXES
+from fingerprint.audio.objects import address_of, spelled
 from fingerprint.errors import AudioError
 
 Unreachable = Callable[[Path, OSError | ValueError], None]
@@ -141,7 +142,12 @@ class Presence(Enum):
 
 
 def presence(path: Path) -> Presence:
-    """Whether there is a file at a path. Only `GONE` is proof that there is none."""
+    """Whether there is a file at a path. Only `GONE` is proof that there is none.
+
+    An object is not looked for: what a store denies may be there.
+    """
+    if address_of(path):
+        return Presence.UNREACHABLE
     try:
         return Presence.THERE if stat.S_ISREG(path.stat().st_mode) else Presence.GONE
     except (FileNotFoundError, NotADirectoryError):
@@ -189,8 +195,12 @@ def reason(error: OSError | ValueError) -> str:
 
 
 def display_name(path: Path | str) -> str:
-    r"""A path as one printable line: bytes that are not text and control characters as `\x..`."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    r"""A path, or the address of an object, as one printable line.
+
+    Bytes that are not text and control characters are written as `\x..`.
+    """
+    name = spelled(path) if isinstance(path, Path) else path
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return "".join(
         character.encode("unicode_escape").decode() if is_control(character) else character
         for character in text

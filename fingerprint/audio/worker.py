@@ -95,8 +95,8 @@ class Worker:
         Raises:
             AudioError: the source cannot be opened.
         """
-        self.since = monotonic()
         with opened(source, name, pipes=pipes) as file, _on_disk(file) as number:
+            self.since = monotonic()
             hint = Path(str(getattr(file, "name", ""))).suffix
             with suppress(OSError):  # it has died; `answer` will find out
                 self.pipe.send_bytes(json.dumps([name, hint, asdict(request)]).encode())

@@ -1,18 +1,22 @@
 """`fingerprint index`: learn the recordings of files and folders."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from fingerprint.answers import json_line
 from fingerprint.audio import files as audio_files
-from fingerprint.audio.files import display_name, find_audio
+from fingerprint.audio.files import display_name, find_audio, without_password
+from fingerprint.audio.objects import find_objects, is_object, spelled
 from fingerprint.cli.inputs import listed, local
 from fingerprint.cli.opening import open_or_create
 from fingerprint.cli.options import (
+    FOLDER,
     device_option,
     duplicate_option,
     jobs_option,
@@ -29,8 +33,19 @@ from fingerprint.errors import AudioError
 from fingerprint.milvus.address import Address
 
 if TYPE_CHECKING:
+    from fingerprint.cluster import Plan
     from fingerprint.library.indexing import OnDuplicate, Progress, Report
     from fingerprint.library.library import Library
+
+
+def _cluster(address: str | None) -> str | None:
+    """The address of a cluster; what follows --ray may be meant to be indexed."""
+    if address not in (None, "local", "auto") and ":" not in str(address):
+        raise click.BadParameter(
+            f"{display_name(str(address))} is no address of a Ray cluster: write --ray=ADDRESS, or "
+            "--ray after what is to be indexed."
+        )
+    return address
 
 
 @click.command("index")
@@ -50,6 +65,24 @@ if TYPE_CHECKING:
 )
 @strict_option
 @stream_option
+@click.option(
+    "--ray",
+    "cluster",
+    is_flag=False,
+    flag_value="local",
+    metavar="[ADDRESS]",
+    callback=lambda _ctx, _option, value: _cluster(value),
+    help="Embed on a Ray cluster: HOST:PORT on one of its machines, ray://HOST:PORT elsewhere, "
+    "auto for the one that runs here. Without ADDRESS one is started for this run. --jobs limits "
+    "its workers.",
+)
+@click.option(
+    "--shards",
+    type=FOLDER,
+    metavar="DIR",
+    help="With --ray: a folder that all machines share, for what is embedded and not imported yet. "
+    "By default in the library.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as one JSON object.")
 @click.pass_context
 def index_command(
@@ -64,11 +97,14 @@ def index_command(
     files_from: Path | None,
     strict: bool,
     stream: int | None,
+    cluster: str | None,
+    shards: Path | None,
     as_json: bool,
 ) -> None:
     """Learn the recordings in files and folders.
 
-    PATH is an audio or video file, or a folder, which is walked.
+    PATH is an audio or video file, or a folder, which is walked; or an address in object storage or
+    on the web, such as s3://bucket/folder or https://host/song.mp3.
 
     Files that have not changed since the last run are skipped; recordings whose file was moved or
     got new tags keep their place. A file that cannot be read is reported at the end, the rest is
@@ -80,6 +116,7 @@ def index_command(
     """
     if not paths and files_from is None:
         raise click.UsageError("Name files or folders to index, or --files-from FILE.")
+    plan = _plan(ctx, library, cluster, shards)
     files, reasons = _found([*paths, *listed(files_from)])
     if not files and not reasons:
         where = display_name(paths[0]) if len(paths) == 1 else "what was named"
@@ -89,8 +126,9 @@ def index_command(
         if isinstance(library, str):
             report = index_there(library, model, device, files, jobs, stream=stream)
         else:
-            with open_or_create(library, model, device, profile) as opened:
-                report = index(opened, files, jobs, on_duplicate, strict=strict, stream=stream)
+            with open_or_create(library, model, "cpu" if plan else device, profile) as opened:
+                way = _way(jobs, plan)
+                report = index(opened, files, way, on_duplicate, strict=strict, stream=stream)
         reasons += [one_line(why) for _, why in report.failed]
         if as_json:
             click.echo(json_line(as_record(report, reasons)).encode("utf-8"))
@@ -107,23 +145,53 @@ def index_command(
     ctx.exit(1 if reasons else 0)
 
 
+def _plan(
+    ctx: click.Context, library: object, cluster: str | None, shards: Path | None
+) -> "Plan | None":
+    """How the cluster is to be used that --ray names; None without it.
+
+    Raises:
+        LibraryError: Ray is not installed, or nothing answers at the address.
+    """
+    if cluster is None:
+        if shards is not None:
+            raise click.UsageError("--shards is for --ray.")
+        return None
+    if isinstance(library, str):
+        raise click.UsageError("--ray needs a library in a folder or in Milvus, not on a server.")
+    from fingerprint.cluster import Plan, check
+
+    check(cluster)
+    jobs, device, model = (ctx.params[name] for name in ("jobs", "device", "model"))
+    limited = ctx.get_parameter_source("jobs") is not ParameterSource.DEFAULT
+    return Plan(cluster, jobs if limited else 0, device, model, shards)
+
+
+def _way(jobs: int, plan: "Plan | None") -> "Callable[..., Report]":
+    """How files are indexed: here, or on a cluster."""
+    if plan is None:
+        from fingerprint.library.indexing import index_files
+
+        return partial(index_files, jobs=jobs)
+    from fingerprint.cluster import index_on_ray
+
+    return partial(index_on_ray, plan=plan)
+
+
 def index(
     library: "Library",
     files: list[Path],
-    jobs: int,
+    way: "Callable[..., Report]",
     on_duplicate: "OnDuplicate",
     *,
     strict: bool,
     stream: int | None,
 ) -> "Report":
-    """Index files with progress on the terminal."""
-    from fingerprint.library.indexing import index_files
-
+    """Index files, here or on a cluster, with progress on the terminal."""
     with ProgressLine() as line:
-        return index_files(
+        return way(
             library,
             files,
-            jobs=jobs,
             on_duplicate=on_duplicate,
             strict=strict,
             stream=stream,
@@ -132,19 +200,26 @@ def index(
 
 
 def _found(names: Iterable[str]) -> tuple[list[Path], list[str]]:
-    """Every recording in files and folders, each once, and why some lead nowhere."""
+    """Every recording in files, folders and object storage, and why some names lead nowhere."""
     reasons: list[str] = []
     paths: list[Path] = []
+    objects: list[Path] = []
     for name in names:
         try:
-            paths.append(local(name))
+            if is_object(name) and not Path(name).exists():
+                objects += find_objects(name)
+            else:
+                paths.append(local(name))
         except AudioError as error:
             reasons.append(reason(error))
+        except (OSError, ValueError) as error:
+            why, shown = audio_files.reason(error), display_name(without_password(name))
+            reasons.append(one_line(f"cannot read {shown}: {why}"))
 
     def unreachable(path: Path, error: OSError | ValueError) -> None:
         reasons.append(one_line(f"cannot read {display_name(path)}: {audio_files.reason(error)}"))
 
-    return list(find_audio(paths, unreachable)), reasons
+    return [*find_audio(paths, unreachable), *dict.fromkeys(objects)], reasons
 
 
 def show_progress(line: ProgressLine, now: "Progress") -> None:
@@ -175,11 +250,11 @@ def as_record(report: "Report", reasons: list[str]) -> dict[str, object]:
         "relabelled": report.relabelled,
         "seconds": round(report.seconds_of_audio, 3),
         "duplicates": [
-            {"path": str(one.path), "of": str(one.of), "exact": one.exact}
+            {"path": spelled(one.path), "of": spelled(one.of), "exact": one.exact}
             for one in report.duplicates
         ],
         "damaged": [
-            {"path": str(path), "warnings": [one.as_record() for one in damage]}
+            {"path": spelled(path), "warnings": [one.as_record() for one in damage]}
             for path, damage in report.damaged
         ],
         "failed": reasons,

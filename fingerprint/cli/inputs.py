@@ -31,7 +31,7 @@ def recording(name: str) -> Path | BinaryIO:
 
 
 def local(name: str) -> Path:
-    """A path; an address is refused before `Path` makes one slash of two.
+    """A path, also of a file:// address; others are refused before `Path` makes one slash of two.
 
     Raises:
         AudioError: it is an address, or empty, as a variable of a shell that is not set: `Path`
@@ -39,8 +39,8 @@ def local(name: str) -> Path:
     """
     if not name:
         raise AudioError("one of the names is empty; the current folder is called .")
-    path = Path(name)
-    if _ADDRESS.match(name) and not path.exists():
+    path = Path(next(_spellings(name)))
+    if _ADDRESS.match(name) and name[:5].lower() != "file:" and not path.exists():
         raise AudioError(
             f"{display_name(without_password(name))} is an address, not a file: save it first, or "
             "let `fingerprint listen --url` follow it"

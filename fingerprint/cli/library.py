@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from fingerprint.answers import json_line, track_record
+from fingerprint.audio.objects import path_of
 from fingerprint.cli.opening import catalog_at, open_model, require_library
 from fingerprint.cli.options import (
     json_option,
@@ -38,7 +39,7 @@ def list_command(library: Path | Address | str, damaged: bool, as_json: bool) ->
         if as_json:
             click.echo(json_line(one).encode("utf-8"))
         else:
-            track = Track(Path(one["path"]), one["duration"], Tags(one["title"], one["artist"]))
+            track = Track(path_of(one["path"]), one["duration"], Tags(one["title"], one["artist"]))
             click.echo(
                 f"{one['id']:>{max(6, width)}}  {clock(track.duration):>8}  {track_name(track)}"
             )

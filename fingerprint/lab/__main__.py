@@ -37,6 +37,7 @@ COMMANDS = {
         "Time a training step's parts.",
     ),
     "profiles": (f"{_COMMANDS}.profiles:main", "Bytes and accuracy of each library profile."),
+    "ray-bench": (f"{_TABLES}.cluster:main", "Index on Ray: speed, a worker and a driver killed."),
     "realism": (f"{_COMMANDS}.realism:main", "Compare degradations with real recordings."),
     "serve-bench": (f"{_COMMANDS}.serve_bench:main", "Ask a server from many clients at once."),
     "snippet": (f"{_COMMANDS}.snippet:main", "Make a noisy phone snippet from a folder of music."),

@@ -1,6 +1,6 @@
 """Files to embeddings: decoded in parallel, told apart by their sound, embedded here."""
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -12,7 +12,7 @@ from fingerprint.audio.files import display_name
 from fingerprint.audio.peaks import PeakExtractor, peaks_of
 from fingerprint.audio.report import Damage
 from fingerprint.errors import AudioError
-from fingerprint.library.decoding import Decoded, Ended, Part, Undecodable, decode_all
+from fingerprint.library.decoding import Decoded, Ended, Outcome, Part, Undecodable, decode_all
 from fingerprint.library.library import Embedder
 from fingerprint.library.records import Stamp, hop_block
 from fingerprint.types import Clip, Floats, PeakCodes, Tags
@@ -66,33 +66,45 @@ def embed_files(
             content is known only at its end, gets them anyhow.
         on_block: is told how many seconds have been read of long recordings that are not done.
     """
-    begun: dict[Path, _Long] = {}
     decoded = decode_all(files, model.sample_rate, jobs=jobs, stream=stream)
     with closing(decoded):
-        for path, outcome in decoded:
-            try:
-                match outcome:
-                    case Part(clip):
-                        begun.setdefault(path, _Long(model)).take(clip)
-                        on_block(sum(one.sound.seconds for one in begun.values()))
-                    case Ended(tags, damage):
-                        long = begun.pop(path)
-                        rows = long.embedding.end().vectors, long.peaks.end()
-                        yield _recording(path, files[path], tags, long.sound, *rows, damage)
-                    case Decoded(tags, clip, damage):
-                        sound = _Sound()
-                        sound.take(clip)
-                        if not wanted(path, sound.content):
-                            yield _recording(path, files[path], tags, sound, None, None, damage)
-                            continue
-                        peaks = peaks_of(clip, block=hop_block(model.hop))
-                        vectors = model.embed(clip).vectors
-                        yield _recording(path, files[path], tags, sound, vectors, peaks, damage)
-                    case Undecodable(reason):
-                        begun.pop(path, None)
-                        yield Failure(path, reason)
-            except AudioError as error:
-                yield Failure(path, str(error))
+        yield from embed_all(decoded, files, model, wanted=wanted, on_block=on_block)
+
+
+def embed_all(
+    decoded: Iterable[tuple[Path, Outcome]],
+    files: Mapping[Path, Stamp],
+    model: Embedder,
+    *,
+    wanted: Callable[[Path, bytes], bool] = lambda _path, _content: True,
+    on_block: Callable[[float], None] = lambda _seconds: None,
+) -> Iterator[Recording | Failure]:
+    """Embed what was decoded, here or elsewhere; as `embed_files`."""
+    begun: dict[Path, _Long] = {}
+    for path, outcome in decoded:
+        try:
+            match outcome:
+                case Part(clip):
+                    begun.setdefault(path, _Long(model)).take(clip)
+                    on_block(sum(one.sound.seconds for one in begun.values()))
+                case Ended(tags, damage):
+                    long = begun.pop(path)
+                    rows = long.embedding.end().vectors, long.peaks.end()
+                    yield _recording(path, files[path], tags, long.sound, *rows, damage)
+                case Decoded(tags, clip, damage):
+                    sound = _Sound()
+                    sound.take(clip)
+                    if not wanted(path, sound.content):
+                        yield _recording(path, files[path], tags, sound, None, None, damage)
+                        continue
+                    peaks = peaks_of(clip, block=hop_block(model.hop))
+                    vectors = model.embed(clip).vectors
+                    yield _recording(path, files[path], tags, sound, vectors, peaks, damage)
+                case Undecodable(reason):
+                    begun.pop(path, None)
+                    yield Failure(path, reason)
+        except AudioError as error:
+            yield Failure(path, str(error))
 
 
 def _recording(

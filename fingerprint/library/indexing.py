@@ -104,7 +104,7 @@ def index_files(
         LibraryError: another process is writing, or the disk is full; what was committed stays.
     """
     with library.writing() as writer:
-        run = _Run(writer, library, on_duplicate, on_progress, strict=strict)
+        run = Run(writer, library, on_duplicate, on_progress, strict=strict)
         recordings = embed_files(
             run.sift(paths),
             library.model,
@@ -135,8 +135,11 @@ def _are_one(path: Path, other: Path) -> bool:
     return path == other or os.path.realpath(path) == os.path.realpath(other)
 
 
-class _Run:
-    """One run's state: the changes not yet committed, and the report."""
+class Run:
+    """One run's state: the changes not yet committed, and the report.
+
+    `sift` says which files are to be embedded; `take` and `take_shard` take what becomes of them.
+    """
 
     def __init__(
         self,
@@ -188,6 +191,18 @@ class _Run:
 
     def take(self, result: Recording | Failure) -> None:
         """Prepare what is to become of a file, and commit when there is enough to."""
+        self._prepare(result)
+        overdue = monotonic() - self._committed >= BATCH_SECONDS
+        if overdue or self._batch.rows >= BATCH_ROWS:
+            self.commit()
+
+    def take_shard(self, results: Iterable[Recording | Failure]) -> None:
+        """Commit what is to become of several files, in one transaction."""
+        for result in results:
+            self._prepare(result)
+        self.commit()
+
+    def _prepare(self, result: Recording | Failure) -> None:
         if isinstance(result, Failure):
             self.report.failed.append((result.path, result.reason))
         elif result.damage and self._strict:
@@ -198,9 +213,6 @@ class _Run:
             self._settle(result)
         self._settled += 1
         self.tell()
-        overdue = monotonic() - self._committed >= BATCH_SECONDS
-        if overdue or self._batch.rows >= BATCH_ROWS:
-            self.commit()
 
     def _settle(self, result: Recording) -> None:
         if result.damage:

@@ -7,6 +7,7 @@ from typing import Self
 
 import numpy as np
 
+from fingerprint.audio.objects import address_of, look
 from fingerprint.audio.peaks import FRAME_RATE, kept_of
 from fingerprint.config import KEY
 from fingerprint.library.profiles import Profile
@@ -125,7 +126,9 @@ class Stamp:
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """Raises OSError if there is no such file."""
+        """Raises OSError if there is no such file or object."""
+        if address_of(path):
+            return cls(*look(path))
         status = path.stat()
         return cls(status.st_size, _stored(status.st_mtime_ns))
 

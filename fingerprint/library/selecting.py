@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from glob import escape
 from pathlib import Path
 
+from fingerprint.audio.objects import path_of
 from fingerprint.library.records import Listed
 from fingerprint.library.sync import missing as without_files
 from fingerprint.library.writer import absolute
@@ -61,7 +62,7 @@ def select_all(
         if not name:  # not the current folder, which a `Path` would make of it
             unknown.append("an empty name")
             continue
-        there = absolute(Path(name))
+        there = absolute(path_of(name))
         found = {path for path in known if path.is_relative_to(there)}
         if not found and _is_pattern(name) and not os.path.lexists(there):
             pattern = name if name.startswith("*") else _rooted(name)

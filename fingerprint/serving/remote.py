@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
 from fingerprint import __version__
 from fingerprint.audio.files import without_password
+from fingerprint.audio.objects import path_of, spelled
 from fingerprint.config import SearchConfig
 from fingerprint.errors import LibraryError
 from fingerprint.library.embedding import Recording
@@ -210,7 +210,7 @@ class RemoteLibrary:
 
     def fingerprint(self, track: Track) -> Fingerprint | None:
         """As `Library.fingerprint`."""
-        return self._rows(str(track.path))
+        return self._rows(spelled(track.path))
 
     def _fetched(self, path: str) -> Fingerprint | None:
         found = self.server.json("/v1/tracks", path=path)["tracks"]
@@ -254,7 +254,7 @@ def tracks(server: Connection) -> Iterator[dict[str, Any]]:
 
 def _match(found: dict[str, Any], begin: float) -> Match:
     """A match of the record, for a clip that began `begin` s before its query."""
-    track = Track(Path(found["path"]), 0.0, Tags(found["title"], found["artist"]))
+    track = Track(path_of(found["path"]), 0.0, Tags(found["title"], found["artist"]))
     rate = float(found["rate"])
     return Match(
         track=track,

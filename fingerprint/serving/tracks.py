@@ -14,6 +14,7 @@ from starlette.responses import Response
 from fingerprint.answers import json_line, track_record
 from fingerprint.audio.files import display_name, is_control
 from fingerprint.audio.formats import AUDIO_SUFFIXES
+from fingerprint.audio.objects import path_of
 from fingerprint.errors import LibraryError
 from fingerprint.library.identity import twin_in_library
 from fingerprint.library.indexing import index_files
@@ -67,7 +68,7 @@ def tracks(
     try:
         catalog = service.library.catalog
         if path:
-            known = catalog.by_path(Path(path)) if "\0" not in path else None
+            known = catalog.by_path(path_of(path)) if "\0" not in path else None
             found = [known] if known else []
         else:
             found = catalog.search(q, after=cursor, limit=limit)

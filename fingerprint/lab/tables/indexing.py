@@ -136,7 +136,7 @@ def peak(work: Callable[[], object]) -> float:
 
     def watch() -> None:
         while not done.wait(0.1):
-            highest[0] = max(highest[0], sum(map(_megabytes, _descendants())))
+            highest[0] = max(highest[0], sum(map(_megabytes, descendants())))
 
     watcher = Thread(target=watch)
     watcher.start()
@@ -146,7 +146,8 @@ def peak(work: Callable[[], object]) -> float:
     return highest[0]
 
 
-def _descendants() -> list[str]:
+def descendants() -> list[str]:
+    """The processes that this one has started, and that those have."""
     listed = subprocess.run(
         ["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True
     ).stdout

@@ -1,0 +1,144 @@
+"""Recordings in object storage and on the web, by fsspec: `s3://bucket/key`, `https://host/song.mp3`.
+
+A library knows a track by a path. That of an object is made from its address, `/s3:/bucket/key`;
+people and programs get the address to see (`spelled`). Credentials come from where fsspec looks for
+them, never from an address.
+"""
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any, BinaryIO, cast
+
+from fingerprint.audio.formats import AUDIO_SUFFIXES
+
+SCHEMES = ("s3", "gs", "az", "abfs", "http", "https", "memory")
+BLOCK = 1 << 20  # bytes
+# What stores say of an object that changes with its content; the first that is there counts.
+VERSIONS = ("ETag", "etag", "md5Hash", "Content-MD5", "Last-Modified", "LastModified", "created")
+_ADDRESS = re.compile(rf"({'|'.join(SCHEMES)})://(.+)", re.IGNORECASE | re.DOTALL)
+_PATH = re.compile(rf"/({'|'.join(SCHEMES)}):/(.+)", re.DOTALL)
+
+
+def is_object(text: str) -> bool:
+    """Whether it is the address of something in object storage or on the web."""
+    return _ADDRESS.fullmatch(text) is not None
+
+
+def path_of(text: str) -> Path:
+    """The path by which a library knows the object at an address; or else that of a file's name.
+
+    >>> str(path_of("s3://bucket/a song.mp3"))
+    '/s3:/bucket/a song.mp3'
+    """
+    found = _ADDRESS.fullmatch(text)
+    if found is None:
+        return Path(text)
+    return Path(f"/{found[1].lower()}:/{found[2]}")
+
+
+def address_of(path: Path) -> str | None:
+    """The address of an object by its path; None for the path of a file."""
+    found = _PATH.fullmatch(str(path))
+    return f"{found[1]}://{found[2]}" if found else None
+
+
+def spelled(path: Path) -> str:
+    """An object's address, or else the path as it is."""
+    return address_of(path) or str(path)
+
+
+def find_objects(address: str) -> Iterator[Path]:
+    """Every recording under an address, as `find_audio` does in a folder; or the object itself.
+
+    Raises:
+        OSError: there is none, or it cannot be looked at.
+        ValueError: there is a password in it, or an empty part or dots that no path can hold.
+    """
+    path = path_of(address)
+    _, _, place = address.rstrip("/").partition("://")
+    if "@" in place.partition("/")[0]:
+        raise ValueError("a user or a password does not belong into an address")
+    if os.path.normpath(path) != f"{path.parents[-2]}/{place}":
+        raise ValueError("an address may hold no empty part, nor . or ..")
+    store, place = _store(path)
+    with _as_os_errors():
+        if store.info(place)["type"] != "directory":
+            yield path
+            return
+        names = sorted(store.find(place))
+    for name in names:
+        inner = Path(name[len(place) :].lstrip("/"))
+        hidden = any(part[0] == "." for part in inner.parts)
+        if not hidden and inner.suffix.lower() in AUDIO_SUFFIXES:
+            yield path_of(f"{spelled(path)}/{name[len(place) :].lstrip('/')}")
+
+
+def look(path: Path) -> tuple[int, int]:
+    """The size (bytes) of an object, and a number that another version of it does not have.
+
+    Raises:
+        OSError: there is no such object, it cannot be looked at, or it has no end, as a stream.
+    """
+    store, place = _store(path)
+    with _as_os_errors():
+        about = store.info(place)
+    if about.get("type") == "directory":
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if about.get("size") is None:
+        raise OSError(errno.EINVAL, "its length is not known; `fingerprint listen` follows streams")
+    version = next((str(about[name]) for name in VERSIONS if about.get(name)), "")
+    digest = blake2b(version.encode(), digest_size=8).digest()
+    return int(about["size"]), int.from_bytes(digest, signed=True)
+
+
+@contextmanager
+def fetched(path: Path) -> Iterator[BinaryIO]:
+    """An object as a file of this machine, for as long as it is entered.
+
+    Raises:
+        OSError: it cannot be read to its end, or the disk is full.
+    """
+    store, place = _store(path)
+    with NamedTemporaryFile(prefix="fingerprint-", suffix=path.suffix) as file:
+        with _as_os_errors(), store.open(place, "rb") as source:
+            shutil.copyfileobj(source, file, BLOCK)
+        file.flush()
+        file.seek(0)
+        yield cast("BinaryIO", file)
+
+
+def _store(path: Path) -> tuple[Any, str]:
+    """The file system of an object, and the object's name in it."""
+    address = address_of(path)
+    try:
+        from fsspec.core import url_to_fs
+
+        store, place = url_to_fs(address)
+    except ModuleNotFoundError as error:
+        why = "it needs fsspec: pip install 'fingerprint[ray]'"
+        raise OSError(errno.EINVAL, why) from error
+    except (ImportError, ValueError) as error:
+        raise OSError(errno.EINVAL, f"{error}") from error
+    return store, str(place)
+
+
+@contextmanager
+def _as_os_errors() -> Iterator[None]:
+    """Whatever a store's own library raises is an `OSError` with words of its own."""
+    try:
+        yield
+    except Exception as error:
+        first: BaseException = error
+        while first.__cause__ is not None:  # fsspec calls a server that is away a missing file
+            first = first.__cause__
+        if isinstance(first, FileNotFoundError):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
+        words = getattr(first, "strerror", None) or str(first) or type(first).__name__
+        raise OSError(getattr(first, "errno", None) or errno.EIO, words) from error
