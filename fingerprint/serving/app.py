@@ -160,10 +160,8 @@ def _add_about(app: FastAPI) -> None:
         network = getattr(service.library.model, "network", None)
         if not isinstance(network, OnnxNetwork):
             raise Problem("not-found", "this server's model is not one for ONNX Runtime")
-        headers = {"ETag": f'"{service.library.model.id[:16]}"', "Cache-Control": "no-cache"}
-        if request.headers.get("if-none-match") == headers["ETag"]:
-            return Response(status_code=304, headers=headers)
-        return Response(network.content, media_type="application/octet-stream", headers=headers)
+        tag = f'"{service.library.model.id[:16]}"'
+        return page.unless_known(request, network.content, "application/octet-stream", tag)
 
     @app.get(
         "/v1/stats",
