@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -130,6 +131,16 @@ def test_a_scan_that_breaks_off_says_so_in_its_last_line(library: Path) -> None:
         answer = running.ask("POST", "/v1/scan?min_confidence=0.01", mix)
     assert answer.status == 200
     assert "at most 150 s" in json.loads(answer.body.splitlines()[-1])["error"]
+
+
+def test_what_an_answer_rests_on_is_drawn(server: Running) -> None:
+    pytest.importorskip("matplotlib", reason="needs fingerprint[explain]")
+    drawn = server.ask("POST", "/v1/explain?name=%0Aa.wav", snippet(2))
+    assert (drawn.status, drawn.headers["content-type"]) == (200, "image/png")
+    assert drawn.body.startswith(b"\x89PNG")
+    silence = server.ask("POST", "/v1/explain", wav(np.zeros(3 * RATE, np.float32)))
+    assert (silence.status, silence.kind) == (422, "nothing-to-recognise")
+    assert server.ask("POST", "/v1/explain", b"no audio").kind == "unreadable"
 
 
 def test_forms_are_not_read(server: Running) -> None:
@@ -745,3 +756,12 @@ def test_one_client_leaves_places_for_others() -> None:
         places.check("c")
     places.leave("a")
     places.check("c")
+
+
+def test_the_image_installs_what_the_extras_name() -> None:
+    """Of which `--no-deps` would install nothing."""
+    extras = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    text = (PROJECT / "deploy" / "Containerfile").read_text()
+    for extra in ("ffmpeg", "explain", "serve"):
+        for requirement in extras["optional-dependencies"][extra]:
+            assert f"'{requirement}'" in text

@@ -15,7 +15,17 @@ from fingerprint.answers import json_line
 from fingerprint.errors import LibraryError
 from fingerprint.model.fingerprinter import QUERY_SHIFTS, SILENCE_RMS, Fingerprinter
 from fingerprint.model.onnx_network import OnnxNetwork
-from fingerprint.serving import listen, log, page, problems, queries, records, tracks, webhooks
+from fingerprint.serving import (
+    explain,
+    listen,
+    log,
+    page,
+    problems,
+    queries,
+    records,
+    tracks,
+    webhooks,
+)
 from fingerprint.serving.guard import Guard
 from fingerprint.serving.metrics import CONTENT_TYPE
 from fingerprint.serving.problems import Problem, documented
@@ -56,6 +66,7 @@ def create_app(service: Service) -> ASGIApp:
     app.state.service = service
     problems.install(app)
     app.include_router(queries.router)
+    app.include_router(explain.router)
     app.include_router(tracks.router)
     app.include_router(listen.router)
     app.include_router(log.router)

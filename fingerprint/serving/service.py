@@ -76,7 +76,8 @@ class Service:
             raise Problem("token-needed")
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:
+    """Asynchronous, for FastAPI would call another function in a thread."""
     found: Service = request.app.state.service
     return found
 

@@ -4,6 +4,7 @@ import re
 import shutil
 from hashlib import blake2b
 from pathlib import Path
+from subprocess import TimeoutExpired
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, BinaryIO
 
@@ -114,9 +115,12 @@ def track(service: Served, number: Id) -> Response:
 async def track_cover(request: Request, service: Served, number: Id) -> Response:
     """At most 512 pixels wide and high."""
     listed = _listed(service, number)
-    found = await service.pictures.run(
-        client_of(request), lambda: cover(listed.track.path, listed.stamp)
-    )
+    try:
+        found = await service.pictures.run(
+            client_of(request), lambda: cover(listed.track.path, listed.stamp)
+        )
+    except TimeoutExpired as error:
+        raise Problem("busy", "the cover could not be read in time") from error
     if found is None:
         raise Problem("not-found", "the track has no cover")
     caching = {"Cache-Control": "private, max-age=3600"}
