@@ -39,6 +39,7 @@ from serving_world import (
 )
 from websockets.sync.client import connect
 
+from fingerprint.cli.serve import _host_name
 from fingerprint.library.indexing import index_files
 from fingerprint.library.library import Library
 from fingerprint.library.verify import check
@@ -717,6 +718,15 @@ def test_the_command_serves_with_the_shipped_model(music_folder: Path, tmp_path:
         (["--host", "203.0.113.7"], "cannot listen on 203.0.113.7"),
         (["--key", "short"], "--certificate and --key go together"),
         (["--webhook", "http://127.0.0.1:9/"], "--webhook-secret-file"),
+        (
+            ["--webhook", "http://:80/", "--webhook-secret-file", "short"],
+            "--webhook needs an address",
+        ),
+        (
+            ["--webhook", "http://a:b/", "--webhook-secret-file", "short"],
+            "--webhook needs an address",
+        ),
+        (["--name", "https://music.example"], "--name takes a host name alone"),
         (["--log", "."], "is a directory"),
     ],
 )
@@ -765,3 +775,7 @@ def test_the_image_installs_what_the_extras_name() -> None:
     for extra in ("ffmpeg", "explain", "serve"):
         for requirement in extras["optional-dependencies"][extra]:
             assert f"'{requirement}'" in text
+
+
+def test_host_names_are_compared_as_browsers_send_them() -> None:
+    assert _host_name("Müsik.local") == "xn--msik-0ra.local"

@@ -398,5 +398,5 @@ def test_music_is_added_and_removed_on_the_page(
         page.wait_for_function("() => document.querySelectorAll('#tracks li').length === 2")
         accessible(page)
         page.click("#tracks li:nth-child(2) button")
-        wait_for_text(page, "#found", "song1 is removed")
+        wait_for_text(page, "#found", "song1.flac is removed")
         page.wait_for_function("() => document.querySelectorAll('#tracks li').length === 1")

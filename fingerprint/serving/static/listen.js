@@ -110,8 +110,9 @@ class Attempt {
       if (this.over) return;
       if (event?.event === "heard") { this.recognised(event.match, event.at); return; }
       if (event?.event === "unknown") { this.unknown(event.at); return; }
-      if (event && event.status !== 429) throw Object.assign(new Error(), { response: Response.json(event) });
-      if (this.seconds() > LONGEST) throw Object.assign(new Error("no_server"), event ? { response: Response.json(event, { status: 429 }) } : {});
+      const refusal = event && Object.assign(new Error(), { response: new Response(JSON.stringify(event)) });
+      if (event && event.status !== 429) throw refusal;
+      if (this.seconds() > LONGEST) throw refusal ?? new Error("no_server");
       $("state").textContent = t(event ? "busy" : "lost");
       await sleep(pause);
       if (this.over) return;
