@@ -328,6 +328,22 @@ def test_it_stops_on_sigterm_when_what_is_in_flight_is_done(library: Path) -> No
         assert statuses == [200] * 4
 
 
+def test_what_takes_too_long_when_it_is_stopped_is_told_so(library: Path) -> None:
+    """And its thread, which cannot be ended, keeps the process from nothing."""
+    with toy_server(library, delay=600.0, limits={"drain": 3.0}) as running:
+        answers: Queue[Any] = Queue()
+        asking = threading.Thread(
+            target=lambda: answers.put(running.ask("POST", "/v1/identify", snippet(1)))
+        )
+        asking.start()
+        while 'pending{desk="queries"} 1.0' not in running.ask("GET", "/metrics").body.decode():
+            pass
+        assert running.stop() == 0
+        answer = answers.get(timeout=60)
+        assert (answer.status, answer.kind) == (503, "stopping")
+        asking.join(60)
+
+
 def test_health_readiness_and_metrics(server: Running) -> None:
     assert server.ask("GET", "/healthz").json["status"] == "alive"
     ready = server.ask("GET", "/readyz").json

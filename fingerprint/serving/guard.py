@@ -71,21 +71,14 @@ class Guard:
         self, scope: Scope, receive: Receive, send: Send, problem: Problem | None
     ) -> None:
         begin, status, method = perf_counter(), 0, scope["method"]
-        started, complete = asyncio.Event(), False
-
-        async def gone() -> Message:
-            await started.wait()
-            return {"type": "http.disconnect"}
-
-        if method == "HEAD":  # as GET, by a client that leaves before the body
-            scope, receive = {**scope, "method": "GET"}, gone
+        app = self._app if problem is None else problem.response()
+        if method == "HEAD":
+            app, scope = _bodiless(app), {**scope, "method": "GET"}
 
         async def sent(message: Message) -> None:
-            nonlocal status, complete
-            complete = message["type"] == "http.response.body" and not message.get("more_body")
+            nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                started.set()
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
@@ -93,9 +86,10 @@ class Guard:
             await send(message)
 
         try:
-            await (self._app if problem is None else problem.response())(scope, receive, sent)
-            if method == "HEAD" and not complete:  # it was an answer without end
-                await send({"type": "http.response.body"})
+            await app(scope, receive, sent)
+        except asyncio.CancelledError:  # the server is being stopped, and has waited for it
+            if not status:
+                await Problem("stopping").response()(scope, receive, sent)
         finally:
             seconds = perf_counter() - begin
             route = getattr(scope.get("route"), "path", "other")
@@ -137,6 +131,29 @@ class Guard:
         except ValueError:
             return False
         return True
+
+
+def _bodiless(app: ASGIApp) -> ASGIApp:
+    """What answers HEAD as `app` answers GET: as to a client that leaves before the body."""
+
+    async def answered(scope: Scope, _receive: Receive, send: Send) -> None:
+        started, complete = asyncio.Event(), False
+
+        async def gone() -> Message:
+            await started.wait()
+            return {"type": "http.disconnect"}
+
+        async def sent(message: Message) -> None:
+            nonlocal complete
+            complete = message["type"] == "http.response.body" and not message.get("more_body")
+            started.set()
+            await send(message)
+
+        await app(scope, gone, sent)
+        if not complete:  # it was an answer without end
+            await send({"type": "http.response.body"})
+
+    return answered
 
 
 def _fields(client: str, method: str, path: str, status: int, seconds: float) -> dict[str, object]:

@@ -25,9 +25,14 @@ class Places:
         self._most, self._share, self._detail, self._on_change = most, share, detail, on_change
         self._taken: Counter[str] = Counter()
 
+    @property
+    def total(self) -> int:
+        """How many are taken."""
+        return self._taken.total()
+
     def check(self, client: str) -> None:
         """Raises Problem if there is no place now."""
-        if self._taken.total() >= self._most:
+        if self.total >= self._most:
             raise Problem("busy", self._detail)
         if self._taken[client] >= self._share:
             raise Problem("busy", f"{self._detail}, all from this address")
@@ -54,7 +59,7 @@ class Places:
 
     def _changed(self) -> None:
         if self._on_change is not None:
-            self._on_change(self._taken.total())
+            self._on_change(self.total)
 
 
 class _Connected(Protocol):

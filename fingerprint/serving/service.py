@@ -56,12 +56,21 @@ class Service:
         )
         self.decoders = Decoders(workers + SCANS, limits.decoding)
 
+    @property
+    def desks(self) -> tuple[Desk, ...]:
+        return self.queries, self.scans, self.changes, self.pictures
+
+    @property
+    def working(self) -> bool:
+        return any(desk.working for desk in self.desks)
+
     def close(self) -> None:
-        for desk in (self.queries, self.scans, self.changes, self.pictures):
+        for desk in self.desks:
             desk.close()
         self.decoders.close()
         self.journal.close()
-        self.library.close()
+        if not self.working:  # a thread may be in the middle of it
+            self.library.close()
 
     def authorise(self, request: Request) -> None:
         """Raises Problem if a request may change nothing."""

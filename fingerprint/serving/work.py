@@ -65,6 +65,10 @@ class Desk:
         future.add_done_callback(lambda _: self._places.leave(client))
         return await asyncio.shield(future)
 
+    @property
+    def working(self) -> bool:
+        return self._places.total > 0
+
     def close(self) -> None:
         """Take no more jobs, and drop those that wait."""
         self._pool.shutdown(wait=False, cancel_futures=True)
