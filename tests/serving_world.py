@@ -5,10 +5,12 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from io import BytesIO
@@ -110,6 +112,64 @@ def toy_server(library: Path, *, limits: dict[str, Any] | None = None, **setting
     """A server of a library of the toy model, with limits of its own."""
     chosen = json.dumps({"library": str(library), "limits": limits or {}, **settings})
     return started([__file__, chosen], PYTHONPATH=os.pathsep.join(sys.path))
+
+
+class Line:
+    """A connection to a server that breaks and comes back; as a proxy, at `/prefix/` if given."""
+
+    def __init__(self, running: Running, prefix: str = "") -> None:
+        self._running, self._prefix = running, prefix
+        self._up, self._open = True, list[socket.socket]()
+        self._lock = threading.Lock()
+        self._door = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._door.getsockname()[1]}{prefix}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> "Line":
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.cut()
+        with suppress(OSError):
+            self._door.shutdown(socket.SHUT_RDWR)
+        self._door.close()
+
+    def cut(self) -> None:
+        """Nothing gets through any more."""
+        with self._lock:
+            self._up = False
+            for one in self._open:
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+            self._open.clear()
+
+    def mend(self) -> None:
+        self._up = True
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._door.accept()
+            except OSError:
+                return
+            with self._lock:
+                if not self._up:
+                    client.close()
+                    continue
+                server = socket.create_connection((self._running.host, self._running.port))
+                self._open += [client, server]
+            for ends in ((client, server, True), (server, client, False)):
+                threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket, asking: bool) -> None:
+        with source:
+            with suppress(OSError):
+                while data := source.recv(1 << 16):
+                    if asking and self._prefix:
+                        data = data.replace(f" {self._prefix}/".encode(), b" /", 1)
+                    sink.sendall(data)
+            with suppress(OSError):
+                sink.shutdown(socket.SHUT_RDWR)
 
 
 def toy_library(folder: Path) -> Path:

@@ -6,9 +6,13 @@ import json
 import os
 import shutil
 import signal
+import socket
+import sqlite3
 import subprocess
 import sys
 import threading
+import time
+import tomllib
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,10 +39,13 @@ from serving_world import (
 )
 from websockets.sync.client import connect
 
+from fingerprint.cli.serve import _host_name
 from fingerprint.library.indexing import index_files
 from fingerprint.library.library import Library
 from fingerprint.library.verify import check
 from fingerprint.serving.journal import Journal
+from fingerprint.serving.places import Places, named
+from fingerprint.serving.problems import Problem
 from fingerprint.serving.webhooks import signature
 
 PROJECT = Path(__file__).parents[1]
@@ -125,6 +132,16 @@ def test_a_scan_that_breaks_off_says_so_in_its_last_line(library: Path) -> None:
         answer = running.ask("POST", "/v1/scan?min_confidence=0.01", mix)
     assert answer.status == 200
     assert "at most 150 s" in json.loads(answer.body.splitlines()[-1])["error"]
+
+
+def test_what_an_answer_rests_on_is_drawn(server: Running) -> None:
+    pytest.importorskip("matplotlib", reason="needs fingerprint[explain]")
+    drawn = server.ask("POST", "/v1/explain?name=%0Aa.wav", snippet(2))
+    assert (drawn.status, drawn.headers["content-type"]) == (200, "image/png")
+    assert drawn.body.startswith(b"\x89PNG")
+    silence = server.ask("POST", "/v1/explain", wav(np.zeros(3 * RATE, np.float32)))
+    assert (silence.status, silence.kind) == (422, "nothing-to-recognise")
+    assert server.ask("POST", "/v1/explain", b"no audio").kind == "unreadable"
 
 
 def test_forms_are_not_read(server: Running) -> None:
@@ -272,6 +289,25 @@ def test_a_server_that_is_killed_in_an_upload_leaves_a_sound_library(tmp_path: P
         assert running.ask("POST", "/v1/tracks", content, **BEARER).status in (201, 409)
 
 
+def test_uploads_of_a_library_that_is_moved_stay(tmp_path: Path) -> None:
+    """It lists them by the path that they had, until they are uploaded again."""
+    folder = toy_library(tmp_path)
+    content = write_song(tmp_path / "new.wav", 7).read_bytes()
+    with toy_server(folder, token=TOKEN) as running:
+        assert running.ask("POST", "/v1/tracks?name=new.wav", content, **BEARER).status == 201
+    moved = folder.rename(tmp_path / "moved")
+    (half := moved / "uploads" / ".new-1").mkdir()
+    (half / "half.wav").write_bytes(content[:1000])
+    with toy_server(moved, token=TOKEN) as running:
+        assert not half.exists()
+        (track,) = running.ask("GET", "/v1/tracks?q=new.wav").json["tracks"]
+        again = running.ask("POST", "/v1/tracks?name=new.wav", content, **BEARER).json
+        assert (again["id"], Path(again["path"]).exists()) == (track["id"], True)
+        assert len(running.ask("GET", "/v1/tracks").json["tracks"]) == 4
+    (file,) = (moved / "uploads").glob("*/*")
+    assert file.read_bytes() == content
+
+
 def test_it_stops_on_sigterm_when_what_is_in_flight_is_done(library: Path) -> None:
     with toy_server(library, delay=0.0) as running:
         answers: Queue[int] = Queue()
@@ -290,6 +326,22 @@ def test_it_stops_on_sigterm_when_what_is_in_flight_is_done(library: Path) -> No
             statuses = [answers.get(timeout=60) for _ in asking]
             assert running.stop() == 0  # the open WebSocket does not hold it
         assert statuses == [200] * 4
+
+
+def test_what_takes_too_long_when_it_is_stopped_is_told_so(library: Path) -> None:
+    """And its thread, which cannot be ended, keeps the process from nothing."""
+    with toy_server(library, delay=600.0, limits={"drain": 3.0}) as running:
+        answers: Queue[Any] = Queue()
+        asking = threading.Thread(
+            target=lambda: answers.put(running.ask("POST", "/v1/identify", snippet(1)))
+        )
+        asking.start()
+        while 'pending{desk="queries"} 1.0' not in running.ask("GET", "/metrics").body.decode():
+            pass
+        assert running.stop() == 0
+        answer = answers.get(timeout=60)
+        assert (answer.status, answer.kind) == (503, "stopping")
+        asking.join(60)
 
 
 def test_health_readiness_and_metrics(server: Running) -> None:
@@ -332,8 +384,81 @@ def test_pages_of_other_sites_are_refused(server: Running) -> None:
 def test_errors_of_the_web_are_problem_documents(server: Running) -> None:
     assert server.ask("GET", "/nothing").kind == "not-found"
     answer = server.ask("PUT", "/v1/tracks/1")
-    assert (answer.kind, answer.headers["allow"]) == ("method-not-allowed", "DELETE, GET")
+    assert (answer.kind, answer.headers["allow"]) == ("method-not-allowed", "DELETE, GET, HEAD")
     assert server.ask("POST", "/v1/identify?top=0", b"x").kind == "invalid-request"
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/healthz", "/v1/tracks", "/v1/tracks/999", "/openapi.json", "/v1/identify"]
+)
+def test_head_is_get_without_the_body(server: Running, path: str) -> None:
+    got, asked = server.ask("GET", path), server.ask("HEAD", path)
+    assert (asked.status, asked.body) == (got.status, b"")
+    for name in ("content-length", "content-type", "etag"):
+        assert asked.headers.get(name) == got.headers.get(name)
+
+
+def test_head_of_what_never_ends_ends(server: Running) -> None:
+    for _ in range(20):  # more than one client may listen at once
+        assert server.ask("HEAD", "/v1/log/stream").status == 200
+    assert first_lines(server, "/v1/log/stream", 1) == ["retry: 3000"]
+
+
+def test_files_of_the_page_are_sent_once(server: Running) -> None:
+    tag = server.ask("GET", "/app.js").headers["etag"]
+    for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):  # W/: by a proxy that compresses
+        answer = server.ask("GET", "/app.js", If_None_Match=known)
+        assert (answer.status, answer.body) == (304, b"")
+    assert server.ask("GET", "/app.js", If_None_Match='"other"').status == 200
+
+
+def said(server: Running, request: bytes) -> bytes:
+    """All that is answered to a request, until the connection is closed."""
+    with socket.create_connection((server.host, server.port), timeout=30) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /healthz HTTP/1.0\r\n\r\n", 200),  # as monitors ask
+        (b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: music.example\r\n\r\n", 400),
+        (b"GET http://music.example/healthz HTTP/1.0\r\nHost: localhost\r\n\r\n", 200),
+        (b"CONNECT music.example:443 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),  # https, asked of http
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        (b"nonsense\r\n\r\n", 400),
+    ],
+)
+def test_odd_requests_are_answered_or_are_problems(
+    server: Running, request_: bytes, status: int
+) -> None:
+    head, _, body = said(server, request_).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    if status != 200:
+        assert b"content-type: application/problem+json" in head
+        assert json.loads(body)["status"] == status
+
+
+def test_an_offer_of_http2_is_declined(server: Running) -> None:
+    """Java's client makes one with every request over plain http."""
+    offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2_Settings": "AAMAAA"}
+    for _ in range(2):
+        answer = server.ask("POST", "/v1/identify?min_confidence=0", snippet(2), **offer)
+        assert answer.status == 200
+        assert Path(answer.json["matches"][0]["path"]).name == "0002.wav"
+
+
+def test_media_types_may_have_parameters(server: Running) -> None:
+    kind = "Application/vnd.fingerprint.query; version=1"
+    assert server.ask("POST", "/v1/identify", b"FPQY", Content_Type=kind).json["detail"] == (
+        "not a query: it is cut off"
+    )
+    answer = server.ask("POST", "/v1/identify", b"x", Content_Encoding="gzip")
+    assert (answer.status, answer.kind) == (415, "not-a-body")
 
 
 def listened(server: Running, query: str, sound: Any, rate: int, piece: float) -> list[Any]:
@@ -485,6 +610,76 @@ def test_the_log_and_its_webhooks_survive_a_kill(library: Path, tmp_path: Path) 
         assert json.loads(body)["id"] == headers["Webhook-Id"]
 
 
+def test_webhooks_outlast_a_receiver_that_speaks_something_else(
+    library: Path, tmp_path: Path
+) -> None:
+    """It answers the first call with what is no HTTP, and asks for a password, as any may."""
+    calls: Queue[str] = Queue()
+    with socket.create_server(("127.0.0.1", 0)) as receiver:
+
+        def receive() -> None:
+            for answer in (b"hello\r\n\r\n", b"HTTP/1.1 204 No Content\r\n\r\n"):
+                connection, _ = receiver.accept()
+                with connection:
+                    calls.put(connection.recv(1 << 16).decode())
+                    connection.sendall(answer)
+
+        threading.Thread(target=receive, daemon=True).start()
+        settings = {
+            "journal": str(tmp_path / "log.db"),
+            "webhook": f"http://me:p%40ss@127.0.0.1:{receiver.getsockname()[1]}/hook",
+            "webhook_secret": "secret",
+        }
+        with toy_server(library, **settings) as running:
+            running.ask("POST", "/v1/identify?min_confidence=0", snippet(1))
+            first, second = calls.get(timeout=60), calls.get(timeout=60)
+    assert "Authorization: Basic bWU6cEBzcw==" in first
+    ids = [line for call in (first, second) for line in call.splitlines() if "-Id:" in line]
+    assert ids[0] == ids[1]
+
+
+def test_messages_that_a_wrong_clock_has_put_off_are_due(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "log.db", keep_days=1, webhook=True)
+    journal.add("listen", {"path": "a"})
+    now = time.time()
+    (message,) = journal.due(now)
+    journal.postpone(message, now + 60)
+    assert journal.due(now) == []
+    journal.postpone(message, now + 10 * 365 * 86_400)
+    assert [one.id for one in journal.due(now)] == [message.id]
+
+
+def test_a_log_that_cannot_be_written_costs_no_answer(library: Path, tmp_path: Path) -> None:
+    file = tmp_path / "log.db"
+    with toy_server(library, journal=str(file)) as running:
+        with sqlite3.connect(file, isolation_level=None) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            answer = running.ask("POST", "/v1/identify?min_confidence=0", snippet(1))
+            other.execute("ROLLBACK")
+        assert answer.json["status"] == "match"
+        running.ask("POST", "/v1/identify?min_confidence=0", snippet(2))
+        entries = running.ask("GET", "/v1/log").json["entries"]
+        assert [Path(one["match"]["path"]).name for one in entries] == ["0002.wav"]
+
+
+def test_who_follows_the_log_slowly_misses_nothing(library: Path, tmp_path: Path) -> None:
+    """Nor who comes back with the number of an entry of a log that was begun anew."""
+    with toy_server(library) as running:
+        connection = HTTPConnection(running.host, running.port, timeout=30)
+        connection.request("GET", "/v1/log/stream")
+        response = connection.getresponse()
+        for _ in range(3):
+            running.ask("POST", "/v1/identify?min_confidence=0", snippet(1))
+        ids: list[bytes] = []
+        while len(ids) < 3:
+            line = response.readline()
+            ids += [line.strip()] if line.startswith(b"id:") else []
+        connection.close()
+        assert ids == [b"id: 1", b"id: 2", b"id: 3"]
+        lines = first_lines(running, "/v1/log/stream", 8, Last_Event_ID="57")
+        assert "id: 1" in lines
+
+
 def test_the_description_is_of_this_version_and_names_every_problem(server: Running) -> None:
     found = server.ask("GET", "/openapi.json").json
     assert found["openapi"].startswith("3.1")
@@ -539,6 +734,15 @@ def test_the_command_serves_with_the_shipped_model(music_folder: Path, tmp_path:
         (["--host", "203.0.113.7"], "cannot listen on 203.0.113.7"),
         (["--key", "short"], "--certificate and --key go together"),
         (["--webhook", "http://127.0.0.1:9/"], "--webhook-secret-file"),
+        (
+            ["--webhook", "http://:80/", "--webhook-secret-file", "short"],
+            "--webhook needs an address",
+        ),
+        (
+            ["--webhook", "http://a:b/", "--webhook-secret-file", "short"],
+            "--webhook needs an address",
+        ),
+        (["--name", "https://music.example"], "--name takes a host name alone"),
         (["--log", "."], "is a directory"),
     ],
 )
@@ -559,3 +763,35 @@ def test_what_cannot_be_served_is_one_line(
     assert done.returncode in (1, 2)
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_client_is_an_address_or_a_network() -> None:
+    assert named("192.0.2.7") == "192.0.2.7"
+    assert named("2001:db8::1") == named("2001:db8::ffff:1") != named("2001:db8:0:1::1")
+    assert named("::ffff:192.0.2.7") == "192.0.2.7"
+
+
+def test_one_client_leaves_places_for_others() -> None:
+    places = Places(4, 3, "all are taken")
+    for _ in range(3):
+        places.take("a")
+    with pytest.raises(Problem, match="from this address"):
+        places.take("a")
+    places.take("b")
+    with pytest.raises(Problem, match="busy"):
+        places.check("c")
+    places.leave("a")
+    places.check("c")
+
+
+def test_the_image_installs_what_the_extras_name() -> None:
+    """Of which `--no-deps` would install nothing."""
+    extras = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    text = (PROJECT / "deploy" / "Containerfile").read_text()
+    for extra in ("ffmpeg", "explain", "serve"):
+        for requirement in extras["optional-dependencies"][extra]:
+            assert f"'{requirement}'" in text
+
+
+def test_host_names_are_compared_as_browsers_send_them() -> None:
+    assert _host_name("Müsik.local") == "xn--msik-0ra.local"

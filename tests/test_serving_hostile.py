@@ -127,6 +127,37 @@ def test_who_does_not_finish_the_head_is_given_up(server: Running, beginning: by
         assert said(connection) == b""
 
 
+GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+CHUNKED = b"POST /v1/identify HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("beginning", "piece"),
+    [
+        (b"GET /", b"a" * 4096),
+        (GET + b"X-Long: ", b"a" * 4096),
+        (GET, b"X-Many: x\r\n" * 400),
+        (b"", b"\r\n" * 2048),
+        (CHUNKED + b"1;", b"a" * 4096),
+        (CHUNKED + b"1\r\nx\r\n0\r\nX-Trailer: ", b"a" * 4096),
+    ],
+)
+def test_what_surrounds_a_body_is_bounded(server: Running, beginning: bytes, piece: bytes) -> None:
+    sent = 0
+    with raw(server, beginning) as connection, suppress(ConnectionError):
+        while sent < 64 << 20:
+            connection.sendall(piece)
+            sent += len(piece)
+    assert sent < 16 << 20
+
+
+def test_a_long_head_is_a_problem(server: Running) -> None:
+    with raw(server, GET + b"X-Long: " + b"a" * (65 << 10)) as connection:
+        answer = said(connection)
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert b"urn:fingerprint:problem:head-too-large" in answer
+
+
 def test_connections_of_one_address_are_bounded(server: Running) -> None:
     with ExitStack() as stack:
         for _ in range(LIMITS["client_sockets"] + 20):  # type: ignore[operator]

@@ -25,7 +25,7 @@ pytest.importorskip("fastapi", reason="needs fingerprint[serve]")
 pytest.importorskip("playwright.sync_api", reason="needs playwright")
 
 from playwright.sync_api import sync_playwright
-from serving_world import Running, cli_server
+from serving_world import TOKEN, Line, Running, cli_server
 
 from fingerprint.model.fingerprinter import Fingerprinter
 from fingerprint.serving import wire
@@ -93,9 +93,9 @@ def page(browser: Any, server: Running) -> Iterator[Any]:
     assert errors == []
 
 
-def open_(page: Any, server: Running, query: str = "") -> None:
-    page.goto(f"{server.url}/{query}")
-    page.wait_for_selector("#state:not(:empty)")
+def open_(page: Any, server: Running | Line, query: str = "") -> None:
+    page.goto(f"{server.url}{'' if query.startswith('/') else '/'}{query}")
+    page.wait_for_selector("#state:not(:empty)", state="attached")
 
 
 def pressed(page: Any) -> float:
@@ -114,6 +114,14 @@ def accessible(page: Any) -> None:
         page.evaluate(Path(file).read_text())
         found = page.evaluate("axe.run()")["violations"]
         assert [(one["id"], [node["target"] for node in one["nodes"]]) for one in found] == []
+
+
+def wait_for_text(page: Any, selector: str, words: str) -> None:
+    page.wait_for_function(
+        "([selector, words]) => document.querySelector(selector).textContent.includes(words)",
+        arg=[selector, words],
+        timeout=60_000,
+    )
 
 
 def requests_of(page: Any) -> list[str]:
@@ -138,7 +146,7 @@ def test_the_page_names_what_it_hears_by_sound(page: Any, server: Running) -> No
         accessible(page)
     page.click("nav a[href='#library']")
     page.fill("#q", "song2")
-    page.wait_for_function("document.querySelectorAll('#tracks li').length === 1")
+    page.wait_for_function("() => document.querySelectorAll('#tracks li').length === 1")
 
 
 @needs_runtime
@@ -203,7 +211,7 @@ def test_a_file_is_named_and_a_long_one_becomes_a_timeline(
     soundfile.write(mix, np.concatenate(parts), 22_050)
     page.set_input_files("#file", str(mix))
     page.wait_for_selector("#timeline:not([hidden]) li", timeout=60_000)
-    page.wait_for_function("document.querySelector('#state').textContent.includes('found')")
+    page.wait_for_function("() => document.querySelector('#state').textContent.includes('found')")
     listed = page.inner_text("#timeline")
     assert all(f"song{number}" in listed for number in (0, 3, 2))
 
@@ -248,3 +256,147 @@ def test_the_button_works_by_keyboard(page: Any, server: Running) -> None:
     assert page.get_attribute("#button", "aria-pressed") == "true"
     page.wait_for_selector("#result:not([hidden]) h2", timeout=60_000)
     assert page.get_attribute("#button", "aria-pressed") == "false"
+
+
+@pytest.mark.parametrize("query", ["?prints=off", pytest.param("", marks=needs_runtime)])
+def test_a_connection_that_breaks_while_it_listens_costs_no_answer(
+    page: Any, server: Running, query: str
+) -> None:
+    """As on a train. What was heard meanwhile is looked up when the connection is back."""
+    with Line(server) as line:
+        open_(page, line, query)
+        page.evaluate("import('./prints-here.js').then((one) => one.ready())")
+        page.click("#button")
+        wait_for_text(page, "#state", "Listening")
+        line.cut()
+        wait_for_text(page, "#state", "No connection")
+        line.mend()
+        page.wait_for_selector("#result:not([hidden]) h2", timeout=60_000)
+        assert NAME in page.inner_text("#result h2")
+
+
+def test_the_log_is_whole_again_after_the_connection_broke(
+    page: Any, server: Running, music_folder: Path
+) -> None:
+    song1 = (music_folder / "song1.flac").read_bytes()
+    server.ask("POST", "/v1/identify?min_confidence=0", song1)
+    with Line(server) as line:
+        open_(page, line, "#log")
+        page.wait_for_selector("#entries li")
+        before = page.locator("#entries li").count()
+        line.cut()
+        wait_for_text(page, "#live", "trying again")
+        server.ask("POST", "/v1/identify?min_confidence=0", song1)
+        line.mend()
+        wait_for_text(page, "#live", "Live")
+        server.ask("POST", "/v1/identify?min_confidence=0", song1)
+        page.wait_for_function(
+            "(count) => document.querySelectorAll('#entries li').length === count",
+            arg=before + 2,
+            timeout=60_000,
+        )
+
+
+def test_the_page_works_behind_a_proxy_with_a_prefix(page: Any, server: Running) -> None:
+    with Line(server, prefix="/music") as line:
+        open_(page, line, "/?prints=off")
+        pressed(page)
+        for view, row in (("library", "#tracks li"), ("log", "#entries li")):
+            page.click(f"nav a[href='#{view}']")
+            page.wait_for_selector(row)
+        page.click("footer a")
+        page.wait_for_selector("article")
+        page.click(".brand a")
+        page.wait_for_selector("#button")
+
+
+def test_a_browser_that_keeps_nothing_is_served(page: Any, server: Running) -> None:
+    page.add_init_script(
+        "Object.defineProperty(window, 'localStorage', "
+        "{ get() { throw new DOMException('blocked', 'SecurityError'); } });"
+    )
+    open_(page, server, "?prints=off")
+    pressed(page)
+    page.select_option("#language", "de")
+
+
+def test_a_microphone_that_gives_no_sound_is_given_up(page: Any, server: Running) -> None:
+    page.add_init_script(
+        """window.AudioWorkletNode = class extends AudioWorkletNode {
+            get port() { return {}; }
+        };"""
+    )
+    open_(page, server, "?prints=off")
+    page.click("#button")
+    wait_for_text(page, "#error", "gives no sound")
+    assert page.get_attribute("#button", "aria-pressed") == "false"
+
+
+@needs_runtime
+def test_a_short_file_is_fingerprinted_in_the_browser(
+    page: Any, server: Running, music_folder: Path
+) -> None:
+    open_(page, server)
+    kinds: list[str] = []
+    page.on("request", lambda one: kinds.append(one.headers.get("content-type", "")))
+    page.set_input_files("#file", str(music_folder / "song1.flac"))
+    page.wait_for_selector("#result:not([hidden]) h2", timeout=60_000)
+    assert "song1" in page.inner_text("#result h2")
+    assert wire.MEDIA_TYPE in kinds
+    assert "application/octet-stream" not in kinds
+    assert "computed here, too" in page.inner_text("#where-files")
+
+
+def test_what_an_answer_rests_on_is_drawn(page: Any, server: Running, music_folder: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs fingerprint[explain]")
+    open_(page, server, "?prints=off")
+    page.set_input_files("#file", str(music_folder / "song1.flac"))
+    page.click("#result summary")
+    page.click("#result details button")
+    page.wait_for_selector("#result .evidence", timeout=60_000)
+    assert page.evaluate("document.querySelector('.evidence').decode().then(() => true)")
+    accessible(page)
+
+
+def test_a_clip_from_the_share_sheet_is_named(
+    page: Any, server: Running, music_folder: Path
+) -> None:
+    open_(page, server, "?prints=off")
+    page.evaluate("navigator.serviceWorker.ready.then(() => {})")
+    page.reload()
+    page.wait_for_function("() => navigator.serviceWorker.controller !== null")
+    page.evaluate(
+        """() => {
+            document.body.innerHTML = '<form action="share" method="post" '
+                + 'enctype="multipart/form-data"><input type="file" name="recording">'
+                + '<button>share</button></form>';
+        }"""
+    )
+    page.set_input_files("input", str(music_folder / "song2.ogg"))
+    page.click("button")
+    page.wait_for_selector("#result:not([hidden]) h2", timeout=60_000)
+    assert "song2" in page.inner_text("#result h2")
+
+
+def test_music_is_added_and_removed_on_the_page(
+    page: Any, music_folder: Path, tmp_path: Path
+) -> None:
+    folder, token = tmp_path / "library", tmp_path / "token"
+    token.write_text(TOKEN)
+    command = [sys.executable, "-m", "fingerprint", "index", str(music_folder / "song0.wav")]
+    subprocess.run([*command, "--library", str(folder)], check=True, capture_output=True)
+    page.on("dialog", lambda dialog: dialog.accept())
+    with cli_server(folder, "--token-file", str(token)) as running:
+        open_(page, running, "#library")
+        page.click("#view-library summary")
+        page.set_input_files("#upload", str(music_folder / "song1.flac"))
+        wait_for_text(page, "#uploads", "needs the token")
+        page.fill("#token", TOKEN)
+        page.set_input_files("#upload", [music_folder / "song1.flac", music_folder / "song0.wav"])
+        wait_for_text(page, "#uploads", "song1.flac: added")
+        wait_for_text(page, "#uploads", "song0.wav: in the library already")
+        page.wait_for_function("() => document.querySelectorAll('#tracks li').length === 2")
+        accessible(page)
+        page.click("#tracks li:nth-child(2) button")
+        wait_for_text(page, "#found", "song1.flac is removed")
+        page.wait_for_function("() => document.querySelectorAll('#tracks li').length === 1")

@@ -181,6 +181,10 @@ def test_commands_ask_a_server(server: Running, here: Library, tmp_path: Path) -
     done = run("listen", "--rate", "8000", "--min-confidence", "0", "-", stdin=samples, **at)
     assert done.returncode == 0, done.stderr
     assert b"song3" in done.stdout
+    page = tmp_path / "explanation.html"
+    done = run("explain", "--output", str(page), str(file), **at)
+    assert done.returncode == 0, done.stderr
+    assert "song3" in page.read_text()
     near = run("list", "--json", "--library", str(here.folder))
     far = run("list", "--json", **at)
     assert far.stdout == near.stdout

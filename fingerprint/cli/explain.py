@@ -6,11 +6,11 @@ import click
 
 from fingerprint.audio.files import display_name
 from fingerprint.cli.inputs import recording, spoken
-from fingerprint.cli.opening import open_library
+from fingerprint.cli.opening import open_any
 from fingerprint.cli.options import (
     FILE,
     device_option,
-    library_or_milvus_option,
+    library_or_server_option,
     min_confidence_option,
     model_option,
 )
@@ -19,7 +19,7 @@ from fingerprint.milvus.address import Address
 
 @click.command("explain")
 @click.argument("query")
-@library_or_milvus_option
+@library_or_server_option
 @model_option
 @device_option
 @min_confidence_option
@@ -33,7 +33,7 @@ from fingerprint.milvus.address import Address
 )
 def explain_command(
     query: str,
-    library: Path | Address,
+    library: Path | Address | str,
     model: Path | None,
     device: str,
     min_confidence: float,
@@ -46,7 +46,7 @@ def explain_command(
     Draws the spectrograms of QUERY and of the best candidate, how alike each moment of the one is
     to each of the other, the evidence over time, and the other candidates.
     """
-    opened = open_library(library, model, device)
+    opened = open_any(library, model, device)
     from fingerprint.audio.confined import load_clip
     from fingerprint.explaining import explain, write_page
     from fingerprint.explaining.page import verdict

@@ -1,5 +1,6 @@
 """`fingerprint serve`: a library over HTTP, and the page that listens."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -114,6 +115,7 @@ def serve_command(
     from fingerprint.serving.server import bound, is_loopback, log_to_stderr, run
     from fingerprint.serving.settings import Settings
 
+    names = tuple(map(_host_name, names))
     settings = Settings(
         workers=workers,
         names=names,
@@ -167,8 +169,24 @@ def _certificate(
     return tls.certificate(folder, (*tls.addresses(host), *names))
 
 
+def _host_name(name: str) -> str:
+    """As browsers send it."""
+    try:
+        found = name.encode("idna").decode("ascii").lower()
+    except UnicodeError:
+        found = ""
+    if not re.fullmatch(r"[a-z0-9._-]+", found):
+        raise click.UsageError(f"--name takes a host name alone, as music.example: not {name}")
+    return found
+
+
 def _webhook(url: str | None, secret: Path | None) -> str | None:
-    if url is not None and urlsplit(url).scheme not in ("http", "https"):
+    try:
+        parts = urlsplit(url or "")
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # of the port, or an address that is cut off
+        usable = False
+    if url is not None and not usable:
         raise click.UsageError("--webhook needs an address of http or https")
     if url is not None and secret is None:
         raise click.UsageError("--webhook needs --webhook-secret-file, whose key signs the calls")

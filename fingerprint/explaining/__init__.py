@@ -1,6 +1,6 @@
 """Explain an answer: the evidence behind it, as arrays, a picture and a page."""
 
 from fingerprint.explaining.evidence import Explanation, explain
-from fingerprint.explaining.page import write_page
+from fingerprint.explaining.page import picture, write_page
 
-__all__ = ["Explanation", "explain", "write_page"]
+__all__ = ["Explanation", "explain", "picture", "write_page"]

@@ -1,6 +1,6 @@
 """The evidence for and against an answer over time, as plain arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,8 +41,10 @@ class Explanation:
     reference: Clip | None
 
 
-def explain(clip: Clip, library: "Library") -> Explanation:
+def explain(clip: Clip, library: "Library", load: Callable[..., Clip] = load_clip) -> Explanation:
     """Recognise a query and keep the evidence for each candidate.
+
+    `load` reads the best candidate's file.
 
     >>> found = explain(snippet, library)
     >>> bool(np.nanmean(found.along[0]) > np.nanmean(found.along[1]))  # the best and the next
@@ -71,7 +73,7 @@ def explain(clip: Clip, library: "Library") -> Explanation:
         ],
         similarity=rows @ query.vectors.T,
         places=places,
-        reference=_passage(matches[0], part),
+        reference=_passage(matches[0], part, load),
     )
 
 
@@ -109,7 +111,7 @@ def _around(
     return middles[near].astype(np.float32), track.vectors[near]
 
 
-def _passage(match: Match, query: Clip) -> Clip | None:
+def _passage(match: Match, query: Clip, load: Callable[..., Clip]) -> Clip | None:
     """The track under the query, as long as the query at its rate, silent beyond its ends."""
     from fingerprint.recognition.speed import at_speed
 
@@ -117,7 +119,7 @@ def _passage(match: Match, query: Clip) -> Clip | None:
     seconds = match.rate * query.duration
     missing = max(0.0, -match.offset)
     try:
-        found = load_clip(
+        found = load(
             path,
             query.sample_rate,
             start=max(0.0, match.offset),

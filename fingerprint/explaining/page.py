@@ -31,13 +31,23 @@ def write_page(explanation: Explanation, path: Path, *, name: str, min_confidenc
     kind = path.suffix.lower()
     if kind not in {".html", ".htm", ".png"}:
         raise AudioError(f"cannot write {path}: name a file that ends in .html or .png")
-    figure = draw(explanation, f"{name}: {verdict(explanation, min_confidence)}", min_confidence)
-    picture = BytesIO()
-    figure.savefig(picture, format="png", dpi=100)
+    drawn = picture(explanation, name=name, min_confidence=min_confidence)
     if kind == ".png":
-        path.write_bytes(picture.getvalue())
+        path.write_bytes(drawn)
         return
-    path.write_text(_page(explanation, name, min_confidence, picture.getvalue()), encoding="utf-8")
+    path.write_text(_page(explanation, name, min_confidence, drawn), encoding="utf-8")
+
+
+def picture(explanation: Explanation, *, name: str, min_confidence: float) -> bytes:
+    """A PNG.
+
+    Raises:
+        AudioError: matplotlib is not installed.
+    """
+    figure = draw(explanation, f"{name}: {verdict(explanation, min_confidence)}", min_confidence)
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png", dpi=100)
+    return drawn.getvalue()
 
 
 def verdict(explanation: Explanation, min_confidence: float) -> str:

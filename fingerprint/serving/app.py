@@ -15,7 +15,17 @@ from fingerprint.answers import json_line
 from fingerprint.errors import LibraryError
 from fingerprint.model.fingerprinter import QUERY_SHIFTS, SILENCE_RMS, Fingerprinter
 from fingerprint.model.onnx_network import OnnxNetwork
-from fingerprint.serving import listen, log, page, problems, queries, records, tracks, webhooks
+from fingerprint.serving import (
+    explain,
+    listen,
+    log,
+    page,
+    problems,
+    queries,
+    records,
+    tracks,
+    webhooks,
+)
 from fingerprint.serving.guard import Guard
 from fingerprint.serving.metrics import CONTENT_TYPE
 from fingerprint.serving.problems import Problem, documented
@@ -56,6 +66,7 @@ def create_app(service: Service) -> ASGIApp:
     app.state.service = service
     problems.install(app)
     app.include_router(queries.router)
+    app.include_router(explain.router)
     app.include_router(tracks.router)
     app.include_router(listen.router)
     app.include_router(log.router)
@@ -160,10 +171,8 @@ def _add_about(app: FastAPI) -> None:
         network = getattr(service.library.model, "network", None)
         if not isinstance(network, OnnxNetwork):
             raise Problem("not-found", "this server's model is not one for ONNX Runtime")
-        headers = {"ETag": f'"{service.library.model.id[:16]}"', "Cache-Control": "no-cache"}
-        if request.headers.get("if-none-match") == headers["ETag"]:
-            return Response(status_code=304, headers=headers)
-        return Response(network.content, media_type="application/octet-stream", headers=headers)
+        tag = f'"{service.library.model.id[:16]}"'
+        return page.unless_known(request, network.content, "application/octet-stream", tag)
 
     @app.get(
         "/v1/stats",

@@ -53,13 +53,20 @@ def check(request: Request, most: int) -> None:
     """Refuse by its headers what would be refused in the end.
 
     Raises:
-        Problem: it is a form, or announces more than `most` bytes.
+        Problem: it is a form, or compressed, or announces more than `most` bytes.
     """
-    if request.headers.get("content-type", "").lower().startswith(FORM):
+    if media_type(request).startswith(FORM):
         raise Problem("not-a-body", "a form is not read")
+    if request.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+        raise Problem("not-a-body", "a body with a Content-Encoding is not read")
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:18]) > most:
         raise _too_large(most)
+
+
+def media_type(request: Request) -> str:
+    """Of the body, without parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _too_large(most: int) -> Problem:

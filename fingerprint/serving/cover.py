@@ -1,7 +1,7 @@
 """The cover in a recording's tags, decoded and made anew by a confined process.
 
 Pictures are strangers' data as much as sound is: the process may open no file and no connection,
-gets little memory and little time, and is used once.
+gets little memory and little time, and is used once. It imports this module: hence no NumPy here.
 """
 
 import subprocess
@@ -9,9 +9,10 @@ import sys
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fingerprint.audio.decode import open_recording
-from fingerprint.library.records import Stamp
+if TYPE_CHECKING:
+    from fingerprint.library.records import Stamp
 
 SIZE = 512  # pixels, either way
 MOST_PIXELS = 40_000_000
@@ -20,9 +21,15 @@ PATIENCE = 10.0  # s
 LARGEST = 1 << 20  # bytes of an answer
 
 
-@lru_cache(maxsize=256)
-def cover(path: Path, _stamp: Stamp) -> bytes | None:
-    """The cover of a recording as JPEG; None if it has none that can be read."""
+@lru_cache(maxsize=1024)
+def cover(path: Path, _stamp: "Stamp") -> bytes | None:
+    """The cover of a recording as JPEG; None if it has none that can be read.
+
+    Raises:
+        subprocess.TimeoutExpired: the machine has other things to do; it may be asked again.
+    """
+    from fingerprint.audio.decode import open_recording
+
     boot = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main()"
     try:
         with open_recording(path) as file:
@@ -34,7 +41,7 @@ def cover(path: Path, _stamp: Stamp) -> bytes | None:
                 timeout=PATIENCE,
                 check=True,
             )
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, subprocess.CalledProcessError):
         return None
     found = done.stdout
     return found if found.startswith(b"\xff\xd8") and len(found) <= LARGEST else None

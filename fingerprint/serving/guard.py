@@ -4,6 +4,7 @@ A page of another site could have a browser ask a server on the loopback address
 network: by a name of its own that leads here (DNS rebinding), or across origins. Both are refused.
 """
 
+import asyncio
 import ipaddress
 import logging
 import socket
@@ -69,7 +70,10 @@ class Guard:
     async def _answered(
         self, scope: Scope, receive: Receive, send: Send, problem: Problem | None
     ) -> None:
-        begin, status = perf_counter(), 0
+        begin, status, method = perf_counter(), 0, scope["method"]
+        app = self._app if problem is None else problem.response()
+        if method == "HEAD":
+            app, scope = _bodiless(app), {**scope, "method": "GET"}
 
         async def sent(message: Message) -> None:
             nonlocal status
@@ -82,19 +86,27 @@ class Guard:
             await send(message)
 
         try:
-            await (self._app if problem is None else problem.response())(scope, receive, sent)
+            await app(scope, receive, sent)
+        except asyncio.CancelledError:  # the server is being stopped, and has waited for it
+            if not status:
+                await Problem("stopping").response()(scope, receive, sent)
         finally:
             seconds = perf_counter() - begin
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.requests.labels(route, str(status)).inc()
             self._metrics.latency.labels(route).observe(seconds)
             client = (scope.get("client") or ("",))[0]
-            log.info("request", extra={"fields": _fields(scope, client, status, seconds)})
+            fields = _fields(client, method, scope["path"], status, seconds)
+            log.info("request", extra={"fields": fields})
 
     def _problem(self, scope: Scope) -> Problem | None:
         headers = Headers(scope=scope)
-        host = headers.get("host", "")
-        if not self._is_ours(host):
+        hosts = headers.getlist("host")
+        if len(hosts) > 1 or (not hosts and scope["http_version"] != "1.0"):
+            return Problem("bad-request", "a request has one Host header")
+        host = hosts[0] if hosts else ""
+        # Browsers name a host; monitors that speak HTTP/1.0 may not.
+        if hosts and not self._is_ours(host):
             return Problem("wrong-host", f"it was asked as {host[:200]!r}")
         if scope["type"] == "http" and scope["method"] in SAFE:
             return None
@@ -121,8 +133,30 @@ class Guard:
         return True
 
 
-def _fields(scope: Scope, client: str, status: int, seconds: float) -> dict[str, object]:
+def _bodiless(app: ASGIApp) -> ASGIApp:
+    """What answers HEAD as `app` answers GET: as to a client that leaves before the body."""
+
+    async def answered(scope: Scope, _receive: Receive, send: Send) -> None:
+        started, complete = asyncio.Event(), False
+
+        async def gone() -> Message:
+            await started.wait()
+            return {"type": "http.disconnect"}
+
+        async def sent(message: Message) -> None:
+            nonlocal complete
+            complete = message["type"] == "http.response.body" and not message.get("more_body")
+            started.set()
+            await send(message)
+
+        await app(scope, gone, sent)
+        if not complete:  # it was an answer without end
+            await send({"type": "http.response.body"})
+
+    return answered
+
+
+def _fields(client: str, method: str, path: str, status: int, seconds: float) -> dict[str, object]:
     """What the log says of a request: never its query string, which may hold what is private."""
-    path = display_name(scope["path"])[:200]
-    found = {"client": client, "method": scope["method"], "path": path}
+    found = {"client": client, "method": method, "path": display_name(path)[:200]}
     return {**found, "status": status, "seconds": round(seconds, 4)}

@@ -6,6 +6,7 @@ written together or not at all: a process that is killed loses neither.
 
 import asyncio
 import json
+import logging
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
@@ -22,7 +23,9 @@ from fingerprint.errors import LibraryError
 Source = Literal["identify", "listen"]
 MOST_ENTRIES = 200_000
 SWEEP_EVERY = 500  # entries, after which old ones are deleted
-BACKLOG = 256  # entries that a slow reader of the stream may be behind
+LONGEST_PAUSE = 3600.0  # s between two attempts to deliver a message
+PATIENCE = 1.0  # s that another process may keep the file locked
+log = logging.getLogger("fingerprint.journal")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS log (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -47,7 +50,6 @@ class Message:
 
     id: str
     body: str
-    written: float  # s since 1970
     attempts: int
 
 
@@ -62,12 +64,14 @@ class Journal:
 
     def __init__(self, file: Path | None, *, keep_days: float, webhook: bool) -> None:
         self._keep, self._webhook, self._lock = keep_days * 86_400, webhook, Lock()
-        self._readers: set[asyncio.Queue[dict[str, object]]] = set()
+        self._readers: set[asyncio.Event] = set()
         self._added = 0
         self.news = asyncio.Event()  # the outbox has something new
         name = str(file) if file else ":memory:"
         try:
-            self._db = sqlite3.connect(name, isolation_level=None, check_same_thread=False)
+            self._db = sqlite3.connect(
+                name, PATIENCE, isolation_level=None, check_same_thread=False
+            )
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.executescript(_SCHEMA)
             self._sweep()
@@ -80,9 +84,22 @@ class Journal:
         self._db.close()
 
     def add(self, source: Source, match: dict[str, object]) -> None:
-        """Write down what was recognised, and tell all readers. Called on the event loop."""
+        """Write down what was recognised, and tell all readers. Called on the event loop.
+
+        A disk that is full costs the entry, and not the answer that it is about.
+        """
         if not self._keep:
             return
+        try:
+            self._insert(source, match)
+        except sqlite3.Error as error:
+            log.error("what was recognised could not be logged, nor passed on: %s", error)
+            return
+        self.news.set()
+        for reader in self._readers:
+            reader.set()
+
+    def _insert(self, source: Source, match: dict[str, object]) -> None:
         now = time.time()
         with self._transaction():
             done = self._db.execute(
@@ -98,14 +115,10 @@ class Journal:
         self._added += 1
         if self._added % SWEEP_EVERY == 0:
             self._sweep()
-        self.news.set()
-        for reader in self._readers:
-            if not reader.full():
-                reader.put_nowait(entry)
 
     def entries(
         self, *, before: int | None = None, after: int = 0, limit: int, newest: bool = True
-    ) -> list[dict[str, object]]:
+    ) -> list[dict[str, Any]]:
         """Entries with numbers between two, the newest or the oldest of them first."""
         order = "DESC" if newest else "ASC"
         with self._lock:
@@ -116,23 +129,32 @@ class Journal:
             ).fetchall()
         return [_entry(row) for row in rows]
 
+    @property
+    def newest(self) -> int:
+        """The number of the newest entry; 0 if there is none."""
+        found = self.entries(limit=1)
+        return int(found[0]["id"]) if found else 0
+
     @contextmanager
-    def reader(self) -> Iterator[asyncio.Queue[dict[str, object]]]:
-        """A queue of what is added from now on."""
-        queue: asyncio.Queue[dict[str, object]] = asyncio.Queue(BACKLOG)
-        self._readers.add(queue)
+    def reader(self) -> Iterator[asyncio.Event]:
+        """What is set when there are new entries."""
+        news = asyncio.Event()
+        self._readers.add(news)
         try:
-            yield queue
+            yield news
         finally:
-            self._readers.discard(queue)
+            self._readers.discard(news)
 
     def due(self, now: float, most: int = 20) -> list[Message]:
-        """Messages whose time has come, the oldest first."""
+        """Messages whose time has come, the oldest first.
+
+        Those that are due later than they can be, were put off when the clock was wrong.
+        """
         with self._lock:
             rows = self._db.execute(
-                "SELECT id, body, written, attempts FROM outbox WHERE due <= ? "
+                "SELECT id, body, attempts FROM outbox WHERE due <= ? OR due > ? "
                 "ORDER BY written LIMIT ?",
-                (now, most),
+                (now, now + LONGEST_PAUSE + 1, most),
             ).fetchall()
         return [Message(*row) for row in rows]
 
@@ -174,7 +196,7 @@ class Journal:
                 raise
 
 
-def _entry(row: tuple[Any, ...]) -> dict[str, object]:
+def _entry(row: tuple[Any, ...]) -> dict[str, Any]:
     number, when, source, match = row
     shown = datetime.fromtimestamp(when, UTC).isoformat(timespec="milliseconds")
     return {"id": number, "time": shown, "source": source, "match": json.loads(match)}

@@ -8,12 +8,12 @@ ends the sound.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from io import BytesIO
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 import soxr
@@ -24,17 +24,20 @@ from fingerprint.answers import event_record, json_line, match_record
 from fingerprint.errors import FingerprintError
 from fingerprint.listening.listener import LOOK_EVERY, LOOKS, Event
 from fingerprint.scanning import Heard, Scanner, Span
+from fingerprint.serving.places import client_of
 from fingerprint.serving.problems import Problem
-from fingerprint.serving.queries import LEAST
+from fingerprint.serving.queries import LEAST, unavailable
 from fingerprint.serving.service import Service
 from fingerprint.serving.work import Bounds, whole
 from fingerprint.types import Clip, Floats, Match
 
+T = TypeVar("T")
 router = APIRouter()
 LONGEST = LOOKS[-1]  # s that are looked at
 PATIENCE = 30.0  # s of sound after which it gives up, once
 LARGEST_RECORDING = 8 << 20  # bytes of a recording in pieces
 CANDIDATES = 3
+TRIES, PAUSE = 10, 1.0  # s between tries to get a place for the next look, in `continuous`
 FASTEST = 2.0  # times real time at which sound may come in the long run
 AHEAD = 60.0  # s of sound that it may come earlier
 GONE, TOO_MUCH, POLICY, FAILED = 1001, 1009, 1008, 1011  # codes that close a WebSocket
@@ -51,12 +54,15 @@ async def listen(
 ) -> None:
     """`once` ends with `heard` or `unknown`; `continuous` goes on until the sound ends."""
     service: Service = socket.app.state.service
-    try:
-        place = service.listener(socket.client)
-    except Problem as problem:
-        await socket.close(POLICY, problem.kind)
-        return
-    with place:
+    with ExitStack() as place:
+        try:
+            if service.stopping.is_set():
+                raise Problem("stopping")
+            place.enter_context(service.listeners.taken(client_of(socket)))
+        except Problem as problem:
+            service.metrics.refused.labels(problem.kind).inc()
+            await socket.close(POLICY, problem.kind)
+            return
         await socket.accept()
         ear = _Ear(service, socket, rate, min_confidence, partials=partials)
         try:
@@ -70,11 +76,9 @@ async def listen(
         except WebSocketDisconnect:
             return
         except Problem as problem:
-            with suppress(RuntimeError, WebSocketDisconnect):
-                await socket.send_text(json_line({"event": "error", **problem.document()}))
-                await socket.close(TOO_MUCH if problem.kind == "too-large" else POLICY)
-        except FingerprintError:
-            await socket.close(FAILED)
+            await ear.refuse(problem, TOO_MUCH if problem.kind == "too-large" else POLICY)
+        except FingerprintError as error:
+            await ear.refuse(unavailable(error), FAILED)
 
 
 @dataclass(eq=False)
@@ -88,6 +92,23 @@ class _Ear:
     partials: bool
     at: float = 0.0
     held: Floats = field(default_factory=lambda: np.zeros(0, np.float32))  # the last `LONGEST` s
+
+    async def refuse(self, problem: Problem, code: int) -> None:
+        self.service.metrics.refused.labels(problem.kind).inc()
+        with suppress(RuntimeError, WebSocketDisconnect):
+            await self.socket.send_text(json_line({"event": "error", **problem.document()}))
+            await self.socket.close(code)
+
+    async def _run(self, job: Callable[[], T]) -> T:
+        return await self.service.queries.run(client_of(self.socket), job)
+
+    async def _patiently(self, job: Callable[[], T]) -> T:
+        """Do a job of one who listens for hours, and need not give up when the server is busy."""
+        for _ in range(TRIES):
+            with suppress(Problem):
+                return await self._run(job)
+            await asyncio.sleep(PAUSE)
+        return await self._run(job)
 
     async def messages(self) -> AsyncIterator[bytes]:
         """Binary messages until the sound ends: by a text, by silence, or by a limit."""
@@ -168,7 +189,7 @@ class _Ear:
         """Whether a track is recognised in a clip; tells it, or who may be it."""
         at = self.at
         try:
-            found = await self.service.queries.run(partial(self._candidates, clip))
+            found = await self._run(partial(self._candidates, clip))
         except Problem as problem:
             if problem.kind not in ("busy", "unreadable") or last:
                 raise
@@ -202,14 +223,14 @@ class _Ear:
             piece = stream.resample_chunk(self.held[-new:] if new else self.held[:0])
             if first is None and looks[0] <= self.at <= LONGEST:
                 looks = _after(looks, self.at)
-                found = await self.service.queries.run(partial(self._candidates, clip))
+                found = await self._patiently(partial(self._candidates, clip))
                 if found and found[0].confidence >= self.least:
                     first = found[0]
                     await self._heard(Event("heard", self.at, heard=first))
             if len(piece):
-                events = await self.service.queries.run(partial(scanner.feed, Clip(piece, to)))
+                events = await self._patiently(partial(scanner.feed, Clip(piece, to)))
                 first = await self._tell_all(events, first)
-        await self._tell_all(await self.service.queries.run(scanner.close), first)
+        await self._tell_all(await self._patiently(scanner.close), first)
 
     async def _tell_all(self, events: list[Heard | Span], first: Match | None) -> Match | None:
         """Events but the scanner's own word of a track that was told already."""

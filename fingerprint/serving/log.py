@@ -4,15 +4,16 @@ import asyncio
 import csv
 import io
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from fingerprint.answers import json_line
 from fingerprint.serving import records
-from fingerprint.serving.problems import documented
+from fingerprint.serving.places import Places, client_of
+from fingerprint.serving.problems import Problem, documented
 from fingerprint.serving.service import Served, Service
 
 router = APIRouter(prefix="/v1/log", tags=["log"])
@@ -20,6 +21,7 @@ COLUMNS = ("time", "source", "artist", "title", "path", "offset", "confidence")
 HEARTBEAT = 15.0  # s
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
 GREATEST = (1 << 62) - 1
+PAGE = 100  # entries that are read at a time
 
 
 @router.get(
@@ -70,29 +72,48 @@ async def stream(
     last_event_id: Annotated[str, Header(max_length=20)] = "",
 ) -> Response:
     """With `Last-Event-ID` it goes on behind that entry."""
-    place = service.listener(request.client)
+    if service.stopping.is_set():
+        raise Problem("stopping")
     after = int(last_event_id) if last_event_id.isdecimal() else None
-    return StreamingResponse(_events(service, after, place), media_type="text/event-stream")
+    return _Stream(service.listeners, client_of(request), _events(service, after))
 
 
-async def _events(service: Service, after: int | None, place: ExitStack) -> AsyncIterator[str]:
+class _Stream(StreamingResponse):
+    """Server-sent events to one client, which has a place for as long."""
+
+    def __init__(self, places: Places, client: str, events: AsyncIterator[str]) -> None:
+        super().__init__(events, media_type="text/event-stream")
+        self._places, self._client = places, client
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._places.taken(self._client):
+            await super().__call__(scope, receive, send)
+
+
+async def _events(service: Service, after: int | None) -> AsyncIterator[str]:
+    """Read from the journal behind what was sent last: who is slow misses nothing."""
     stopping = asyncio.create_task(service.stopping.wait())
-    with place, service.journal.reader() as queue:
+    journal = service.journal
+    with journal.reader() as news:
+        newest = journal.newest
+        last = newest if after is None else after
+        if last > newest:  # the log has begun anew
+            last = 0
         try:
             yield "retry: 3000\n\n"
-            if after is not None and after <= GREATEST:
-                for entry in service.journal.entries(after=after, limit=1000, newest=False):
-                    yield _event(entry)
             while not stopping.done():
-                coming = asyncio.create_task(queue.get())
+                news.clear()
+                for entry in journal.entries(after=last, limit=PAGE, newest=False):
+                    last = entry["id"]
+                    yield _event(entry)
+                    news.set()  # there may be another page
+                coming = asyncio.create_task(news.wait())
                 done, _ = await asyncio.wait(
                     [coming, stopping], timeout=HEARTBEAT, return_when=asyncio.FIRST_COMPLETED
                 )
-                if coming in done:
-                    yield _event(coming.result())
-                else:
-                    coming.cancel()
+                if not done:
                     yield ": still here\n\n"
+                coming.cancel()
         finally:
             stopping.cancel()
 

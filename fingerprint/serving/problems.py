@@ -50,6 +50,7 @@ KINDS: dict[str, tuple[int, str, str]] = {
         "The recording must be the body itself",
         "Send it raw, as: curl --data-binary @snippet.wav",
     ),
+    "head-too-large": (431, "The head of the request is too large", "Send fewer headers."),
     "wrong-host": (
         421,
         "This server does not go by that name",
@@ -139,8 +140,9 @@ def documented(*kinds: str) -> dict[int | str, dict[str, Any]]:
 def install(app: FastAPI) -> None:
     """Let every error of an application be a problem document."""
 
-    async def problem(_request: Request, error: Exception) -> Response:
+    async def problem(request: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)  # noqa: S101 - registered for no other
+        request.app.state.service.metrics.refused.labels(error.kind).inc()
         return error.response()
 
     async def invalid(_request: Request, error: Exception) -> Response:
@@ -175,5 +177,8 @@ def _allowed(app: FastAPI, path: str) -> str:
     paths: dict[str, dict[str, object]] = app.openapi()["paths"]
     for template, methods in paths.items():
         if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path):
-            return ", ".join(sorted(method.upper() for method in methods))
+            found = {method.upper() for method in methods} | (
+                {"HEAD"} if "get" in methods else set()
+            )
+            return ", ".join(sorted(found))
     return "GET, HEAD"  # the page's

@@ -19,7 +19,8 @@ from fingerprint.errors import LibraryError
 from fingerprint.recognition.recognise import SPOKEN, Speeds, recognise
 from fingerprint.scanning import Span, formats, scan
 from fingerprint.serving import records, wire
-from fingerprint.serving.bodies import check, received
+from fingerprint.serving.bodies import check, media_type, received
+from fingerprint.serving.places import client_of
 from fingerprint.serving.problems import Problem, documented
 from fingerprint.serving.service import Served, Service
 from fingerprint.serving.work import Bounds, blocks, whole
@@ -96,8 +97,8 @@ async def identify(
     """The object of `fingerprint identify --json`; no match is an answer as well."""
     limits = service.settings.limits
     asked = Asked(top, min_confidence, "as it is" if speeds == "as-it-is" else "in doubt")
-    service.queries.check()  # before a body that would be in vain
-    if request.headers.get("content-type", "").lower() == wire.MEDIA_TYPE:
+    service.queries.check(client_of(request))  # before a body that would be in vain
+    if media_type(request) == wire.MEDIA_TYPE:
         return await _identify_outline(request, service, asked, name)
     file = await receive(request, service, limits.body)
 
@@ -113,7 +114,7 @@ async def identify(
             service.metrics.phase.labels("recognise").observe(perf_counter() - decoded)
             return query_record(name, perf_counter() - begin, matches, damage)
 
-    record = await service.queries.run(job)
+    record = await service.queries.run(client_of(request), job)
     if matches := record["matches"]:
         service.journal.add("identify", matches[0])
     return Response(json_line(record), media_type="application/json")
@@ -143,7 +144,7 @@ async def _identify_outline(
             return {**record, "status": "doubtful", "speeds": _speeds(service, wanted.speed)}
         return query_record(name, perf_counter() - begin, matches)
 
-    record = await service.queries.run(job)
+    record = await service.queries.run(client_of(request), job)
     matches = record["matches"]
     if matches and matches[0]["confidence"] >= LEAST:  # clients ask for candidates, too
         service.journal.add("identify", matches[0])
@@ -218,16 +219,13 @@ async def receive(request: Request, service: Service, most: int) -> BinaryIO:
         raise Problem("stopping")
     check(request, most)
     limits = service.settings.limits
-    kind, room = ("long", limits.long_bodies) if most > limits.body else ("short", limits.bodies)
-    if service.bodies[kind] >= room:
-        service.metrics.refused.labels("busy").inc()
-        raise Problem("busy", "too many requests are being received")
-    service.bodies[kind] += 1
     begin = perf_counter()
     try:
-        return await received(request, most, limits)
+        with (service.long_bodies if most > limits.body else service.bodies).taken(
+            client_of(request)
+        ):
+            return await received(request, most, limits)
     finally:
-        service.bodies[kind] -= 1
         service.metrics.phase.labels("receive").observe(perf_counter() - begin)
 
 
@@ -269,9 +267,11 @@ async def scan_recording(
     Where it breaks off after the first line, the last line of JSON Lines is an object with `error`.
     """
     limits = service.settings.limits
-    service.scans.check()
+    service.scans.check(client_of(request))
     file = await receive(request, service, limits.long_body)
-    lines = _Lines(service, lambda: _scanned(service, file, name, form, min_confidence))
+    lines = _Lines(
+        service, client_of(request), lambda: _scanned(service, file, name, form, min_confidence)
+    )
     first = await lines.begin()
     return StreamingResponse(lines.rest(first), media_type=MEDIA[form])
 
@@ -309,8 +309,8 @@ def _lines(name: str, spans: Iterator[Span], form: Form) -> Iterator[str]:
 class _Lines:
     """Lines that a thread makes and a client takes: one waits for the other."""
 
-    def __init__(self, service: Service, make: Callable[[], Iterator[str]]) -> None:
-        self._service, self._make = service, make
+    def __init__(self, service: Service, client: str, make: Callable[[], Iterator[str]]) -> None:
+        self._service, self._client, self._make = service, client, make
         self._queue: asyncio.Queue[str | Exception | None] = asyncio.Queue(8)
         self._loop = asyncio.get_running_loop()
         self._left = False
@@ -321,7 +321,7 @@ class _Lines:
         Raises:
             Problem: there is not even a first line.
         """
-        self._task = asyncio.create_task(self._service.scans.run(self._work))
+        self._task = asyncio.create_task(self._service.scans.run(self._client, self._work))
         waiting = asyncio.create_task(self._queue.get())
         await asyncio.wait([waiting, self._task], return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done() and self._task.done() and self._task.exception() is not None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import signal
 import socket
 import sys
@@ -86,13 +87,17 @@ def run(
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=int(settings.limits.drain),
+        timeout_graceful_shutdown=max(1, int(settings.limits.drain) - 2),
         h11_max_incomplete_event_size=1 << 16,
         ssl_certfile=certificate[0] if certificate else None,
         ssl_keyfile=certificate[1] if certificate else None,
     )
     server = _Server(config, service, on_ready)
     asyncio.run(server.serve([listener]))
+    if service.working:  # threads that work on cannot be ended, and would be waited for
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 class _Server(uvicorn.Server):
@@ -124,8 +129,7 @@ class _Server(uvicorn.Server):
         self._service.stopping.set()
         self.force_exit = self.should_exit and number == signal.SIGINT
         self.should_exit = True
-        if self.force_exit:
-            logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # of tasks that it cancels
+        logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # of tasks that it cancels
 
 
 class JsonLines(logging.Formatter):

@@ -2,18 +2,15 @@
 
 import asyncio
 import hmac
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
-from starlette.datastructures import Address
 
 from fingerprint.library.library import Library
 from fingerprint.serving.journal import Journal
 from fingerprint.serving.metrics import Metrics
+from fingerprint.serving.places import Places
 from fingerprint.serving.problems import Problem
 from fingerprint.serving.settings import Settings
 from fingerprint.serving.work import Decoders, Desk
@@ -34,12 +31,19 @@ class Service:
     library: Library
     settings: Settings
     metrics: Metrics = field(default_factory=Metrics)
-    bodies: Counter[str] = field(default_factory=Counter)  # that are being received, by kind
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        self._listening: Counter[str] = Counter()
         workers, limits = self.settings.workers, self.settings.limits
+        receiving = "too many requests are being received"
+        self.bodies = Places(limits.bodies, limits.client_bodies, receiving)
+        self.long_bodies = Places(limits.long_bodies, limits.client_long_bodies, receiving)
+        self.listeners = Places(
+            limits.listeners,
+            limits.client_listeners,
+            "too many listen at once",
+            self.metrics.listeners.set,
+        )
         self.queries = Desk("queries", workers, limits.waiting, self.metrics)
         self.scans = Desk("scans", SCANS, WAITING_SCANS, self.metrics)
         self.changes = Desk("changes", 1, WAITING_CHANGES, self.metrics)
@@ -52,40 +56,21 @@ class Service:
         )
         self.decoders = Decoders(workers + SCANS, limits.decoding)
 
+    @property
+    def desks(self) -> tuple[Desk, ...]:
+        return self.queries, self.scans, self.changes, self.pictures
+
+    @property
+    def working(self) -> bool:
+        return any(desk.working for desk in self.desks)
+
     def close(self) -> None:
-        for desk in (self.queries, self.scans, self.changes, self.pictures):
+        for desk in self.desks:
             desk.close()
         self.decoders.close()
         self.journal.close()
-        self.library.close()
-
-    def listener(self, client: Address | None) -> ExitStack:
-        """A place for an answer without end; it is free again when the stack is closed.
-
-        Raises:
-            Problem: all places are taken, or all that one client may have.
-        """
-        limits, host = self.settings.limits, client.host if client else "?"
-        if self.stopping.is_set():
-            raise Problem("stopping")
-        full = self._listening.total() >= limits.listeners
-        if full or self._listening[host] >= limits.client_listeners:
-            self.metrics.refused.labels("busy").inc()
-            raise Problem("busy", "too many listen at once")
-        stack = ExitStack()
-        stack.enter_context(self._counted(host))
-        return stack
-
-    @contextmanager
-    def _counted(self, host: str) -> Iterator[None]:
-        self._listening[host] += 1
-        self.metrics.listeners.set(self._listening.total())
-        try:
-            yield
-        finally:
-            self._listening[host] -= 1
-            self._listening += Counter()  # forgets those that have none
-            self.metrics.listeners.set(self._listening.total())
+        if not self.working:  # a thread may be in the middle of it
+            self.library.close()
 
     def authorise(self, request: Request) -> None:
         """Raises Problem if a request may change nothing."""
@@ -97,11 +82,11 @@ class Service:
         kind, _, given = request.headers.get("authorization", "").partition(" ")
         right = hmac.compare_digest(given.strip().encode(), token.encode())
         if kind.lower() != "bearer" or not right:
-            self.metrics.refused.labels("token-needed").inc()
             raise Problem("token-needed")
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:
+    """Asynchronous, for FastAPI would call another function in a thread."""
     found: Service = request.app.state.service
     return found
 

@@ -16,12 +16,15 @@ class Limits:
     long_seconds: float = 6 * 3600.0  # s of sound of a recording to scan
     decoding: float = 30.0  # s that decoding a query may take
     long_decoding: float = 900.0  # s that decoding a recording to scan may take
+    head: int = 64 << 10  # bytes of the head of a request, or between the pieces of a body
     idle: float = 15.0  # s without a byte after which a client is given up
     slowest: int = 4096  # bytes a second that a body must come at, after `grace`
     grace: float = 10.0  # s
     waiting: int = 32  # queries that may wait for a free worker
     bodies: int = 128  # requests whose bodies are being received at once
-    long_bodies: int = 4  # of them that may be as large as `long_body`
+    client_bodies: int = 96  # of them from one address
+    long_bodies: int = 4  # recordings to scan or to upload that are being received at once
+    client_long_bodies: int = 3  # of them from one address
     sockets: int = 512  # connections in all
     client_sockets: int = 128  # connections from one address
     listeners: int = 64  # open WebSockets and event streams

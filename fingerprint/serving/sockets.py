@@ -1,15 +1,20 @@
 """HTTP for a bounded number of connections, in all and from one address.
 
-A connection on which the head of a request does not come in time is closed. Bodies are timed by
-those who read them (`bodies`).
+A connection on which the head of a request does not come in time, or grows without end, is closed.
+Bodies are timed and measured by those who read them (`bodies`).
 """
 
 import asyncio
+import json
+import sys
 from collections import Counter
+from http import HTTPStatus
 from typing import ClassVar
 
+from httptools import HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from fingerprint.serving.problems import MEDIA_TYPE, Problem
 from fingerprint.serving.settings import Limits
 
 
@@ -23,6 +28,8 @@ class _Limited(HttpToolsProtocol):
     count: ClassVar[Counter[str]]  # of connections by address
     _client = ""
     _timer: asyncio.TimerHandle | None = None
+    _data = b""  # that came last
+    _overhead = 0  # bytes since the last head or piece of a body: the parser may be keeping them
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -43,13 +50,64 @@ class _Limited(HttpToolsProtocol):
         self._release()  # WebSockets are counted where they are answered
         super().handle_websocket_upgrade()
 
+    def data_received(self, data: bytes) -> None:
+        self._data = data
+        self._overhead += len(data)
+        super().data_received(data)
+        if self._overhead > self.limits.head and not self.transport.is_closing():
+            self._refuse(Problem("head-too-large", f"a head may have {self.limits.head >> 10} KiB"))
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._expect_head()
 
     def on_headers_complete(self) -> None:
         self._head_has_come()
-        super().on_headers_complete()
+        self._overhead = 0
+        if not self._is_offered_another():
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._overhead = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._is_offered_another():
+            super().on_message_complete()
+
+    def _is_offered_another(self) -> bool:
+        """Whether the client would go on in another protocol, and not by a WebSocket."""
+        return bool(self.parser.should_upgrade()) and not self._should_upgrade()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Decline HTTP/2, which Java and curl offer: read the request again without the offer.
+
+        Called where the parser has stopped behind the head.
+        """
+        if self.parser.get_method() == b"CONNECT":  # which makes it one of a proxy
+            self.send_400_response("")
+            return
+        stopped = sys.exc_info()[1]
+        assert stopped is not None  # noqa: S101 - it is called where that is handled
+        rest = self._data[stopped.args[0] :]
+        lines = [b" ".join((self.parser.get_method(), self.url, b"HTTP/1.1"))]
+        lines += [b": ".join(one) for one in self.headers if one[0] != b"upgrade"]
+        self.parser = HttpRequestParser(self)
+        super().data_received(b"\r\n".join([*lines, b"", rest]))
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - ours says it in its own words
+        self._refuse(Problem("bad-request", "it is not HTTP/1.1"))
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer and close, where there is no request yet that could be answered."""
+        content = json.dumps(problem.document()).encode()
+        head = (
+            f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\n"
+            f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(content)}\r\n"
+            "connection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + content)
+        self.transport.close()
 
     def _expect_head(self) -> None:
         self._head_has_come()

@@ -1,8 +1,10 @@
 """`/v1/tracks`: what is in the library; adding to it and removing from it."""
 
 import re
+import shutil
 from hashlib import blake2b
 from pathlib import Path
+from subprocess import TimeoutExpired
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, BinaryIO
 
@@ -21,7 +23,9 @@ from fingerprint.library.indexing import index_files
 from fingerprint.library.records import Listed, hop_block
 from fingerprint.library.writer import Changes
 from fingerprint.serving import recordings, records, wire
+from fingerprint.serving.bodies import media_type
 from fingerprint.serving.cover import cover
+from fingerprint.serving.places import client_of
 from fingerprint.serving.problems import Problem, documented
 from fingerprint.serving.queries import BINARY, receive, unavailable
 from fingerprint.serving.service import Served, Service
@@ -29,6 +33,7 @@ from fingerprint.serving.service import Served, Service
 router = APIRouter(prefix="/v1/tracks", tags=["library"])
 GREATEST_ID = (1 << 63) - 1
 LONGEST_NAME = 80
+UNFINISHED = ".unfinished"  # lies beside an upload until it is a track, or is refused
 Id = Annotated[int, InPath(ge=1, le=GREATEST_ID)]
 UPLOAD: dict[str, Any] = {
     "requestBody": {
@@ -108,10 +113,15 @@ def track(service: Served, number: Id) -> Response:
         **documented("not-found", "library-unavailable"),
     },
 )
-async def track_cover(service: Served, number: Id) -> Response:
+async def track_cover(request: Request, service: Served, number: Id) -> Response:
     """At most 512 pixels wide and high."""
     listed = _listed(service, number)
-    found = await service.pictures.run(lambda: cover(listed.track.path, listed.stamp))
+    try:
+        found = await service.pictures.run(
+            client_of(request), lambda: cover(listed.track.path, listed.stamp)
+        )
+    except TimeoutExpired as error:
+        raise Problem("busy", "the cover could not be read in time") from error
     if found is None:
         raise Problem("not-found", "the track has no cover")
     caching = {"Cache-Control": "private, max-age=3600"}
@@ -172,15 +182,15 @@ async def add(
 ) -> Response:
     """The file is kept beside the library. 409 if its recording is known, by whatever file."""
     service.authorise(request)
-    service.changes.check()
-    computed = request.headers.get("content-type", "").lower() == recordings.MEDIA_TYPE
+    service.changes.check(client_of(request))
+    computed = media_type(request) == recordings.MEDIA_TYPE
     file = await receive(request, service, service.settings.limits.long_body)
 
     def job() -> dict[str, object]:
         with file:
             return _joined(service, file.read()) if computed else _added(service, file, name)
 
-    record = await service.changes.run(job)
+    record = await service.changes.run(client_of(request), job)
     return Response(
         json_line(record),
         201,
@@ -203,7 +213,7 @@ async def add(
 async def remove(request: Request, service: Served, number: Id) -> Response:
     """From the library. Files that were not uploaded stay where they are."""
     service.authorise(request)
-    await service.changes.run(lambda: _removed(service, number))
+    await service.changes.run(client_of(request), lambda: _removed(service, number))
     return Response(status_code=204)
 
 
@@ -239,15 +249,22 @@ def _added(service: Service, file: BinaryIO, name: str) -> dict[str, object]:
             known = service.library.catalog.by_path(place)
             if known is not None:
                 raise Problem("known-recording", "it was uploaded before", track=known.id)
-            place.parent.mkdir(exist_ok=True)
-            path.replace(place)
+            unfinished = place.parent / UNFINISHED
+            if not (kept := place.exists()):  # of a library that has been moved
+                place.parent.mkdir(exist_ok=True)
+                unfinished.touch()
+                path.replace(place)
     except OSError as error:
         raise Problem("library-unavailable", "uploads cannot be written") from error
     try:
-        return _indexed(service, place, name)
+        record = _indexed(service, place, name)
     except BaseException:
-        _forget(place)
+        if not kept:
+            place.unlink(missing_ok=True)
+            _forget(unfinished)
         raise
+    unfinished.unlink(missing_ok=True)
+    return record
 
 
 def _indexed(service: Service, place: Path, name: str) -> dict[str, object]:
@@ -309,11 +326,19 @@ def _removed(service: Service, number: int) -> None:
 
 
 def sweep(service: Service) -> None:
-    """Delete what a server that was killed has left of uploads: files that are no tracks."""
+    """Delete what a server that was killed has left of uploads that had not become tracks.
+
+    A file without that mark stays, even if no track is listed by its path: the library may have
+    been moved, or be mounted elsewhere.
+    """
     folder = service.uploads
-    for path in folder.glob("*/*") if folder.is_dir() else ():
-        if service.library.catalog.by_path(path) is None:
-            _forget(path)
+    for half in folder.glob(".new-*"):
+        shutil.rmtree(half, ignore_errors=True)
+    for unfinished in folder.glob(f"*/{UNFINISHED}"):
+        for path in unfinished.parent.iterdir():
+            if path != unfinished and service.library.catalog.by_path(path) is None:
+                path.unlink(missing_ok=True)
+        _forget(unfinished)
 
 
 def _forget(path: Path) -> None:

@@ -9,16 +9,19 @@ import base64
 import hashlib
 import hmac
 import logging
+import sqlite3
 import time
+from http.client import HTTPException
 from urllib.error import HTTPError
+from urllib.parse import unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from fingerprint.audio.files import without_password
-from fingerprint.serving.journal import Journal, Message
+from fingerprint.serving.journal import LONGEST_PAUSE, Journal, Message
 
 TIMEOUT = 10.0  # s
-LONGEST_PAUSE = 3600.0  # s between two attempts
-GIVEN_UP = 3 * 86_400.0  # s after which a message is dropped
+ATTEMPTS = 83  # after which a message is dropped: three days. Clocks may be wrong.
+DISTURBED = 10.0  # s after which an outbox that cannot be read or written is tried again
 log = logging.getLogger("fingerprint.webhooks")
 
 
@@ -31,23 +34,30 @@ async def deliver(journal: Journal, url: str, secret: str) -> None:
     """Send what is in the outbox, and what comes into it, until cancelled."""
     while True:
         journal.news.clear()
-        for message in journal.due(time.time()):
-            taken = await asyncio.to_thread(_sent, url, secret, message)
-            now = time.time()
-            if taken or now - message.written > GIVEN_UP:
-                if not taken:
-                    log.error(
-                        "webhook %s is given up after %d attempts", message.id, message.attempts
-                    )
-                journal.drop([message])
-            else:
-                journal.postpone(message, now + min(LONGEST_PAUSE, 2.0**message.attempts))
-        due = journal.next_due()
-        pause = LONGEST_PAUSE if due is None else max(0.05, due - time.time())
         try:
-            await asyncio.wait_for(journal.news.wait(), min(pause, LONGEST_PAUSE))
+            pause = await _delivered(journal, url, secret)
+        except sqlite3.Error as error:
+            log.error("the outbox of webhooks cannot be used: %s", error)
+            pause = DISTURBED
+        try:
+            await asyncio.wait_for(journal.news.wait(), pause)
         except TimeoutError:
             continue
+
+
+async def _delivered(journal: Journal, url: str, secret: str) -> float:
+    """Make the calls that are due. Seconds until the next one is."""
+    for message in journal.due(time.time()):
+        if await asyncio.to_thread(_sent, url, secret, message):
+            journal.drop([message])
+        elif message.attempts + 1 >= ATTEMPTS:
+            log.error("webhook %s is given up after %d attempts", message.id, ATTEMPTS)
+            journal.drop([message])
+        else:
+            pause = min(LONGEST_PAUSE, 2.0**message.attempts)
+            journal.postpone(message, time.time() + pause)
+    due = journal.next_due()
+    return LONGEST_PAUSE if due is None else min(max(0.05, due - time.time()), LONGEST_PAUSE)
 
 
 def signature(secret: str, message: str, when: int, body: str) -> str:
@@ -60,11 +70,16 @@ def signature(secret: str, message: str, when: int, body: str) -> str:
 def _sent(url: str, secret: str, message: Message) -> bool:
     """Whether the receiver has taken a message."""
     now = int(time.time())
-    request = Request(url, message.body.encode(), method="POST")  # noqa: S310 - checked at the start
+    parts = urlsplit(url)
+    place = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+    request = Request(place.geturl(), message.body.encode(), method="POST")  # noqa: S310 - checked at the start
     request.add_header("Content-Type", "application/json")
     request.add_header("Webhook-Id", message.id)
     request.add_header("Webhook-Timestamp", str(now))
     request.add_header("Webhook-Signature", signature(secret, message.id, now, message.body))
+    if parts.username is not None:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+        request.add_header("Authorization", f"Basic {base64.b64encode(pair).decode()}")
     try:
         with build_opener(_NoRedirects).open(request, timeout=TIMEOUT) as answer:
             return 200 <= int(answer.status) < 300
@@ -72,5 +87,7 @@ def _sent(url: str, secret: str, message: Message) -> bool:
         why: object = error.code
     except OSError as error:
         why = getattr(error, "reason", error)
+    except (HTTPException, ValueError) as error:  # it answers with something that is no HTTP
+        why = error
     log.warning("webhook to %s: %s; trying again", without_password(url), why)
     return False

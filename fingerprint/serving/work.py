@@ -19,6 +19,7 @@ from fingerprint.audio.report import Damage, DecodeReport
 from fingerprint.audio.worker import ConfinedDecoder
 from fingerprint.errors import AudioError
 from fingerprint.serving.metrics import Metrics
+from fingerprint.serving.places import Places
 from fingerprint.serving.problems import Problem
 from fingerprint.types import Clip
 
@@ -36,23 +37,24 @@ class Desk:
     """
 
     def __init__(self, name: str, workers: int, waiting: int, metrics: Metrics) -> None:
-        self.name, self._most, self._metrics = name, workers + waiting, metrics
+        self.name, self._metrics = name, metrics
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix=name)
-        self._pending = 0
+        most = workers + waiting
+        share = max(1, most * 3 // 4)  # of one client, so that it keeps nobody else waiting
+        detail = f"{most} requests are being worked on or wait"
+        self._places = Places(most, share, detail, metrics.queue.labels(name).set)
 
-    def check(self) -> None:
-        """Raises Problem if a job would be refused now."""
-        if self._pending >= self._most:
-            self._metrics.refused.labels("busy").inc()
-            raise Problem("busy", f"{self._pending} requests are being worked on or wait")
+    def check(self, client: str) -> None:
+        """Raises Problem if a client's job would be refused now."""
+        self._places.check(client)
 
-    async def run(self, job: Callable[[], T]) -> T:
-        """Do a job in a thread. It goes on where the client has left meanwhile.
+    async def run(self, client: str, job: Callable[[], T]) -> T:
+        """Do a client's job in a thread. It goes on where the client has left meanwhile.
 
         Raises:
             Problem: there is too much to do.
         """
-        self.check()
+        self._places.take(client)
         begin = perf_counter()
 
         def work() -> T:
@@ -60,13 +62,12 @@ class Desk:
             return job()
 
         future = asyncio.get_running_loop().run_in_executor(self._pool, work)
-        self._count(1)
-        future.add_done_callback(lambda _: self._count(-1))
+        future.add_done_callback(lambda _: self._places.leave(client))
         return await asyncio.shield(future)
 
-    def _count(self, more: int) -> None:
-        self._pending += more
-        self._metrics.queue.labels(self.name).set(self._pending)
+    @property
+    def working(self) -> bool:
+        return self._places.total > 0
 
     def close(self) -> None:
         """Take no more jobs, and drop those that wait."""

@@ -1,11 +1,12 @@
 // Puts the page together.
 import { $, el } from "./dom.js";
-import { take } from "./files.js";
+import * as files from "./files.js";
 import * as library from "./library.js";
-import { resumeBefore, setBefore, toggle, wantsBefore } from "./listen.js";
+import { resumeBefore, setBefore, stop, toggle, wantsBefore } from "./listen.js";
 import * as log from "./log.js";
 import { ready } from "./prints-here.js";
 import { forgetHistory, showHistory } from "./result.js";
+import { keep } from "./storage.js";
 import { LANGUAGES, preferred, speak, t } from "./texts.js";
 
 const VIEWS = ["listen", "library", "log"];
@@ -29,7 +30,11 @@ function texts() {
   document.title = "fingerprint";
   $("language").value = document.documentElement.lang;
   $("where").textContent = t("sends_sound");
-  ready().then((card) => { $("where").textContent = t(card ? "sends_prints" : "sends_sound"); });
+  $("where-files").textContent = t("sends_files");
+  ready().then((card) => {
+    $("where").textContent = t(card ? "sends_prints" : "sends_sound");
+    $("where-files").textContent = t(card ? "sends_long_files" : "sends_files");
+  });
   $("state").textContent = t("idle");
   showHistory();
 }
@@ -37,15 +42,15 @@ function texts() {
 function wire() {
   $("language").append(...Object.entries(LANGUAGES).map(([value, name]) => el("option", { value }, name)));
   $("language").addEventListener("change", () => {
-    localStorage.setItem("language", $("language").value);
+    keep("language", $("language").value);
     texts();
     if (shown === "library") library.search();
     if (shown === "log") log.open();
   });
-  $("button").addEventListener("click", toggle);
+  $("button").addEventListener("click", () => { files.leave(); toggle(); });
   $("before").checked = wantsBefore();
   $("before").addEventListener("change", () => setBefore($("before").checked));
-  $("file").addEventListener("change", () => { if ($("file").files[0]) take($("file").files[0]); $("file").value = ""; });
+  $("file").addEventListener("change", () => { take($("file").files); $("file").value = ""; });
   $("forget").addEventListener("click", forgetHistory);
   $("token-form").addEventListener("submit", (event) => event.preventDefault());
   let pause;
@@ -56,18 +61,27 @@ function wire() {
   for (const [kind, over] of [["dragenter", true], ["dragover", true], ["dragleave", false], ["drop", false]]) {
     addEventListener(kind, (event) => { event.preventDefault(); $("drop").classList.toggle("over", over); });
   }
-  addEventListener("drop", (event) => { if (event.dataTransfer?.files[0]) { location.hash = "#listen"; take(event.dataTransfer.files[0]); } });
+  addEventListener("drop", (event) => { if (event.dataTransfer?.files[0]) { location.hash = "#listen"; take(event.dataTransfer.files); } });
+  addEventListener("storage", showHistory); // another tab has recognised something
   addEventListener("hashchange", route);
+}
+
+async function take(several) {
+  const chosen = [...several];
+  if (!chosen.length) return;
+  stop();
+  await files.take(chosen[0]);
+  if (chosen.length > 1) $("state").textContent += ` ${t("only_first", { name: chosen[0].name })}`;
 }
 
 async function takeShared() { // from a phone's share sheet, by way of the service worker
   if (!new URLSearchParams(location.search).has("shared")) return;
-  const kept = await caches.open("shared"), answer = await kept.match("/shared");
+  const kept = await caches.open("shared"), answer = await kept.match("shared");
   if (!answer) return;
-  await kept.delete("/shared");
+  await kept.delete("shared");
   const name = decodeURIComponent(answer.headers.get("x-name") ?? "shared");
   history.replaceState(null, "", location.pathname);
-  await take(new File([await answer.blob()], name));
+  await take([new File([await answer.blob()], name)]);
 }
 
 wire();

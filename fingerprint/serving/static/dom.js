@@ -30,19 +30,31 @@ export function sureness(confidence) {
   return t("sureness", { words: t(`sure_${words}`), percent });
 }
 
+let covers = Promise.resolve(); // one after the other: a browser has few connections, and answers need them
+
 export function cover(track, size) {
   const place = el("div", { className: "cover", "aria-hidden": "true" }, "♪");
   if (!track?.id) return place;
-  const image = el("img", { alt: "", width: size, height: size, loading: "lazy" });
-  image.addEventListener("error", () => image.remove());
-  image.src = `v1/tracks/${track.id}/cover`;
-  place.append(image);
+  const watch = new IntersectionObserver(([seen]) => {
+    if (!seen.isIntersecting) return;
+    watch.disconnect();
+    covers = covers.then(() => new Promise((resolve) => {
+      if (!place.isConnected) { resolve(); return; }
+      const image = el("img", { alt: "", width: size, height: size });
+      image.addEventListener("load", () => { place.append(image); resolve(); });
+      image.addEventListener("error", resolve);
+      image.src = `v1/tracks/${track.id}/cover`;
+    }));
+  });
+  watch.observe(place);
   return place;
 }
 
 export async function problemOf(response) {
   try {
-    const problem = await response.json();
-    return response.status === 429 ? t("busy") : `${problem.detail}. ${problem.hint}`;
+    const { type, detail, hint } = await response.json();
+    const key = `problem_${type.split(":").pop().replaceAll("-", "_")}`;
+    const text = t(key, { detail });
+    return text === key ? `${detail}. ${hint}` : text;
   } catch { return `${response.status}`; }
 }

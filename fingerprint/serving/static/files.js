@@ -1,46 +1,75 @@
 // A file: a snippet is named, a long recording becomes a timeline.
 import { $, clock, el, problemOf, titleOf } from "./dom.js";
+import { identify, ready } from "./prints-here.js";
 import { clearResult, showResult } from "./result.js";
 import { t } from "./texts.js";
 
 const SNIPPET = 45; // s; what lasts longer is scanned
+const QUERY = 30; // s of a snippet that are looked up where that is computed here
 const SMALL = 1 << 20; // bytes, where the browser cannot tell how long it lasts
+let reading;
+
+export function leave() { reading?.abort(); }
 
 export async function take(file) {
+  leave();
+  const own = reading = new AbortController();
   clearResult();
   $("state").textContent = t("reading", { name: file.name });
   try {
     const seconds = await lengthOf(file);
+    if (own.signal.aborted) return;
     const long = seconds === undefined ? file.size > SMALL : seconds > SNIPPET;
-    await (long ? timeline(file, seconds) : snippet(file));
+    await (long ? timeline(file, seconds, own.signal) : snippet(file, own.signal));
   } catch (error) {
+    if (own.signal.aborted) return;
     $("state").textContent = "";
-    $("error").textContent = error.shown ?? t("no_server");
+    $("error").textContent = error.response ? await problemOf(error.response) : error.shown ?? t("no_server");
     $("error").hidden = false;
   }
 }
 
-async function post(path, file) {
+async function post(path, file, signal) {
   const response = await fetch(`${path}?name=${encodeURIComponent(file.name.slice(-150))}`, {
-    method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" },
+    method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" }, signal,
   });
-  if (!response.ok) throw Object.assign(new Error(), { shown: await problemOf(response) });
+  if (!response.ok) throw Object.assign(new Error(), { response });
   return response;
 }
 
-async function snippet(file) {
-  const { matches } = await (await post("v1/identify", file)).json();
-  if (matches.length) await showResult(matches[0], { snippet: file });
+async function snippet(file, signal) {
+  const matches = await computed(file) ?? (await (await post("v1/identify", file, signal)).json()).matches;
+  if (signal.aborted) return;
+  if (matches.length) showResult(matches[0], { snippet: file });
   else $("state").textContent = t("no_match", { name: file.name });
 }
 
-async function timeline(file, seconds) {
-  const response = await post("v1/scan", file);
+// By a fingerprint that is made here; undefined where this browser cannot, or cannot decode the file.
+async function computed(file) {
+  const card = await ready();
+  if (!card) return undefined;
+  let sound;
+  try { sound = await new OfflineAudioContext(1, 1, 48_000).decodeAudioData(await file.arrayBuffer()); } catch { return undefined; }
+  const { sampleRate: rate, numberOfChannels: channels } = sound, most = QUERY * rate;
+  const from = Math.max(0, Math.floor((sound.length - most) / 2));
+  const samples = new Float32Array(Math.min(sound.length, most));
+  for (let channel = 0; channel < channels; channel++) {
+    const data = sound.getChannelData(channel);
+    for (let i = 0; i < samples.length; i++) samples[i] += data[from + i] / channels;
+  }
+  const found = await identify(samples, rate, { patience: 30_000 }) ?? [];
+  return found.filter((one) => one.confidence >= card.min_confidence)
+    .map((one) => ({ ...one, offset: one.offset - one.rate * from / rate }));
+}
+
+async function timeline(file, seconds, signal) {
+  const response = await post("v1/scan", file, signal);
   const spans = [], reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
     const { value, done } = await reader.read();
     if (done) break;
+    if (signal.aborted) return;
     const lines = (rest + value).split("\n");
     rest = lines.pop();
     for (const record of lines.map((line) => JSON.parse(line))) {

@@ -1,24 +1,29 @@
 // The button: from a press to an answer.
-import { $, el, sureness, titleOf } from "./dom.js";
+import { $, el, problemOf, sureness, titleOf } from "./dom.js";
 import { Microphone, pcm, wav } from "./microphone.js";
-import { query, ready } from "./prints-here.js";
+import { identify, ready } from "./prints-here.js";
 import { Picture } from "./picture.js";
 import { clearResult, showResult } from "./result.js";
+import { keep, kept } from "./storage.js";
 import { t } from "./texts.js";
 
 const microphone = new Microphone(), picture = new Picture();
 const QUIET = -62; // dB of full scale
 const LOOKS = [2.4, 3.5, 5, 7, 10, 15, 20, 25]; // s of sound at which fingerprints are looked up
+const LONGEST = 30; // s of sound after which a server that is away is given up
+const MUTE = 5000; // ms without a block after which the microphone is given up
 let running;
 
-export const wantsBefore = () => localStorage.getItem("before") === "yes";
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+export const wantsBefore = () => kept("before") === "yes";
 
 export async function toggle() {
   if (running) { running.stop(); return; }
   clearResult();
   const own = running = new Attempt();
   show(true);
-  try { await own.run(); } catch (error) { fail(error); } finally {
+  try { await own.run(); } catch (error) { await fail(error); } finally {
     running = undefined;
     show(false);
     picture.stop();
@@ -26,8 +31,10 @@ export async function toggle() {
   }
 }
 
+export function stop() { running?.stop(); }
+
 export async function setBefore(on) {
-  localStorage.setItem("before", on ? "yes" : "no");
+  keep("before", on ? "yes" : "no");
   if (on) await microphone.open().catch(fail);
   else if (!running) await microphone.close();
 }
@@ -44,109 +51,122 @@ function show(on) {
   $("button-text").textContent = t(on ? "stop" : "press");
 }
 
-function fail(error) {
-  const key = { NotAllowedError: "no_microphone", NotFoundError: "no_microphone", SecurityError: "insecure", busy: "busy" };
+async function fail(error) {
+  const key = { NotAllowedError: "no_microphone", NotFoundError: "no_microphone", NotReadableError: "no_microphone", SecurityError: "insecure", mute: "mute" };
+  const text = error.response ? await problemOf(error.response) : t(key[error.name] ?? key[error.message] ?? "no_server");
   $("state").textContent = "";
-  $("error").textContent = t(key[error.name] ?? key[error.message] ?? "no_server");
+  $("candidates").hidden = true;
+  $("error").textContent = text;
   $("error").hidden = false;
 }
 
 class Attempt {
-  constructor() { this.heard = []; }
+  constructor() {
+    this.heard = []; // blocks of sound, from the ring on
+    this.over = false;
+    this.ended = new Promise((resolve, reject) => {
+      this.end = () => { this.over = true; resolve(); };
+      this.break = (error) => { this.over = true; reject(error); };
+    });
+    this.ended.catch(() => {}); // it is raised where it is awaited
+  }
 
   async run() {
     $("state").textContent = t("opening");
-    await microphone.open();
-    if (this.stopped) return;
+    await microphone.resume();
+    if (this.over) return;
     picture.start(microphone.analyser);
     $("state").textContent = t("hearing");
-    const card = await Promise.race([ready(), new Promise((resolve) => setTimeout(resolve, 1500))]);
-    if (this.stopped) return;
-    await (card ? this.byPrints(card) : this.bySound());
+    const card = await Promise.race([ready(), sleep(1500)]);
+    if (this.over) return;
+    const leave = this.begin();
+    try { await Promise.race([this.ended, card ? this.byPrints(card) : this.bySound()]); } finally { this.end(); leave(); }
   }
 
   stop() {
-    this.stopped = true;
+    this.end();
+    $("candidates").hidden = true;
     $("state").textContent = t("stopped");
-    this.end?.();
   }
 
   // Everything from the ring on, and then as it comes.
-  begin(take) {
+  begin() {
     const past = wantsBefore() ? microphone.past() : new Float32Array(0);
-    this.origin = (microphone.latest ?? performance.now()) - 1000 * past.length / microphone.rate;
-    const listener = (block) => { this.heard.push(block); take(block); };
-    if (past.length) listener(past);
+    const begun = Date.now();
+    this.origin = (past.length ? microphone.latest : begun) - 1000 * past.length / microphone.rate;
+    for (let at = 0; at < past.length; at += microphone.rate) this.heard.push(past.subarray(at, at + microphone.rate));
+    const listener = (block) => { this.heard.push(block); this.take?.(block); };
     microphone.listeners.add(listener);
-    return () => microphone.listeners.delete(listener);
+    const watch = setInterval(() => {
+      if (Date.now() - Math.max(begun, microphone.latest ?? 0) > MUTE) this.break(new Error("mute"));
+    }, 1000);
+    return () => { clearInterval(watch); microphone.listeners.delete(listener); };
   }
 
-  bySound() {
-    return new Promise((resolve, reject) => {
-      const base = new URL(`v1/listen?rate=${microphone.rate}&partial=true`, location.href);
-      base.protocol = base.protocol.replace("http", "ws");
-      const socket = new WebSocket(base);
-      socket.binaryType = "arraybuffer";
-      let leave = () => {}, done = false;
-      const end = () => { done = true; leave(); socket.close(); };
-      const finish = (error) => {
-        if (done) return;
-        end();
-        if (error) reject(error); else resolve();
+  // Where the connection breaks, everything is sent again over the next one.
+  async bySound() {
+    for (let pause = 500; ; pause *= 2) {
+      const event = await this.asked();
+      if (this.over) return;
+      if (event?.event === "heard") { this.recognised(event.match, event.at); return; }
+      if (event?.event === "unknown") { this.unknown(event.at); return; }
+      const refusal = event && Object.assign(new Error(), { response: new Response(JSON.stringify(event)) });
+      if (event && event.status !== 429) throw refusal;
+      if (this.seconds() > LONGEST) throw refusal ?? new Error("no_server");
+      $("state").textContent = t(event ? "busy" : "lost");
+      await sleep(pause);
+      if (this.over) return;
+    }
+  }
+
+  // The last event over a connection; undefined if it breaks before.
+  asked() {
+    const base = new URL(`v1/listen?rate=${microphone.rate}&partial=true`, location.href);
+    base.protocol = base.protocol.replace("http", "ws");
+    const socket = new WebSocket(base);
+    let left = 0, stuck = 0, watch;
+    return new Promise((resolve) => {
+      socket.onopen = () => {
+        for (const block of this.heard) socket.send(pcm(block));
+        this.take = (block) => socket.send(pcm(block));
       };
-      this.end = () => finish();
-      socket.onopen = () => { leave = this.begin((block) => socket.send(pcm(block))); };
-      socket.onmessage = async ({ data }) => {
+      socket.onmessage = ({ data }) => {
         const event = JSON.parse(data);
-        if (event.event === "partial") this.partial(event.candidates);
-        else if (event.event === "unknown") { this.unknown(event.at); finish(); }
-        else if (event.event === "error") finish(new Error(event.status === 429 ? "busy" : event.detail));
-        else if (event.event === "heard") { end(); await this.recognised(event.match, event.at); resolve(); }
+        if (event.event === "partial") this.partial(event.candidates); else resolve(event);
       };
-      socket.onclose = () => finish(this.stopped ? undefined : new Error("closed"));
-    });
+      socket.onclose = () => resolve();
+      watch = setInterval(() => { // nothing leaves any more: a tunnel, and no end of it is told
+        const now = socket.bufferedAmount;
+        stuck = socket.readyState !== WebSocket.OPEN || (now && now >= left) ? stuck + 1 : 0;
+        left = now;
+        if (stuck >= 5) resolve();
+      }, 1000);
+      this.ended.then(resolve, resolve);
+    }).finally(() => { clearInterval(watch); this.take = undefined; socket.close(); });
   }
 
   // The last ten seconds at growing lengths, as fingerprints that are computed here.
   async byPrints(card) {
-    let stop;
-    const stopped = new Promise((resolve) => { stop = resolve; });
-    this.end = () => stop();
-    let news = () => {};
-    const leave = this.begin(() => news());
-    try {
-      for (const [number, length] of LOOKS.entries()) {
-        while (this.seconds() < length && !this.stopped) await Promise.race([new Promise((resolve) => { news = resolve; }), stopped]);
-        if (this.stopped) return;
-        if (LOOKS[number + 1] <= this.seconds()) continue; // a later look sees this sound too
-        const at = this.seconds(), samples = this.last(10);
-        const matches = await this.looked(samples, card, at >= 5);
-        if (this.stopped) return;
-        if (matches[0]?.confidence >= card.min_confidence) {
-          const lasted = samples.length / microphone.rate;
-          await this.recognised({ ...matches[0], offset: matches[0].offset + matches[0].rate * lasted, repeats: [] }, at);
-          return;
-        }
-        this.partial(matches);
+    let failure;
+    for (const [number, length] of LOOKS.entries()) {
+      while (this.seconds() < length && !this.over) await sleep(50);
+      if (this.over) return;
+      if (LOOKS[number + 1] <= this.seconds()) continue; // a later look sees this sound too
+      const at = this.seconds(), samples = this.last(10);
+      let matches = [];
+      failure = undefined;
+      try { matches = await identify(samples, microphone.rate, { thorough: at >= 5 }) ?? []; } catch (error) { failure = error; }
+      if (this.over) return;
+      if (failure?.response && ![429, 502, 503, 504].includes(failure.response.status)) throw failure;
+      if (matches[0]?.confidence >= card.min_confidence) {
+        const lasted = samples.length / microphone.rate;
+        this.recognised({ ...matches[0], offset: matches[0].offset + matches[0].rate * lasted, repeats: [] }, at);
+        return;
       }
-      this.unknown(this.seconds());
-    } finally { leave(); }
-  }
-
-  async looked(samples, card, thorough) {
-    let speeds = [1];
-    for (let round = 0; round < 3; round++) {
-      const body = await query(samples.slice(), microphone.rate, speeds);
-      const response = await fetch(`v1/identify?top=3&min_confidence=0&speeds=${thorough ? "in-doubt" : "as-it-is"}`, {
-        method: "POST", body, headers: { "Content-Type": "application/vnd.fingerprint.query" },
-      });
-      if (response.status === 429 || response.status === 422) return []; // the next look sees this sound too
-      if (!response.ok) throw new Error("no_server");
-      const found = await response.json();
-      if (found.status !== "doubtful") return found.matches;
-      speeds = [...speeds, ...found.speeds].slice(0, 16);
+      if (failure) $("state").textContent = t(failure.response ? "busy" : "lost"); else this.partial(matches);
     }
-    return [];
+    if (failure) throw failure;
+    this.unknown(this.seconds());
   }
 
   seconds() { return this.heard.reduce((sum, one) => sum + one.length, 0) / microphone.rate; }
@@ -158,10 +178,9 @@ class Attempt {
   }
 
   partial(candidates) {
-    const [best] = candidates;
     const shown = candidates.filter((one) => one.confidence >= 0.05).slice(0, 3);
     $("state").textContent = shown.length ? t("maybe") : t(picture.decibels < QUIET ? "quiet" : "hearing");
-    $("candidates").hidden = !shown.length || !best;
+    $("candidates").hidden = !shown.length;
     $("candidates").replaceChildren(...shown.map((one) => el("li", {}, `${titleOf(one)}, ${sureness(one.confidence)}`)));
   }
 
@@ -170,9 +189,8 @@ class Attempt {
     $("state").textContent = t("unknown", { seconds: Math.round(at) });
   }
 
-  async recognised(match, at) {
+  recognised(match, at) {
     $("candidates").hidden = true;
-    const snippet = wav(this.last(10), microphone.rate);
-    await showResult(match, { since: this.origin + 1000 * at, snippet });
+    showResult(match, { since: this.origin + 1000 * at, snippet: wav(this.last(10), microphone.rate) });
   }
 }

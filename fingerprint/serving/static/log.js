@@ -1,26 +1,46 @@
 // What is recognised, as it happens: on this server, by whomever.
-import { $, cover, el, sureness, titleOf } from "./dom.js";
+import { $, cover, el, problemOf, sureness, titleOf } from "./dom.js";
 import { t } from "./texts.js";
 
-let source;
+const AGAIN = 5000; // ms after which a stream that was refused is asked for again
+let source, again;
 
-export async function open() {
+// Every connection of the stream begins with the list: after a restart, a sleep or a tunnel it is whole again.
+export function open() {
   close();
-  const response = await fetch("v1/log?limit=100").catch(() => null);
-  const entries = response?.ok ? (await response.json()).entries : [];
-  $("entries").replaceChildren(...entries.map(row));
-  $("live").textContent = t(entries.length ? "live" : "empty_log");
-  source = new EventSource("v1/log/stream");
-  source.addEventListener("recognised", ({ data }) => {
-    $("entries").prepend(row(JSON.parse(data)));
+  const own = source = new EventSource("v1/log/stream");
+  const shown = new Set();
+  own.onopen = async () => {
+    const response = await fetch("v1/log?limit=100").catch(() => null);
+    if (own !== source) return;
+    if (!response?.ok) { $("live").textContent = response ? await problemOf(response) : t("broken"); return; }
+    const { entries } = await response.json();
+    if (own !== source) return;
+    shown.clear();
+    for (const { id } of entries) shown.add(id);
+    $("entries").replaceChildren(...entries.map(row));
+    $("live").textContent = t(entries.length ? "live" : "empty_log");
+  };
+  own.addEventListener("recognised", ({ data }) => {
+    const entry = JSON.parse(data);
+    if (shown.has(entry.id)) return;
+    shown.add(entry.id);
+    $("entries").prepend(row(entry));
     $("live").textContent = t("live");
     while ($("entries").children.length > 500) $("entries").lastChild.remove();
   });
-  source.onerror = () => { $("live").textContent = t("broken"); };
-  source.onopen = () => { $("live").textContent = t($("entries").children.length ? "live" : "empty_log"); };
+  own.onerror = () => {
+    if (own !== source) return;
+    $("live").textContent = t("broken");
+    if (own.readyState === EventSource.CLOSED) again = setTimeout(open, AGAIN); // refused: the browser gives up
+  };
 }
 
-export function close() { source?.close(); source = undefined; }
+export function close() {
+  clearTimeout(again);
+  source?.close();
+  source = undefined;
+}
 
 function row({ time, match }) {
   const when = new Date(time).toLocaleString(document.documentElement.lang, { dateStyle: "short", timeStyle: "medium" });

@@ -1,17 +1,26 @@
 // The microphone, and a ring of the last seconds of it that leaves this page only when asked for.
 const KEPT = 10; // s
+const GAP = 1000; // ms without sound, as of a laptop that slept, after which older sound is another's
 
 export class Microphone {
   constructor() { this.listeners = new Set(); }
 
-  get isOpen() { return Boolean(this.stream); }
+  open() {
+    this.opened ??= this.start().catch(async (error) => { await this.close(); throw error; });
+    return this.opened;
+  }
 
-  async open() {
-    if (this.isOpen) return;
+  async resume() { // a phone may have put it to sleep
+    await this.open();
+    await this.context.resume();
+  }
+
+  async start() {
     if (!navigator.mediaDevices?.getUserMedia) throw new DOMException("", "SecurityError");
     this.stream = await navigator.mediaDevices.getUserMedia({
       audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 1 },
     });
+    for (const track of this.stream.getTracks()) track.onended = () => this.close(); // unplugged, or no longer allowed
     this.context = new AudioContext();
     await this.context.audioWorklet.addModule("worklet.js");
     await this.context.resume();
@@ -29,17 +38,20 @@ export class Microphone {
   }
 
   take(block) {
+    if (this.stale) this.total = 0;
     const at = this.total % this.ring.length;
     const first = Math.min(block.length, this.ring.length - at);
     this.ring.set(block.subarray(0, first), at);
     this.ring.set(block.subarray(first), 0);
     this.total += block.length;
-    this.latest = performance.now();
+    this.latest = Date.now(); // performance.now() stands still in some browsers while a laptop sleeps
     for (const listener of this.listeners) listener(block);
   }
 
+  get stale() { return Date.now() - (this.latest ?? 0) > GAP; }
+
   past() { // the ring, oldest first
-    const size = Math.min(this.total, this.ring.length);
+    const size = this.stale ? 0 : Math.min(this.total, this.ring.length);
     const end = this.total % this.ring.length;
     const all = new Float32Array(size);
     if (size < this.ring.length) { all.set(this.ring.subarray(0, size)); return all; }
@@ -50,11 +62,11 @@ export class Microphone {
 
   async close() {
     this.stream?.getTracks().forEach((track) => track.stop());
-    await this.context?.close();
-    this.stream = this.context = undefined;
+    const { context } = this;
+    this.opened = this.stream = this.context = undefined;
+    await context?.close();
   }
 }
-
 export function pcm(samples) { // Float32 to 16 bits
   const out = new Int16Array(samples.length);
   for (let i = 0; i < samples.length; i++) out[i] = Math.max(-1, Math.min(1, samples[i])) * 32767;

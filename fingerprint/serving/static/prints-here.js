@@ -34,6 +34,30 @@ export function ready() { // the model's card, or undefined
   return answer;
 }
 
+function renewed() { // the server has another model since
+  worker?.terminate();
+  worker = answer = undefined;
+  return ready();
+}
+
 export async function query(samples, rate, speeds = [1]) {
   return (await ask({ samples, rate, speeds }, [samples.buffer])).query;
+}
+
+// Matches of a query that is computed here; null where it has to be asked again, with more sound.
+export async function identify(samples, rate, { thorough = true, top = 3, patience = 10_000 } = {}) {
+  let speeds = [1];
+  for (let round = 0; round < 4; round++) {
+    const body = await query(samples.slice(), rate, speeds);
+    const response = await fetch(`v1/identify?top=${top}&min_confidence=0&speeds=${thorough ? "in-doubt" : "as-it-is"}`, {
+      method: "POST", body, headers: { "Content-Type": "application/vnd.fingerprint.query" }, signal: AbortSignal.timeout(patience),
+    });
+    if (response.status === 409 && (await renewed())) { speeds = [1]; continue; }
+    if (response.status === 422) return null; // too quiet or too short yet
+    if (!response.ok) throw Object.assign(new Error("no_answer"), { response });
+    const found = await response.json();
+    if (found.status !== "doubtful") return found.matches;
+    speeds = [...speeds, ...found.speeds].slice(0, 16);
+  }
+  return null;
 }

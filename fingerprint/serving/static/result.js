@@ -1,5 +1,6 @@
 // The card of a track that was recognised, and the history in this browser.
-import { $, clock, cover, el, sureness, titleOf } from "./dom.js";
+import { $, clock, cover, el, problemOf, sureness, titleOf } from "./dom.js";
+import { keep, kept } from "./storage.js";
 import { t } from "./texts.js";
 
 let ticking;
@@ -9,22 +10,33 @@ export async function trackOf(match) { // what the library says of it; a match h
   return response?.ok ? (await response.json()).tracks[0] : undefined;
 }
 
-// `since`: performance.now() of the moment that match.offset is for; none if it is of a file.
-export async function showResult(match, { since, snippet } = {}) {
-  const track = await trackOf(match);
-  const title = titleOf(match);
-  const place = since === undefined ? atPlace(match) : runningPlace(match, track, since);
-  const speed = Math.abs(match.rate - 1) < 0.002 ? null : el("p", { className: "soft" },
-    t(match.rate > 1 ? "faster" : "slower", { percent: Math.abs(100 * (match.rate - 1)).toFixed(1) }));
-  const again = match.repeats.length ? el("p", { className: "soft" },
-    t("again", { times: match.repeats.map(clock).join(", ") })) : null;
-  const card = el("article", { className: "card" }, cover(track, 96), el("div", {},
-    el("h2", {}, title), el("p", {}, match.artist || ""), el("p", { className: "soft" }, track?.album || ""),
-    place, el("p", {}, sureness(match.confidence)), speed, again, snippet ? why(snippet) : null));
+// `since`: Date.now() of the moment that match.offset is for; none if it is of a file.
+export function showResult(match, { since, snippet } = {}) {
+  const link = snippet && URL.createObjectURL(snippet);
+  const draw = (track) => {
+    const place = since === undefined ? atPlace(match) : runningPlace(match, track, since);
+    const speed = Math.abs(match.rate - 1) < 0.002 ? null : el("p", { className: "soft" },
+      t(match.rate > 1 ? "faster" : "slower", { percent: Math.abs(100 * (match.rate - 1)).toFixed(1) }));
+    const again = match.repeats.length ? el("p", { className: "soft" },
+      t("again", { times: match.repeats.map(clock).join(", ") })) : null;
+    return el("article", { className: "card" }, cover(track, 96), el("div", {},
+      el("h2", {}, titleOf(match)), el("p", {}, match.artist || ""), el("p", { className: "soft" }, track?.album || ""),
+      place, el("p", {}, sureness(match.confidence)), speed, again), link ? why(link, snippet) : null);
+  };
+  let card = draw();
   $("result").replaceChildren(card);
   $("result").hidden = false;
-  $("state").textContent = t("recognised", { title });
-  remember(match, track);
+  $("state").textContent = t("recognised", { title: titleOf(match) });
+  remember(match);
+  trackOf(match).then((track) => { // the answer does not wait for the cover
+    if (!track || !card.isConnected) return;
+    const open = card.querySelector("details")?.open;
+    const next = draw(track);
+    if (open) next.querySelector("details").open = true;
+    card.replaceWith(next);
+    card = next;
+    remember(match, track);
+  });
 }
 
 export function clearResult() {
@@ -37,7 +49,7 @@ function atPlace(match) { return el("p", { className: "soft" }, t("at", { time: 
 function runningPlace(match, track, since) { // where it is now, while it plays on
   const time = el("span"), bar = track ? el("progress", { max: track.duration, "aria-label": t("now") }) : null;
   const show = () => {
-    const now = match.offset + match.rate * (performance.now() - since) / 1000;
+    const now = match.offset + match.rate * (Date.now() - since) / 1000;
     const ended = track && now > track.duration;
     time.textContent = clock(ended ? track.duration : now);
     if (bar) bar.value = Math.min(now, track.duration);
@@ -50,18 +62,30 @@ function runningPlace(match, track, since) { // where it is now, while it plays 
   return el("div", {}, el("p", { className: "place" }, `${t("now")} `, time, of), bar);
 }
 
-function why(snippet) {
-  const link = el("a", { href: URL.createObjectURL(snippet), download: "snippet.wav" }, t("save"));
-  return el("details", {}, el("summary", {}, t("why")), el("p", {}, t("why_text")), el("p", {}, link),
+function why(link, snippet) {
+  const picture = el("p"), button = el("button", { type: "button", className: "plain" }, t("draw"));
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    picture.textContent = t("drawing");
+    const response = await fetch("v1/explain", { method: "POST", body: snippet }).catch(() => null);
+    button.disabled = false;
+    if (!response?.ok) { picture.textContent = response ? await problemOf(response) : t("no_server"); return; }
+    const image = el("img", { className: "evidence", alt: t("drawn"), src: URL.createObjectURL(await response.blob()) });
+    picture.replaceChildren(el("a", { href: image.src, target: "_blank" }, image));
+    button.remove();
+  });
+  return el("details", {}, el("summary", {}, t("why")), el("p", {}, t("why_text")), button, picture,
+    el("p", {}, t("why_there"), " ", el("a", { href: link, download: "snippet.wav" }, t("save"))),
     el("pre", { tabIndex: 0 }, "fingerprint explain snippet.wav"));
 }
 
-const stored = () => { try { return JSON.parse(localStorage.getItem("history")) ?? []; } catch { return []; } };
+const stored = () => { try { return JSON.parse(kept("history")) ?? []; } catch { return []; } };
 
 function remember(match, track) {
-  const { path, title, artist, confidence } = match;
-  const entry = { path, title, artist, confidence, id: track?.id, time: Date.now() };
-  localStorage.setItem("history", JSON.stringify([entry, ...stored()].slice(0, 50)));
+  const { path, title, artist, confidence } = match, earlier = stored();
+  if (track && earlier[0]?.path === path) Object.assign(earlier[0], { id: track.id });
+  else earlier.unshift({ path, title, artist, confidence, id: track?.id, time: Date.now() });
+  keep("history", JSON.stringify(earlier.slice(0, 50)));
   showHistory();
 }
 
@@ -73,4 +97,4 @@ export function showHistory() {
     el("small", {}, new Date(one.time).toLocaleString(document.documentElement.lang, { dateStyle: "short", timeStyle: "short" })))));
 }
 
-export function forgetHistory() { localStorage.removeItem("history"); showHistory(); }
+export function forgetHistory() { keep("history", null); showHistory(); }

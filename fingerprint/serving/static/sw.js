@@ -1,9 +1,8 @@
-// Takes what a phone's share sheet posts to /share, and hands it to the page. It caches nothing else.
+// Takes what a phone's share sheet posts to share, and hands it to the page. It caches nothing else.
 self.addEventListener("install", () => self.skipWaiting());
 self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
 self.addEventListener("fetch", (event) => {
-  const url = new URL(event.request.url);
-  if (event.request.method === "POST" && url.origin === location.origin && url.pathname === "/share") {
+  if (event.request.method === "POST" && event.request.url === new URL("share", registration.scope).href) {
     event.respondWith(shared(event.request));
   }
 });
@@ -12,7 +11,7 @@ async function shared(request) {
   const file = (await request.formData()).get("recording");
   if (file) {
     const headers = { "x-name": encodeURIComponent(file.name ?? "shared") };
-    await (await caches.open("shared")).put("/shared", new Response(file, { headers }));
+    await (await caches.open("shared")).put("shared", new Response(file, { headers }));
   }
-  return Response.redirect("/?shared=1", 303);
+  return Response.redirect(new URL("./?shared=1", registration.scope), 303);
 }

@@ -1,4 +1,6 @@
 // Every text of the page, in every language: the one place to add another one.
+import { kept } from "./storage.js";
+
 export const LANGUAGES = { en: "English", de: "Deutsch" };
 
 const TEXTS = {
@@ -14,6 +16,21 @@ const TEXTS = {
     insecure: "A browser gives its microphone to https pages only. Start the server with --tls, or choose a file below.",
     no_server: "The server does not answer.",
     busy: "The server is busy. Try again in a moment.",
+    lost: "No connection… It goes on listening, and tries again.",
+    mute: "The microphone gives no sound. Is it taken by another program, or unplugged?",
+    only_first: "Only the first file, {name}, was read.",
+    sends_files: "A file that you choose is sent to this server, and kept nowhere.",
+    sends_long_files: "Of a short file the fingerprint is computed here, too. A long one, or one that this browser cannot read, is sent to this server, and kept nowhere.",
+    draw: "Draw it", drawing: "Drawing…", drawn: "Spectrograms of what was heard and of the track, and how alike they are at each moment.",
+    why_there: "Or on the command line:",
+    problem_unreadable: "This cannot be read: {detail}.",
+    problem_nothing_to_recognise: "There is nothing to recognise in it: {detail}.",
+    problem_too_large: "It is too large: {detail}.", problem_too_long: "It is too long: {detail}.",
+    problem_too_slow: "It came too slowly. Try again on a better connection.",
+    problem_token_needed: "This needs the token of --token-file.",
+    problem_changes_off: "This server takes no changes without --token-file.",
+    problem_library_unavailable: "The library cannot be used just now. Try again in a moment.",
+    problem_stopping: "The server is being stopped.", problem_busy: "The server is busy. Try again in a moment.",
     options: "How it listens", before: "Listen all the time, and use the seconds before I press",
     before_note: "The last ten seconds stay in this page until you press; nothing is sent before.",
     sends_sound: "The sound of what you let it hear is sent to this server, and kept nowhere.",
@@ -26,7 +43,7 @@ const TEXTS = {
     sure_4: "as good as certain", sure_3: "very likely", sure_2: "likely", sure_1: "a guess",
     sureness: "{words} ({percent}\u00a0%)", again: "It sounds the same at {times}.",
     why: "Why this answer?",
-    why_text: "Save what was heard, and let the command line draw what the answer rests on:",
+    why_text: "A picture shows what the answer rests on. To draw it, the seconds that were heard are sent to this server, and kept nowhere.",
     save: "Save the snippet", unknown_span: "unknown", untitled: "Untitled",
     search: "Search title, artist, album", found: "{count} shown", none: "Nothing found.", more: "Show more",
     change: "Add or remove music", token: "Token", upload: "Upload recordings",
@@ -49,6 +66,21 @@ const TEXTS = {
     insecure: "Ein Browser gibt sein Mikrofon nur an https-Seiten. Starten Sie den Server mit --tls, oder wählen Sie unten eine Datei.",
     no_server: "Der Server antwortet nicht.",
     busy: "Der Server ist ausgelastet. Versuchen Sie es gleich noch einmal.",
+    lost: "Keine Verbindung… Es hört weiter zu und versucht es noch einmal.",
+    mute: "Das Mikrofon gibt keinen Ton. Benutzt es ein anderes Programm, oder ist es abgezogen?",
+    only_first: "Nur die erste Datei, {name}, wurde gelesen.",
+    sends_files: "Eine Datei, die Sie wählen, geht an diesen Server und wird nirgends behalten.",
+    sends_long_files: "Auch von einer kurzen Datei wird der Fingerabdruck hier berechnet. Eine lange, oder eine, die dieser Browser nicht lesen kann, geht an diesen Server und wird nirgends behalten.",
+    draw: "Zeichnen", drawing: "Wird gezeichnet…", drawn: "Spektrogramme des Gehörten und des Stücks, und wie ähnlich sie sich in jedem Augenblick sind.",
+    why_there: "Oder auf der Kommandozeile:",
+    problem_unreadable: "Das lässt sich nicht lesen. Es muss eine Aufnahme mit Ton sein.",
+    problem_nothing_to_recognise: "Darin gibt es nichts zu erkennen. Gehen Sie näher an die Musik.",
+    problem_too_large: "Das ist zu groß.", problem_too_long: "Das ist zu lang.",
+    problem_too_slow: "Das kam zu langsam an. Versuchen Sie es mit einer besseren Verbindung.",
+    problem_token_needed: "Dafür braucht es das Token aus --token-file.",
+    problem_changes_off: "Ohne --token-file nimmt dieser Server keine Änderungen an.",
+    problem_library_unavailable: "Die Sammlung ist gerade nicht zu benutzen. Versuchen Sie es gleich noch einmal.",
+    problem_stopping: "Der Server wird angehalten.", problem_busy: "Der Server ist ausgelastet. Versuchen Sie es gleich noch einmal.",
     options: "Wie sie zuhört", before: "Immer zuhören, und die Sekunden vor dem Drücken nutzen",
     before_note: "Die letzten zehn Sekunden bleiben in dieser Seite, bis Sie drücken; vorher wird nichts gesendet.",
     sends_sound: "Der Klang dessen, was Sie hören lassen, geht an diesen Server und wird nirgends behalten.",
@@ -61,7 +93,7 @@ const TEXTS = {
     sure_4: "so gut wie sicher", sure_3: "sehr wahrscheinlich", sure_2: "wahrscheinlich", sure_1: "geraten",
     sureness: "{words} ({percent}\u00a0%)", again: "Genauso klingt es bei {times}.",
     why: "Warum diese Antwort?",
-    why_text: "Sichern Sie, was gehört wurde, und lassen Sie die Kommandozeile zeichnen, worauf die Antwort beruht:",
+    why_text: "Ein Bild zeigt, worauf die Antwort beruht. Um es zu zeichnen, gehen die gehörten Sekunden an diesen Server und werden nirgends behalten.",
     save: "Schnipsel sichern", unknown_span: "unbekannt", untitled: "Ohne Titel",
     search: "Titel, Künstler, Album suchen", found: "{count} gezeigt", none: "Nichts gefunden.", more: "Mehr zeigen",
     change: "Musik hinzufügen oder entfernen", token: "Token", upload: "Aufnahmen hochladen",
@@ -79,7 +111,7 @@ let language = "en";
 export function chosen() { return language; }
 
 export function preferred() {
-  const wanted = [localStorage.getItem("language"), ...navigator.languages];
+  const wanted = [kept("language"), ...navigator.languages];
   return wanted.map((one) => one?.slice(0, 2)).find((one) => one in TEXTS) ?? "en";
 }
 

@@ -1,0 +1,8 @@
+// What this browser keeps for the page; nothing where it keeps nothing (private windows, blocked cookies).
+export function kept(key) {
+  try { return localStorage.getItem(key); } catch { return null; }
+}
+
+export function keep(key, value) {
+  try { if (value === null) localStorage.removeItem(key); else localStorage.setItem(key, value); } catch { /* until the page is closed */ }
+}
