@@ -145,8 +145,8 @@ profile_option = click.option(
     "--profile",
     type=ProfileName(["standard", "large", "compact"]),
     show_default="standard, or what the library has",
-    help="What a new library keeps of each recording: large is for ten thousand tracks and more; "
-    "compact takes the least space and the most time.",
+    help="What a new library keeps of each recording: large is for a hundred thousand tracks and "
+    "more; compact takes the least space and the most time.",
 )
 duplicate_option = click.option(
     "--on-duplicate",
