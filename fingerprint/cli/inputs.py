@@ -73,7 +73,7 @@ def listed(file: Path | None) -> list[str]:
         return []
     by_pipe = str(file) == STDIN
     text = text_of(sys.stdin.buffer.read() if by_pipe else file.read_bytes())
-    if "\0\0" in text or ("\0" in text and not text.endswith("\0")):
+    if "\0\0" in text:  # no name is empty
         raise AudioError(f"{spoken(str(file))} is no list of names, nor a playlist")
     names = m3u_entries(text) if file.suffix.lower() in (".m3u", ".m3u8") else entries(text)
     here, beside = Path(), Path() if by_pipe else file.parent
