@@ -391,6 +391,12 @@ def test_random_bytes_are_a_clip_or_one_line(data, magic):
     clip_or_refusal(magic + data)
 
 
+@pytest.mark.parametrize("size", range(28))
+@pytest.mark.parametrize("suffix", [".ogg", ".opus", ".wav"])
+def test_a_file_cut_within_its_first_header_is_one_line(suffix, size, encoded):
+    clip_or_refusal(encoded[suffix].read_bytes()[:size])
+
+
 @pytest.mark.parametrize("suffix", SNDFILE)
 @given(st.data())
 def test_a_file_cut_anywhere_is_a_clip_or_one_line(suffix, encoded, data):

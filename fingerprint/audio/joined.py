@@ -81,6 +81,8 @@ def _links(file: BinaryIO) -> Iterator[int]:
 def _end_of_page(file: BinaryIO, at: int) -> int:
     file.seek(at)
     head = file.read(_PAGE_HEADER + 255)
+    if len(head) < _PAGE_HEADER:  # cut
+        return at + len(head)
     segments = head[_PAGE_HEADER : _PAGE_HEADER + head[_PAGE_HEADER - 1]]
     return at + _PAGE_HEADER + len(segments) + sum(segments)
 
