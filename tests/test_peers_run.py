@@ -236,5 +236,6 @@ def test_the_command_says_in_one_line_what_is_missing(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["peers", "--corpus", str(tmp_path)])
     assert result.exit_code == 1
     assert result.stderr == f"Error: there is no corpus at {tmp_path}; " + (
-        f"run: python -m fingerprint.lab corpus --root {tmp_path}\n"
+        f"run: python -m fingerprint.lab corpus --root {tmp_path} "
+        "(5 GB of downloads; with --music DIR, of music of your own)\n"
     )
