@@ -54,6 +54,7 @@ class Toy:
         return ToyEmbedding(self)
 
     def embed_query(self, clip: Clip) -> Fingerprint:
+        time.sleep(self.delay)
         return Fingerprint(self._vectors(clip.samples, 1), self.query_hop)
 
     def _vectors(self, samples: Floats, step: int) -> Floats:
