@@ -1,8 +1,8 @@
 """How many modules a reader passes: sizes, internal imports, and what `identify` loads.
 
 python -m fingerprint.lab structure                 # this checkout
-git worktree add /tmp/old dc34bfc
-python -m fingerprint.lab structure . /tmp/old      # against an older one
+git worktree add ../old dc34bfc
+python -m fingerprint.lab structure . ../old        # against an older one
 """
 
 import ast
