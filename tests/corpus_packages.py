@@ -10,6 +10,18 @@ import soundfile
 
 from fingerprint.types import Floats
 
+# A corpus's packages and rooms: none, and one room.
+ROOMS = """
+music: {}
+sounds: {}
+responses: {}
+rooms:
+  train: &room
+    {count: 1, seed: 1, length: [4.0, 4.1], width: [3.0, 3.1], height: [2.5, 2.6],
+     reverberation: [0.3, 0.31], distance: [1.0, 1.1]}
+  test: *room
+"""
+
 
 def music(seed: int, seconds: float, rate: int = 11_025) -> Floats:
     """Half-second notes of random pitch and loudness."""

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
+from corpus_packages import ROOMS
 
 from fingerprint.cli import main
 from fingerprint.lab.__main__ import main as lab
@@ -125,18 +126,6 @@ def test_the_stages_of_a_recipe_are_trained_in_one_folder_and_blended(corpus, tm
     before = (output / "model.pt").read_bytes()
     assert run(arguments).stderr == ""
     assert (output / "model.pt").read_bytes() == before
-
-
-ROOMS = """
-music: {}
-sounds: {}
-responses: {}
-rooms:
-  train: &room
-    {count: 1, seed: 1, length: [4.0, 4.1], width: [3.0, 3.1], height: [2.5, 2.6],
-     reverberation: [0.3, 0.31], distance: [1.0, 1.1]}
-  test: *room
-"""
 
 
 def test_a_model_is_trained_on_a_folder_of_one_s_own_music(song, write_audio, tmp_path):

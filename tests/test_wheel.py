@@ -14,6 +14,7 @@ import venv
 from pathlib import Path
 
 import pytest
+from corpus_packages import ROOMS
 
 PROJECT = Path(__file__).parents[1]
 HOW = os.environ.get("FINGERPRINT_TEST_WHEEL")
@@ -27,16 +28,6 @@ batch: 2
 validate_every: 1
 learning_rate_warm_up: 1
 model: {embedder: {stem: 8, widths: [8, 16, 16]}}
-"""
-ROOMS = """
-music: {}
-sounds: {}
-responses: {}
-rooms:
-  train: &room
-    {count: 1, seed: 1, length: [4.0, 4.1], width: [3.0, 3.1], height: [2.5, 2.6],
-     reverberation: [0.3, 0.31], distance: [1.0, 1.1]}
-  test: *room
 """
 HELP = """
 import click, fingerprint, json, sys

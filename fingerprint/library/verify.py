@@ -98,7 +98,7 @@ def repair(folder: Path, model: Embedder, *, jobs: int = 0) -> Repairs:
         damaged = {fault.segment.id for fault in faults if fault.segment} - beyond
         for info, held in zip(*writer.catalog.layout(), strict=True):
             if info.id in damaged:
-                writer.rewrite([info], [held])
+                writer.rewrite([info])
                 done = replace(done, rebuilt=done.rebuilt + len(held.alive))
     return done
 

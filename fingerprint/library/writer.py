@@ -140,8 +140,7 @@ class Writer:
             chosen = choose_merge(segments, spans, self._meta.full_rows)
             if not chosen:
                 return
-            held = {segment.id: one for segment, one in zip(segments, spans, strict=True)}
-            self.rewrite(chosen, [held[segment.id] for segment in chosen])
+            self.rewrite(chosen)
 
     def compact(self, on_progress: Callable[[int, int], None] = lambda _done, _all: None) -> None:
         """Drop every dead row and merge segments as far as their maximum size allows.
@@ -149,20 +148,21 @@ class Writer:
         `on_progress(done, total)` gets the number of rows rewritten so far, and of all to rewrite.
         """
         segments, spans = self.catalog.layout()
-        held = {segment.id: one for segment, one in zip(segments, spans, strict=True)}
         groups = choose_compaction(segments, spans, self._meta.full_rows)
         done, total = 0, sum(segment.rows for group in groups for segment in group)
         for group in groups:
             on_progress(done, total)
-            self.rewrite(group, [held[segment.id] for segment in group])
+            self.rewrite(group)
             done += sum(segment.rows for segment in group)
         on_progress(done, total)
 
-    def rewrite(self, chosen: Sequence[SegmentInfo], spans: Sequence[Spans]) -> None:
+    def rewrite(self, chosen: Sequence[SegmentInfo]) -> None:
         """Make one new segment of the living rows of some, with a new index.
 
         Codes are copied, never decoded, so rewriting loses nothing; the old indices are not read.
         """
+        every = {info.id: held for info, held in zip(*self.catalog.layout(), strict=True)}
+        spans = [every[info.id] for info in chosen]
         pieces: list[Stored] = []
         for info, held in zip(chosen, spans, strict=True):
             rows = open_rows(self.catalog.folder, info, self._meta)

@@ -158,11 +158,11 @@ def _matches(
 def _with_others(matches: list[Match], query: Query, reference: Reference) -> list[Match]:
     """With what is sure to play before and behind the part in which the first one does.
 
-    Where there is too little, or the same track plays on, that part is not to be spoken of.
+    Where the rest is too short, silent, or of the same track, no match gets a part.
     """
     if not matches or matches[0].part is None:
         return matches
-    clip, (first, last), others, told = query.clip, matches[0].part, list[Match](), False
+    clip, (first, last), others, differs = query.clip, matches[0].part, list[Match](), False
     for begin, end in ((0.0, first), (last, clip.duration)):
         if end - begin < LEAST_REST:
             continue
@@ -171,12 +171,12 @@ def _with_others(matches: list[Match], query: Query, reference: Reference) -> li
         found = recognise(reference, rest, query.model, config=query.config, speeds="as it is")
         best = found.matches[0] if found.matches else None
         if best is None:
-            told |= found.nothing == "nothing near enough"  # and not silence
+            differs |= found.nothing == "nothing near enough"  # and not silence
         elif best.track != matches[0].track or best.confidence < PLAYS_ON:
-            told = True
+            differs = True
             if best.confidence >= query.config.min_confidence:
                 others.append(_later(replace(best, part=(0.0, rest.duration)), begin))
-    if not told:
+    if not differs:
         return [replace(matches[0], part=None), *matches[1:]]
     named = {one.track for one in others}
     return [matches[0], *others, *(one for one in matches[1:] if one.track not in named)]

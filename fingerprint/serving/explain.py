@@ -15,7 +15,15 @@ from fingerprint.errors import AudioError, LibraryError
 from fingerprint.explaining import explain, picture
 from fingerprint.serving.places import client_of
 from fingerprint.serving.problems import Problem, documented
-from fingerprint.serving.queries import BINARY, LEAST, RECORDING, Name, receive, unavailable
+from fingerprint.serving.queries import (
+    BINARY,
+    LEAST,
+    OF_A_BODY,
+    RECORDING,
+    Name,
+    receive,
+    unavailable,
+)
 from fingerprint.serving.service import Served, Service
 from fingerprint.serving.work import Bounds, blocks, whole
 from fingerprint.types import Clip
@@ -30,17 +38,7 @@ router = APIRouter(tags=["recognition"])
     response_class=Response,
     responses={
         200: {"description": "A picture.", "content": {"image/png": BINARY}},
-        **documented(
-            "unreadable",
-            "nothing-to-recognise",
-            "not-found",
-            "too-large",
-            "too-long",
-            "too-slow",
-            "not-a-body",
-            "bad-request",
-            "library-unavailable",
-        ),
+        **documented(*OF_A_BODY, "nothing-to-recognise", "not-found"),
     },
 )
 async def explain_query(

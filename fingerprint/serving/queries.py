@@ -35,6 +35,15 @@ RECORDING: dict[str, Any] = {
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
+OF_A_BODY = (  # problems of every route that takes a recording
+    "unreadable",
+    "too-large",
+    "too-long",
+    "too-slow",
+    "not-a-body",
+    "bad-request",
+    "library-unavailable",
+)
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 QUERY: dict[str, Any] = {
     "requestBody": {
@@ -70,17 +79,7 @@ MEDIA = {
             "model": records.Identified,
             "content": {"application/json": {"example": records.IDENTIFIED}},
         },
-        **documented(
-            "unreadable",
-            "nothing-to-recognise",
-            "too-large",
-            "too-long",
-            "too-slow",
-            "not-a-body",
-            "bad-request",
-            "other-model",
-            "library-unavailable",
-        ),
+        **documented(*OF_A_BODY, "nothing-to-recognise", "other-model"),
     },
 )
 async def identify(
@@ -244,15 +243,7 @@ async def receive(request: Request, service: Service, most: int) -> BinaryIO:
                 "text/plain": {"schema": {"type": "string"}},
             },
         },
-        **documented(
-            "unreadable",
-            "too-large",
-            "too-long",
-            "too-slow",
-            "not-a-body",
-            "bad-request",
-            "library-unavailable",
-        ),
+        **documented(*OF_A_BODY),
     },
 )
 async def scan_recording(

@@ -66,8 +66,8 @@ def _without(state: State, *numbers: int) -> State:
 
 
 def _compact(writer: Writer) -> None:
-    segments, extents = writer.catalog.layout()
-    writer.rewrite(segments, extents)
+    segments, _ = writer.catalog.layout()
+    writer.rewrite(segments)
 
 
 def _shuffle(writer: Writer) -> None:
