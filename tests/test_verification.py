@@ -10,11 +10,12 @@ from fingerprint.recognition.verification import (
     Lines,
     best_of,
     fit,
+    null_of,
     refined,
     template_of,
     verify,
 )
-from fingerprint.types import Candidate, Clip, Floats, Ints, PeakCodes, Rows
+from fingerprint.types import Candidate, Clip, Floats, Ints, PeakCodes, PeakFit, Rows
 
 SONGS = 12
 SECONDS = 20.0
@@ -43,6 +44,11 @@ def cut(track: int, start: float, seconds: float, *, snr_db: float = 0.0) -> Cli
     return excerpt(busy_song(track, SECONDS), start, seconds, snr_db=snr_db, seed=5)
 
 
+def verified(clip: Clip, places: list[Candidate], stored: Stored) -> list[PeakFit]:
+    template = template_of(clip)
+    return verify(template, null_of(template, stored), places, stored)
+
+
 def line(stored: Stored, candidate: Candidate) -> Lines:
     first, end = stored.rows.starts[candidate.track : candidate.track + 2]
     return Lines(
@@ -51,10 +57,9 @@ def line(stored: Stored, candidate: Candidate) -> Lines:
 
 
 def test_the_right_place_fits_far_better_than_any_other(stored: Stored) -> None:
-    template = template_of(cut(3, 6.0, 5.0, snr_db=-5))
     places = [Candidate(track, 6.05, 1.0, 0.5) for track in range(SONGS)]
     places.append(Candidate(3, 11.0, 1.0, 0.5))  # another place of the right track
-    fits = verify(template, places, stored)
+    fits = verified(cut(3, 6.0, 5.0, snr_db=-5), places, stored)
     scores = [found.score for found in fits]
     assert int(np.argmax(scores)) == 3
     assert scores[3] > max(score for n, score in enumerate(scores) if n != 3) + 3
@@ -65,9 +70,8 @@ def test_the_right_place_fits_far_better_than_any_other(stored: Stored) -> None:
 
 def test_noise_fits_nothing(stored: Stored) -> None:
     samples = np.random.default_rng(1).standard_normal(5 * RATE).astype(np.float32)
-    fits = verify(
-        template_of(Clip(samples, RATE)), [Candidate(n, 4.0, 1.0, 0) for n in range(SONGS)], stored
-    )
+    places = [Candidate(n, 4.0, 1.0, 0) for n in range(SONGS)]
+    fits = verified(Clip(samples, RATE), places, stored)
     assert max(found.score for found in fits) < 4
 
 
@@ -89,7 +93,7 @@ def test_a_query_that_overruns_a_track_is_verified_by_what_lies_inside(
     track = np.pad(busy_song(7, SECONDS), 4 * RATE)
     first = round((offset + 4) * RATE)
     clip = Clip(track[first : first + 5 * RATE].astype(np.float32), RATE)
-    (found,) = verify(template_of(clip), [Candidate(7, offset, 1.0, 0)], stored)
+    (found,) = verified(clip, [Candidate(7, offset, 1.0, 0)], stored)
     assert found.score > 5
     assert found.peaks < 200
 
@@ -145,8 +149,6 @@ def test_a_change_of_tempo_is_measured(stored: Stored) -> None:
 
 
 def test_a_short_query_and_a_track_without_peaks_have_scores(stored: Stored) -> None:
-    (short,) = verify(
-        template_of(Clip(busy_song(1, 0.03), RATE)), [Candidate(1, 0, 1.0, 0)], stored
-    )
+    (short,) = verified(Clip(busy_song(1, 0.03), RATE), [Candidate(1, 0, 1.0, 0)], stored)
     assert np.isfinite(short.score)
-    assert verify(template_of(cut(1, 2.0, 2.0)), [], stored) == []
+    assert verified(cut(1, 2.0, 2.0), [], stored) == []

@@ -10,7 +10,7 @@ tempo but hardly any change of pitch, and a shift of pitch is a change of speed 
 of tempo: at one of the speeds the pitch is about right, and the matcher finds the remaining tempo.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -22,7 +22,7 @@ from fingerprint.index.landmarks import query_landmarks
 from fingerprint.recognition.cohort import level, with_background, without_copies
 from fingerprint.recognition.confidence import LEAST_SPREAD, evidence_of, probability
 from fingerprint.recognition.copies import SAME, likeness, repeats
-from fingerprint.recognition.matcher import TIE, rank, settle
+from fingerprint.recognition.matcher import REFINED, TIE, rank, settle
 from fingerprint.recognition.overlap import part_in_track
 from fingerprint.recognition.query import Model, Query, Reference
 from fingerprint.recognition.signal_check import Nothing, nothing_in
@@ -33,7 +33,7 @@ from fingerprint.recognition.speed import (
     measured,
     plain_rates,
 )
-from fingerprint.recognition.verification import template_of, verify
+from fingerprint.recognition.verification import Template, null_of, template_of, verify
 from fingerprint.types import (
     Candidate,
     Circumstances,
@@ -47,8 +47,10 @@ from fingerprint.types import (
 )
 
 DEFAULTS = SearchConfig()
-TUNED = 3  # best candidates at a speed, which are verified at the best pitch and tempo nearby
-TUNED_GAIN = 1.6  # spreads by which wrong candidates fit better after that, as measured
+BEST = 8  # candidates at other speeds, of all the speeds of a search together, that are verified
+POLISHED = 3  # candidates at each other speed whose rate and offset are refined
+TUNED_GAIN = 1.6  # spreads by which wrong candidates at another speed fit better when tuned
+HOPELESS = 0.02  # confidence below which the place of a match is not measured exactly
 UNLIKE = 0.4  # mean cosine of two passages, below which they cannot be copies
 COMPARED = 5  # candidates, at least: evidence is a margin over the other candidates
 SCORE_WEIGHT = 0.8  # of the embeddings' score, in spreads of its cohort; the peaks' has weight 1
@@ -119,8 +121,9 @@ def recognise(
     given = circumstances(query)
     most = max(top, COMPARED)
     verified: list[Candidate] = []
+    verifier = Verifier(query)
     for more in _searches(query, speeds):
-        verified += _verified(query, more)
+        verified += verifier.verified(more)
         ranked = _ranked(verified, given)
         found = [one for one in ranked if one.track < len(reference.rows)]
         rivals = [one for one in ranked if one.track >= len(reference.rows)]
@@ -145,10 +148,11 @@ def _matches(
     matches = []
     for number, weight in enumerate(evidence[: len(found)]):
         candidate, part, later = found[number], None, tuple[float, ...]()
-        if number in (0, second):
+        hopeless = probability(weight, query.model.calibration) < HOPELESS
+        if number in (0, second) and not hopeless:
             candidate, part = _measured(query, candidate)
             part = part or (everything if second else None)
-        if number == 0:
+        if number == 0 and not hopeless:
             candidate, later = _at_its_earliest(query, candidate)
         if (track := query.reference.track(candidate.track)) is not None:
             matches.append(_match(track, candidate, weight, later, query.model, part))
@@ -214,21 +218,18 @@ def circumstances(query: Query) -> Circumstances:
     )
 
 
-def at_other_speeds(query: Query, every: Sequence[float]) -> Iterator[tuple[float, Fingerprint]]:
-    """Each change of speed, given in semitones, and the embeddings of the query with it undone."""
-    for semitones in every:
-        speed = 2 ** (semitones / 12)
-        # Rows a hop apart are enough to find candidates; the offset is measured later.
-        yield speed, query.model.embed(at_speed(query.clip, 1 / speed))
-
-
 def candidates_at(
-    query: Query, rows: Fingerprint, speed: float, effort: Effort, rates: Range | None = None
+    query: Query,
+    rows: Fingerprint,
+    speed: float,
+    effort: Effort,
+    rates: Range,
+    polished: int = REFINED,
 ) -> list[Candidate]:
     """Candidates for a query whose change of speed is undone, best first.
 
-    `rows` are its embeddings when played at 1 / `speed`; `rates` are the rates tried, by default
-    those of the configuration.
+    `rows` are its embeddings when played at 1 / `speed`; `rates` are the rates tried, and
+    `polished` candidates are refined.
     """
     reference, config = query.reference, query.config
     looked_up = _every(rows.vectors, -(-len(rows.vectors) // effort.windows))
@@ -237,8 +238,9 @@ def candidates_at(
         rows,
         reference.search(looked_up, neighbours=config.neighbours, search_k=search_k),
         reference,
-        rates=rates or config.rates,
+        rates=rates,
         most=effort.candidates,
+        polished=polished,
         plain=plain_rates(speed),
     )
     handicap = 0.0 if speed == 1 else config.handicap
@@ -249,27 +251,44 @@ def candidates_at(
 
 
 def _searches(query: Query, speeds: Speeds) -> Iterator[list[Candidate]]:
-    """Candidates of searches of growing effort: first, thorough with landmarks, other speeds."""
+    """Candidates of searches of growing effort: first, thorough with landmarks, other speeds.
+
+    At the right speed the right track leads the candidates of all speeds by far, so little of the
+    index is inspected at each, and only the best of all speeds go on.
+    """
     config = query.config
-    yield candidates_at(query, query.rows, 1.0, config.at_first)
+    yield candidates_at(query, query.rows, 1.0, config.at_first, config.rates)
     pairs = query.reference.vote(query_landmarks(query.clip), config.landmarks)
     yield [
-        *candidates_at(query, query.rows, 1.0, config.in_doubt),
+        *candidates_at(query, query.rows, 1.0, config.in_doubt, config.rates),
         *settle(query.rows, pairs, query.reference),
     ]
     if speeds == "in doubt":
-        yield [
-            candidate
-            for speed, rows in at_other_speeds(query, config.semitones)
-            for candidate in candidates_at(query, rows, speed, config.at_other_speeds)
-        ]
-        yield [*_at_far_tempos(query), *_at_far_speeds(query)]
+        yield _best(_at_speeds(query, config.semitones))
+        yield [*_best(_at_far_tempos(query)), *_best(_at_speeds(query, config.far_semitones))]
+
+
+def _best(found: Iterable[Candidate]) -> list[Candidate]:
+    return sorted(found, key=lambda one: -one.score)[:BEST]
+
+
+def _at_speeds(query: Query, every: Sequence[float]) -> Iterator[Candidate]:
+    """Candidates with each change of speed, given in semitones, undone."""
+    low, high = query.config.rates
+    for semitones in every:
+        speed = 2 ** (semitones / 12)
+        # Rows a hop apart are enough to find candidates; the offset is measured later.
+        rows = query.model.embed(at_speed(query.clip, 1 / speed))
+        rates = min(low, 1 / speed), max(high, 1 / speed)  # 1 / speed: pitch alone has changed
+        yield from candidates_at(
+            query, rows, speed, query.config.at_other_speeds, rates, polished=POLISHED
+        )
 
 
 def _at_far_tempos(query: Query) -> list[Candidate]:
     """Candidates whose tempo alone has changed, by more than earlier searches allow."""
     config = query.config
-    found = candidates_at(query, query.rows, 1.0, config.at_far_speeds, config.far_rates)
+    found = candidates_at(query, query.rows, 1.0, config.at_other_speeds, config.far_rates)
     return [
         replace(one, score=one.score - config.handicap)
         for one in found
@@ -277,35 +296,43 @@ def _at_far_tempos(query: Query) -> list[Candidate]:
     ]
 
 
-def _at_far_speeds(query: Query) -> list[Candidate]:
-    """Candidates at speeds, and so pitches, beyond those of the earlier searches."""
-    config = query.config
-    found = []
-    for speed, rows in at_other_speeds(query, config.far_semitones):
-        low, high = config.rates
-        rates = min(low, 1 / speed), max(high, 1 / speed)  # 1 / speed: pitch alone has changed
-        found += candidates_at(query, rows, speed, config.at_far_speeds, rates)
-    return found
+class Verifier:
+    """Fits the spectral peaks of candidates to a query; what only the query decides is kept.
 
-
-def _verified(query: Query, found: list[Candidate]) -> list[Candidate]:
-    """The candidates with the fit of their spectral peaks.
-
-    The best few at another speed are tuned first, because peaks only coincide at the exact pitch.
-    The best of many pitches and tempos fits better by chance alone: `TUNED_GAIN` corrects for that.
+    A query's scores at random places of the reference hardly depend on its speed, so they are
+    computed once, of the unchanged query.
     """
-    reference, seconds = query.reference, query.clip.duration
-    checked: list[Candidate] = []
-    for speed in dict.fromkeys(one.speed for one in found):
-        here = [one for one in found if one.speed == speed]
-        few = TUNED if speed != 1 else 0
-        template = template_of(at_speed(query.clip, 1 / speed))
-        tuned = [in_tune(template, one, reference, speed, seconds)[0] for one in here[:few]]
-        here = [*tuned, *here[few:]]
-        for number, fit in enumerate(verify(template, here, reference, speed)):
-            less = TUNED_GAIN if number < few else 0.0
-            checked.append(replace(here[number], fit=replace(fit, score=fit.score - less)))
-    return checked
+
+    def __init__(self, query: Query) -> None:
+        self._query = query
+        self._templates = {1.0: template_of(query.clip)}
+        self._null = null_of(self._templates[1.0], query.reference)
+
+    def verified(self, found: list[Candidate]) -> list[Candidate]:
+        """The candidates with the fit of their peaks.
+
+        Those at another speed are tuned first, because peaks only coincide at the exact pitch. The
+        best of many pitches and tempos fits better by chance alone: `TUNED_GAIN` corrects for that.
+        """
+        reference, seconds = self._query.reference, self._query.clip.duration
+        checked: list[Candidate] = []
+        for speed in dict.fromkeys(one.speed for one in found):
+            here, less = [one for one in found if one.speed == speed], 0.0
+            template = self._template(speed)
+            if speed != 1:
+                here = [in_tune(template, one, reference, speed, seconds)[0] for one in here]
+                less = TUNED_GAIN
+            fits = verify(template, self._null, here, reference, speed)
+            checked += [
+                replace(one, fit=replace(fit, score=fit.score - less))
+                for one, fit in zip(here, fits, strict=True)
+            ]
+        return checked
+
+    def _template(self, speed: float) -> Template:
+        if speed not in self._templates:
+            self._templates[speed] = template_of(at_speed(self._query.clip, 1 / speed))
+        return self._templates[speed]
 
 
 def _ranked(verified: list[Candidate], given: Circumstances) -> list[Candidate]:

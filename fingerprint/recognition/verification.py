@@ -42,6 +42,7 @@ MOST_OF_SHARP = 3.0  # maximum fit, in spreads, per unit of sharpness
 COHORT_SPREAD = 0.05  # added to the spread of the cohort's scores; keeps a score in spreads finite
 NEIGHBOURS = (4, 5, 6, 7)  # frames away: the nearest frames whose windows hold other sound
 SHARPNESS = 0.55  # share of the mean over those frames that is subtracted
+LINES = 16  # scored at a time: their values fit a processor's cache
 EVIDENCE = 20.0  # difference of squared scores needed for a rate other than a plain one
 
 
@@ -163,13 +164,28 @@ def lines_of(candidates: Sequence[Candidate], stored: StoredPeaks, speed: float 
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Null:
+    """What a template's score at random places of the reference is: its median and spread."""
+
+    median: float
+    spread: float
+
+
+def null_of(template: Template, stored: StoredPeaks) -> Null:
+    """The scores of a template at `COHORT` random places of the reference."""
+    low, middle, high = np.percentile(best_scores(template, stored, _cohort(stored)), (16, 50, 84))
+    return Null(float(middle), float(high - low) / 2)
+
+
 def verify(
     template: Template,
+    null: Null,
     candidates: Sequence[Candidate],
     stored: StoredPeaks,
     speed: float = 1.0,
 ) -> list[PeakFit]:
-    """How well the peaks of each candidate fit, normalised by a cohort of random places.
+    """How well the peaks of each candidate fit, in spreads above the median at random places.
 
     The template is of the query with `speed` undone, a speed near those of the candidates. If only
     the beat is the same, the fit is as good one beat away, and so its sharpness is low: a fit is
@@ -178,9 +194,7 @@ def verify(
     if not candidates:
         return []
     fits = fit(template, stored, lines_of(candidates, stored, speed))
-    others = best_scores(template, stored, _cohort(stored))
-    low, middle, high = np.percentile(others, (16, 50, 84))
-    normal = (fits.score - middle) / ((high - low) / 2 + COHORT_SPREAD)
+    normal = (fits.score - null.median) / (null.spread + COHORT_SPREAD)
     normal = np.minimum(normal, MOST_OF_SHARP * np.maximum(fits.sharpness, 0))
     return [
         PeakFit(float(score), float(sharp), int(count), float(shift))
@@ -212,7 +226,7 @@ def _cohort(stored: StoredPeaks) -> Lines:
 def fit(template: Template, stored: StoredPeaks, lines: Lines) -> Fits:
     """Score the lines."""
     shifts = np.arange(-FAR, FAR + 1)
-    totals, variance, peaks = _totals(template, stored, lines, shifts)
+    totals, variance, peaks = _totals(template, stored, lines, FAR)
     spread: Floats = np.sqrt(np.maximum(variance, LEAST_SUM))
     scores: Floats = totals / spread[:, None]
     near = np.abs(shifts) <= REACH
@@ -228,8 +242,7 @@ def fit(template: Template, stored: StoredPeaks, lines: Lines) -> Fits:
 
 def best_scores(template: Template, stored: StoredPeaks, lines: Lines) -> Floats:
     """The scores of `fit` alone, (C,)."""
-    shifts = np.arange(-REACH, REACH + 1)
-    totals, variance, _ = _totals(template, stored, lines, shifts)
+    totals, variance, _ = _totals(template, stored, lines, REACH)
     best: Floats = (totals / np.sqrt(np.maximum(variance, LEAST_SUM))[:, None]).max(axis=1)
     return best
 
@@ -316,26 +329,31 @@ class _Under:
 
 
 def _totals(
-    template: Template, stored: StoredPeaks, lines: Lines, shifts: Ints
+    template: Template, stored: StoredPeaks, lines: Lines, reach: int
 ) -> tuple[Floats, Floats, Ints]:
-    """Sums of values at the peaks (C, shifts); variance and number of peaks, unshifted, (C,)."""
+    """Sums of values at the peaks, shifted by -reach..reach frames, (C, 2 * reach + 1).
+
+    And the variance and number of the peaks under the unshifted query, (C,).
+    """
     length, bins = template.values.shape
     frame, bin_, there = peaks_under(stored, lines, length)
     if (lines.pitch != 1).any():
         bin_ = np.rint((bin_ + BINS[0]) * lines.pitch[:, None]).astype(np.int64) - BINS[0]
         there &= (bin_ >= 0) & (bin_ < bins)
         bin_ = np.where(there, bin_, 0)
-    position = np.rint((frame - origin(lines)[:, None]) / lines.rate[:, None]).astype(np.int32)
+    position = np.rint((frame - origin(lines)[:, None]) / lines.rate[:, None]).astype(np.int64)
     under = there & (position >= 0) & (position < length)
     variance: Floats = np.where(under, template.variance[bin_], np.float32(0)).sum(axis=1)
-    pad = int(np.abs(shifts).max(initial=0)) + 1
-    values = np.pad(template.values, ((pad, pad), (0, 0))).ravel()
-    position = np.clip(position, -pad, length + pad - 1)  # further out all values are zero
-    index = np.where(there, (position + pad) * bins + bin_, 0)
-    totals = np.empty((len(index), len(shifts)), np.float32)
-    for number, shift in enumerate(shifts.tolist()):
-        moved = np.clip(index + shift * bins, 0, len(values) - 1)
-        totals[:, number] = values.take(moved).sum(axis=1)
+    # Each frequency's values over time, between zeros: a peak's values at all shifts are one run.
+    shifts = 2 * reach + 1
+    values = np.zeros((bins, length + 2 * shifts), np.float32)
+    values[:, shifts : shifts + length] = template.values.T
+    runs = np.lib.stride_tricks.sliding_window_view(values.ravel(), shifts)
+    first = np.clip(position, -reach - 1, length + reach) + shifts - reach
+    index = np.where(there, bin_ * values.shape[1] + first, 0)
+    totals = np.empty((len(index), shifts), np.float32)
+    for some in range(0, len(index), LINES):
+        totals[some : some + LINES] = runs[index[some : some + LINES]].sum(axis=1)
     return totals, variance, under.sum(axis=1)
 
 
