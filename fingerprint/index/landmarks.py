@@ -111,23 +111,33 @@ class Landmarks:
 
     def vote(self, query: Query, most: int) -> Votes:
         """The `most` offsets at which most landmarks agree with the query's."""
-        place = np.searchsorted(self.hashes, query.hashes.astype(np.uint32))
+        order = np.argsort(query.hashes)  # neighbours in the index are neighbours in memory
+        hashes, frames = query.hashes[order], query.frames[order]
+        place = np.searchsorted(self.hashes, hashes.astype(np.uint32))
         place = np.minimum(place, max(0, len(self.hashes) - 1))
-        known = self.hashes[place] == query.hashes if len(self.hashes) else place < 0
-        place, when = place[known], query.frames[known]
+        known = self.hashes[place] == hashes if len(self.hashes) else place < 0
+        place, when = place[known], frames[known]
         first = self.starts[place].astype(np.int64)
         count = self.starts[place + 1].astype(np.int64) - first
         rare = np.argsort(count, kind="stable")
-        rare = rare[np.cumsum(count[rare]) <= MOST_HITS]
+        rare = np.sort(rare[np.cumsum(count[rare]) <= MOST_HITS])
         first, count, when = first[rare], count[rare], when[rare]
         index = np.repeat(first - np.cumsum(count) + count, count) + np.arange(count.sum())
         begins = self.frames[index].astype(np.int64) - np.repeat(when, count)
-        bins, votes = np.unique(begins // BIN, return_counts=True)
-        after = np.minimum(np.searchsorted(bins, bins + 1), max(0, len(bins) - 1))
-        if len(bins):
-            votes = votes + np.where(bins[after] == bins + 1, votes[after], 0)
-        best = np.argsort(-votes, kind="stable")[:most]
-        return Votes(bins[best] * BIN + BIN, votes[best].astype(np.int64))
+        # A frame of 32 bits is a bin of 30; NumPy sorts short integers much faster.
+        bins, votes = np.unique((begins // BIN).astype(np.int32), return_counts=True)
+        beside = np.flatnonzero(np.diff(bins) == 1)
+        joined = votes.copy()
+        joined[beside] += votes[beside + 1]
+        return _most_voted(bins, joined, most)
+
+
+def _most_voted(bins: Ints, votes: Ints, most: int) -> Votes:
+    """The bins with the most votes; of equal ones the earlier, without sorting all of them."""
+    least = np.partition(votes, -most)[-most] if len(votes) > most else 0
+    leading = np.flatnonzero(votes >= least)
+    best = leading[np.argsort(-votes[leading], kind="stable")[:most]]
+    return Votes(bins[best].astype(np.int64) * BIN + BIN, votes[best].astype(np.int64))
 
 
 def query_landmarks(clip: Clip) -> Query:
