@@ -10,7 +10,7 @@ from fingerprint.lab.benchmark.queries import change_pitch, change_tempo
 from fingerprint.library.indexing import index_files
 from fingerprint.library.library import Library
 from fingerprint.model.fingerprinter import Fingerprinter
-from fingerprint.recognition.speed import at_speed
+from fingerprint.recognition.query import at_speed
 from fingerprint.types import Clip, Floats, Match
 
 RATE = 16_000  # Hz, at which evaluation changes playback

@@ -23,7 +23,7 @@ from fingerprint.errors import LibraryError
 from fingerprint.library.indexing import index_files
 from fingerprint.library.library import Library
 from fingerprint.model.fingerprinter import Fingerprinter
-from fingerprint.recognition.speed import at_speed
+from fingerprint.recognition.query import at_speed
 from fingerprint.serving import wire
 from fingerprint.serving.remote import RemoteLibrary
 from fingerprint.types import Clip

@@ -5,7 +5,8 @@ import pytest
 from library_world import RATE, busy_song, excerpt
 
 from fingerprint.audio.peaks import BLOCK, peaks_of
-from fingerprint.recognition.speed import at_speed, in_tune
+from fingerprint.recognition.query import at_speed
+from fingerprint.recognition.speed import in_tune
 from fingerprint.recognition.verification import (
     Lines,
     best_of,

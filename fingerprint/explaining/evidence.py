@@ -113,7 +113,7 @@ def _around(
 
 def _passage(match: Match, query: Clip, load: Callable[..., Clip]) -> Clip | None:
     """The track under the query, as long as the query at its rate, silent beyond its ends."""
-    from fingerprint.recognition.speed import at_speed
+    from fingerprint.recognition.query import at_speed
 
     path: Path = match.track.path
     seconds = match.rate * query.duration

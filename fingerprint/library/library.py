@@ -16,8 +16,8 @@ from fingerprint.library.snapshot import Snapshot, take_snapshot
 from fingerprint.library.stats import Counts, count
 from fingerprint.library.store import CATALOG, Catalog, create_catalog
 from fingerprint.library.writer import LOCK, Writer, locked, writing
-from fingerprint.recognition.query import Model
 from fingerprint.recognition.recognise import Result, Speeds, recognise
+from fingerprint.recognition.reference import Model
 from fingerprint.types import Clip, Fingerprint, Match, Track
 
 DEFAULTS = SearchConfig()

@@ -21,7 +21,7 @@ from fingerprint.index.landmarks import Query as Landmarks
 from fingerprint.index.neighbours import nearest
 from fingerprint.recognition.alignment import StoredTracks, weights_of
 from fingerprint.recognition.copies import SAME, likeness
-from fingerprint.recognition.query import Reference
+from fingerprint.recognition.reference import Reference
 from fingerprint.types import (
     Background,
     Candidate,

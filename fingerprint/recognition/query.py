@@ -1,60 +1,56 @@
-"""The inputs of recognition: a model, a reference to search, and a query."""
+"""A query: a clip, what it is recognised with, and what several steps need of it."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+
+import soxr
 
 from fingerprint.config import SearchConfig
-from fingerprint.index.landmarks import Query as Landmarks
-from fingerprint.recognition.alignment import StoredTracks
-from fingerprint.recognition.confidence import Calibration
-from fingerprint.recognition.verification import StoredPeaks
-from fingerprint.types import Background, Candidate, Clip, Fingerprint, Floats, Hits, Track
+from fingerprint.recognition.cohort import level
+from fingerprint.recognition.reference import Model, Reference
+from fingerprint.recognition.verification import Null, Template, null_of, template_of
+from fingerprint.types import Clip, Fingerprint, Level, Outline
 
 
-class Model(Protocol):
-    """The part of a model that recognition uses; `fingerprint.model` has the implementation."""
-
-    @property
-    def sample_rate(self) -> int: ...
-    @property
-    def hop(self) -> float: ...
-    @property
-    def window(self) -> float: ...
-    @property
-    def calibration(self) -> Calibration: ...
-    @property
-    def background(self) -> Background | None: ...
-    def embed(self, clip: Clip, /) -> Fingerprint: ...
-    def embed_query(self, clip: Clip, /) -> Fingerprint: ...
+def at_speed(clip: Clip, rate: float) -> Clip:
+    """The clip played `rate` times as fast, like a tape: tempo and pitch change together."""
+    if rate == 1:
+        return clip
+    if isinstance(clip, Outline):
+        return clip.at_speed(1 / rate)
+    samples = soxr.resample(clip.samples, rate, 1.0, quality="HQ")
+    return Clip(samples, clip.sample_rate)
 
 
-class Reference(StoredTracks, StoredPeaks, Protocol):
-    """Tracks that can be searched: a snapshot of a library, or some of its tracks."""
-
-    @property
-    def cohort(self) -> Floats:
-        """Rows (R, D) of random passages, against which a query's scores are normalised."""
-        ...
-
-    def search(self, vectors: Floats, *, neighbours: int, search_k: int) -> Hits:
-        """The nearest rows of each of `vectors` (M, D) that is not silent."""
-        ...
-
-    def vote(self, query: Landmarks, most: int) -> list[Candidate]:
-        """At most `most` candidates by landmarks; empty if the library has no landmarks."""
-        ...
-
-    def track(self, number: int) -> Track | None:
-        """The track with that number in `rows`; None if it has been removed."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Query:
-    """A clip, its dense embeddings `rows`, and what it is recognised with."""
+    """A clip, its dense embeddings `rows`, and what it is recognised with.
+
+    What several steps of recognition need is computed once.
+    """
 
     clip: Clip
     rows: Fingerprint
     model: Model
     reference: Reference
     config: SearchConfig
+
+    @cached_property
+    def level(self) -> Level:
+        """Mean and spread of the query's scores in the cohort of the reference."""
+        return level(self.reference.cohort, self.rows, hop=self.reference.hop)
+
+    @cached_property
+    def null(self) -> Null:
+        """How well random peaks of the reference fit; that hardly depends on the query's speed."""
+        return null_of(self.template(1.0), self.reference)
+
+    def template(self, speed: float) -> Template:
+        """The spectrogram, with the change of speed undone, in which peaks are looked up."""
+        if speed not in self._templates:
+            self._templates[speed] = template_of(at_speed(self.clip, 1 / speed))
+        return self._templates[speed]
+
+    @cached_property
+    def _templates(self) -> dict[float, Template]:
+        return {}

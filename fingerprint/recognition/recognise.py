@@ -19,21 +19,21 @@ from numpy.typing import NDArray
 
 from fingerprint.config import Effort, Range, SearchConfig
 from fingerprint.index.landmarks import query_landmarks
-from fingerprint.recognition.cohort import level, with_background, without_copies
+from fingerprint.recognition.cohort import with_background, without_copies
 from fingerprint.recognition.confidence import LEAST_SPREAD, evidence_of, probability
 from fingerprint.recognition.copies import SAME, likeness, repeats
 from fingerprint.recognition.matcher import REFINED, TIE, rank, settle
 from fingerprint.recognition.overlap import part_in_track
-from fingerprint.recognition.query import Model, Query, Reference
+from fingerprint.recognition.query import Query, at_speed
+from fingerprint.recognition.reference import Model, Reference
 from fingerprint.recognition.signal_check import Nothing, nothing_in
 from fingerprint.recognition.speed import (
-    at_speed,
     candidate_of,
     in_tune,
     measured,
     plain_rates,
 )
-from fingerprint.recognition.verification import Template, null_of, template_of, verify
+from fingerprint.recognition.verification import verify
 from fingerprint.types import (
     Candidate,
     Circumstances,
@@ -121,9 +121,8 @@ def recognise(
     given = circumstances(query)
     most = max(top, COMPARED)
     verified: list[Candidate] = []
-    verifier = Verifier(query)
     for more in _searches(query, speeds):
-        verified += verifier.verified(more)
+        verified += _verified(query, more)
         ranked = _ranked(verified, given)
         found = [one for one in ranked if one.track < len(reference.rows)]
         rivals = [one for one in ranked if one.track >= len(reference.rows)]
@@ -213,7 +212,7 @@ def circumstances(query: Query) -> Circumstances:
     reference = query.reference
     return Circumstances(
         seconds=float(np.mean(query.rows.vectors.any(axis=1))) * query.clip.duration,
-        level=level(reference.cohort, query.rows, hop=reference.hop),
+        level=query.level,
         rows=int(reference.rows.starts[-1]),
     )
 
@@ -296,43 +295,27 @@ def _at_far_tempos(query: Query) -> list[Candidate]:
     ]
 
 
-class Verifier:
-    """Fits the spectral peaks of candidates to a query; what only the query decides is kept.
+def _verified(query: Query, found: list[Candidate]) -> list[Candidate]:
+    """The candidates with the fit of their spectral peaks.
 
-    A query's scores at random places of the reference hardly depend on its speed, so they are
-    computed once, of the unchanged query.
+    Those at another speed are tuned first, because peaks only coincide at the exact pitch. The best
+    of many pitches and tempos fits better by chance alone: `TUNED_GAIN` corrects for that.
     """
-
-    def __init__(self, query: Query) -> None:
-        self._query = query
-        self._templates = {1.0: template_of(query.clip)}
-        self._null = null_of(self._templates[1.0], query.reference)
-
-    def verified(self, found: list[Candidate]) -> list[Candidate]:
-        """The candidates with the fit of their peaks.
-
-        Those at another speed are tuned first, because peaks only coincide at the exact pitch. The
-        best of many pitches and tempos fits better by chance alone: `TUNED_GAIN` corrects for that.
-        """
-        reference, seconds = self._query.reference, self._query.clip.duration
-        checked: list[Candidate] = []
-        for speed in dict.fromkeys(one.speed for one in found):
-            here, less = [one for one in found if one.speed == speed], 0.0
-            template = self._template(speed)
-            if speed != 1:
-                here = [in_tune(template, one, reference, speed, seconds)[0] for one in here]
-                less = TUNED_GAIN
-            fits = verify(template, self._null, here, reference, speed)
-            checked += [
-                replace(one, fit=replace(fit, score=fit.score - less))
-                for one, fit in zip(here, fits, strict=True)
-            ]
-        return checked
-
-    def _template(self, speed: float) -> Template:
-        if speed not in self._templates:
-            self._templates[speed] = template_of(at_speed(self._query.clip, 1 / speed))
-        return self._templates[speed]
+    reference, seconds = query.reference, query.clip.duration
+    checked: list[Candidate] = []
+    for speed in dict.fromkeys(one.speed for one in found):
+        here, less = [one for one in found if one.speed == speed], 0.0
+        template = query.template(speed)
+        if speed != 1:
+            here = [in_tune(template, one, reference, speed, seconds)[0] for one in here]
+            less = TUNED_GAIN
+        checked += [
+            replace(one, fit=replace(fit, score=fit.score - less))
+            for one, fit in zip(
+                here, verify(template, query.null, here, reference, speed), strict=True
+            )
+        ]
+    return checked
 
 
 def _ranked(verified: list[Candidate], given: Circumstances) -> list[Candidate]:
@@ -427,7 +410,7 @@ def _in_its_track(query: Query, candidate: Candidate) -> tuple[Query, float, Can
         rows,
         candidate,
         query.reference,
-        stranger=level(query.reference.cohort, rows, hop=query.reference.hop).mean,
+        stranger=query.level.mean,
         window=query.model.window,
         seconds=clip.duration,
     )

@@ -14,18 +14,16 @@ from dataclasses import replace
 from math import log2
 
 import numpy as np
-import soxr
 
 from fingerprint.recognition.alignment import weights_of
 from fingerprint.recognition.matcher import evidence_for, fit, refit, vertex
-from fingerprint.recognition.query import Query
+from fingerprint.recognition.query import Query, at_speed
 from fingerprint.recognition.verification import (
     StoredPeaks,
     Template,
     best_of,
     lines_of,
     refined,
-    template_of,
 )
 from fingerprint.types import Candidate, Clip, Outline
 
@@ -43,16 +41,6 @@ LEAST_FIT = 4.0  # spreads above the cohort from which the peaks determine offse
 CLEAR_FIT = 8.0  # spreads at which the peaks would fit less well at any other speed
 SLACK = 0.1  # uncertainty of a rate measured by embeddings
 HOPELESS = 0.1  # loss of score at a guessed speed from which the guess is rejected
-
-
-def at_speed(clip: Clip, rate: float) -> Clip:
-    """The clip played `rate` times as fast, like a tape: tempo and pitch change together."""
-    if rate == 1:
-        return clip
-    if isinstance(clip, Outline):
-        return clip.at_speed(1 / rate)
-    samples = soxr.resample(clip.samples, rate, 1.0, quality="HQ")
-    return Clip(samples, clip.sample_rate)
 
 
 def measured(query: Query, candidate: Candidate) -> Candidate:
@@ -93,7 +81,7 @@ def _at_its_tempo(query: Query, candidate: Candidate) -> Candidate:
 def _at_its_pitch(query: Query, candidate: Candidate) -> Candidate | None:
     """The candidate at the speed at which its peaks fit best; None if they fit at none."""
     clip, reference, speed = query.clip, query.reference, candidate.speed
-    template = template_of(at_speed(clip, 1 / speed))
+    template = query.template(speed)
     _, plain = best_of(template, [candidate], reference, speed)
     steps = TUNES if speed != 1 else FAR_TUNES
     tuned, score = in_tune(template, candidate, reference, speed, clip.duration, steps=steps)
@@ -101,7 +89,7 @@ def _at_its_pitch(query: Query, candidate: Candidate) -> Candidate | None:
         return None
     if score**2 - plain**2 < TUNED_EVIDENCE:
         return candidate
-    template = template_of(at_speed(clip, 1 / tuned.speed))
+    template = query.template(tuned.speed)
     fine, _ = in_tune(template, tuned, reference, tuned.speed, clip.duration, step=TUNE / 10)
     return fine
 
@@ -110,7 +98,7 @@ def _by_peaks(query: Query, candidate: Candidate) -> Candidate:
     """The candidate at the offset and rate at which its peaks fit best."""
     rate, (low, high) = candidate.rate / candidate.speed, query.config.rates
     line = lines_of([candidate], query.reference, candidate.speed)
-    template = template_of(at_speed(query.clip, 1 / candidate.speed))
+    template = query.template(candidate.speed)
     plain = [one for one in plain_rates(candidate.speed) if abs(one - rate) <= SLACK]
     rates = min(low, rate - SLACK), max(high, rate + SLACK)
     offset, rate = refined(template, query.reference, line, rates, plain)

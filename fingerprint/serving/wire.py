@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from fingerprint.audio.peaks import BINS, EMPTY
 from fingerprint.index.landmarks import QUERY_KEPT, query_peaks
 from fingerprint.recognition.confidence import Calibration
+from fingerprint.recognition.query import at_speed
 from fingerprint.recognition.recognise import LONGEST_QUERY
-from fingerprint.recognition.speed import at_speed
 from fingerprint.recognition.verification import HIGHEST, heights_of
 from fingerprint.types import Background, Clip, Fingerprint, Floats, Outline
 

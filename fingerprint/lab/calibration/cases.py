@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from fingerprint.lab.calibration.large_libraries import Strangers
 from fingerprint.lab.calibration.varied import Part
 from fingerprint.recognition.confidence import LEAST_SPREAD
-from fingerprint.recognition.query import Reference
 from fingerprint.recognition.recognise import SCORE_WEIGHT, Result, recognise
+from fingerprint.recognition.reference import Reference
 from fingerprint.types import Circumstances, Evidence, Level, PeakFit
 
 if TYPE_CHECKING:

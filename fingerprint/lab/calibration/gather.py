@@ -25,7 +25,7 @@ from fingerprint.lab.calibration.large_libraries import (
 from fingerprint.lab.calibration.varied import Part, parts
 from fingerprint.lab.corpus import Corpus
 from fingerprint.lab.processes import each, saved
-from fingerprint.recognition.query import Reference
+from fingerprint.recognition.reference import Reference
 from fingerprint.types import Evidence
 
 if TYPE_CHECKING:

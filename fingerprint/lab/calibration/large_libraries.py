@@ -20,7 +20,7 @@ from fingerprint.index.landmarks import PLACES
 from fingerprint.index.landmarks import Query as Landmarks
 from fingerprint.index.neighbours import best_per_query, nearest, where
 from fingerprint.recognition.cohort import sample
-from fingerprint.recognition.query import Reference
+from fingerprint.recognition.reference import Reference
 from fingerprint.types import Candidate, Floats, Hits, Ints, PeakCodes, Rows, Track
 
 NORMAL = NormalDist()

@@ -19,8 +19,8 @@ from fingerprint.lab.benchmark.run import OnProgress, Progress, index_exactly
 from fingerprint.lab.calibration.large_libraries import SomeTracks, Stretch
 from fingerprint.lab.corpus import Corpus
 from fingerprint.lab.processes import each, saved
-from fingerprint.recognition.query import Reference
 from fingerprint.recognition.recognise import recognise
+from fingerprint.recognition.reference import Reference
 from fingerprint.types import Clip, Floats
 
 if TYPE_CHECKING:
