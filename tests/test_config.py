@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from fingerprint.config import TrainConfig, load_config, load_recipe
 from fingerprint.errors import ConfigError
+from fingerprint.lab.training.config import TrainConfig, load_recipe
+from fingerprint.lab.yaml_files import load_config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

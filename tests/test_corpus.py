@@ -13,13 +13,13 @@ import pytest
 import soundfile
 from corpus_packages import Sound, build_deb, music, snapshot
 
-from fingerprint.config import load_config
 from fingerprint.errors import ConfigError, CorpusError
 from fingerprint.lab.corpus import Corpus, load_recordings, load_responses
 from fingerprint.lab.corpus.assemble import DROPPED, Assembly, assemble
 from fingerprint.lab.corpus.config import CorpusConfig
 from fingerprint.lab.corpus.debian import download, unpack_audio
 from fingerprint.lab.corpus.manifest import MANIFEST, write_manifest
+from fingerprint.lab.yaml_files import load_config
 from fingerprint.types import Floats
 
 pytestmark = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb")
@@ -174,7 +174,7 @@ def test_a_second_run_changes_nothing(config: CorpusConfig, made: Assembly) -> N
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from fingerprint.config import load_config
+from fingerprint.lab.yaml_files import load_config
 from fingerprint.lab.corpus.assemble import assemble
 from fingerprint.lab.corpus.config import CorpusConfig
 

@@ -13,7 +13,6 @@ import soundfile
 from corpus_packages import Sound, build_deb, music, snapshot
 from scores import write_midi, write_module, write_soundfont
 
-from fingerprint.config import load_config
 from fingerprint.errors import AudioError, ConfigError, CorpusError
 from fingerprint.lab.corpus import Corpus, load_recordings
 from fingerprint.lab.corpus.additions import KEPT_RATE, Addition, add_music
@@ -22,6 +21,7 @@ from fingerprint.lab.corpus.config import ADDITIONS, CorpusConfig
 from fingerprint.lab.corpus.generate import generate
 from fingerprint.lab.corpus.manifest import MANIFEST, write_manifest
 from fingerprint.lab.corpus.render import RENDERERS, check_renderers, render
+from fingerprint.lab.yaml_files import load_config
 from fingerprint.types import Floats
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from fingerprint.config import DegradeConfig, EmbedderConfig, ModelConfig, TrainConfig
+from fingerprint.config import EmbedderConfig, ModelConfig
 from fingerprint.lab.corpus import CorpusFile, Recordings, Responses
 from fingerprint.lab.training.batches import Batches
+from fingerprint.lab.training.config import DegradeConfig, TrainConfig
 from fingerprint.lab.training.distributed import World
 from fingerprint.lab.training.pairs import Material
 from fingerprint.lab.training.state import State

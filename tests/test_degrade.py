@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fingerprint.config import DegradeConfig
+from fingerprint.lab.training.config import DegradeConfig
 from fingerprint.lab.training.degrade import (
     CODEC_FRAME,
     Scene,

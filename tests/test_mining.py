@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fingerprint.config import KEY, MiningConfig
+from fingerprint.config import KEY
+from fingerprint.lab.training.config import MiningConfig
 from fingerprint.lab.training.mining import triplet_loss
 
 

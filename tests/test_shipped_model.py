@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 import fingerprint
 from fingerprint.cli import main
-from fingerprint.config import load_recipe
+from fingerprint.lab.training.config import load_recipe
 from fingerprint.lab.training.recipe import RECIPE
 from fingerprint.library.indexing import index_files
 from fingerprint.library.library import Library

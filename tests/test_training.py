@@ -15,19 +15,14 @@ import numpy as np
 import pytest
 import torch
 
-from fingerprint.config import (
-    DegradeConfig,
-    EmbedderConfig,
-    MiningConfig,
-    ModelConfig,
-    TrainConfig,
-)
+from fingerprint.config import EmbedderConfig, ModelConfig
 from fingerprint.errors import ConfigError, ModelError
 from fingerprint.lab.corpus import Corpus, CorpusFile
 from fingerprint.lab.corpus.config import RoomsConfig
 from fingerprint.lab.corpus.manifest import write_manifest
 from fingerprint.lab.training import validation
 from fingerprint.lab.training.batches import Batches, Plan, load_material
+from fingerprint.lab.training.config import DegradeConfig, MiningConfig, TrainConfig
 from fingerprint.lab.training.distributed import World
 from fingerprint.lab.training.loop import TrainProgress, train
 from fingerprint.lab.training.mining import triplet_loss
@@ -290,7 +285,7 @@ RANK = """
 import sys
 from pathlib import Path
 import torch
-from fingerprint.config import MiningConfig
+from fingerprint.lab.training.config import MiningConfig
 from fingerprint.lab.training.distributed import gather, world
 from fingerprint.lab.training.mining import triplet_loss
 
@@ -355,7 +350,7 @@ def test_two_processes_mine_the_whole_batch_and_share_its_gradient(tmp_path: Pat
 TRAIN = """
 import sys
 from pathlib import Path
-from fingerprint.config import TrainConfig
+from fingerprint.lab.training.config import TrainConfig
 from fingerprint.lab.corpus import Corpus
 from fingerprint.lab.training.loop import train
 

@@ -23,9 +23,10 @@ import click
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from fingerprint.cli.options import corpus_option
-from fingerprint.config import TrainConfig, load_config
 from fingerprint.errors import FingerprintError
 from fingerprint.lab.corpus import Corpus
+from fingerprint.lab.training.config import TrainConfig
+from fingerprint.lab.yaml_files import load_config
 
 FOLDER = Path(__file__).resolve().parents[1] / "training" / "configs" / "ablation"
 BASE = "base"

@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 from fingerprint.cli.options import FILE, corpus_option
-from fingerprint.config import load_recipe
 from fingerprint.lab.corpus import Corpus
+from fingerprint.lab.training.config import load_recipe
 from fingerprint.lab.training.recipe import RECIPE, blend, normalisation_batches
 from fingerprint.model.checkpoint import read_checkpoint, write_checkpoint
 

@@ -18,11 +18,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from fingerprint.audio.files import find_audio
-from fingerprint.config import load_config
 from fingerprint.lab.corpus.additions import add_music
 from fingerprint.lab.corpus.assemble import Dropped, Step, assemble, assemble_own
 from fingerprint.lab.corpus.config import ADDITIONS, AdditionRole, CorpusConfig
 from fingerprint.lab.corpus.manifest import CorpusFile
+from fingerprint.lab.yaml_files import load_config
 
 PACKAGES = Path(__file__).resolve().parents[1] / "corpus" / "packages.yaml"
 

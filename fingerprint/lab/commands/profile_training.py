@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from fingerprint.cli.options import corpus_option
-from fingerprint.config import TrainConfig, load_recipe
 from fingerprint.lab.corpus import Corpus
 from fingerprint.lab.training.batches import Plan, load_material
+from fingerprint.lab.training.config import TrainConfig, load_recipe
 from fingerprint.lab.training.degrade import degrade
 from fingerprint.lab.training.distributed import World
 from fingerprint.lab.training.mining import triplet_loss

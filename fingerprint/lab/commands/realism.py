@@ -11,11 +11,11 @@ import click
 import torch
 
 from fingerprint.cli.options import FOLDER, corpus_option
-from fingerprint.config import load_recipe
 from fingerprint.lab.corpus import Corpus
 from fingerprint.lab.real.folder import RealSet
 from fingerprint.lab.real.realism import LAYOUT, of_degradations, of_real, table
 from fingerprint.lab.training.batches import load_material
+from fingerprint.lab.training.config import load_recipe
 from fingerprint.lab.training.pairs import Studio
 from fingerprint.lab.training.recipe import RECIPE
 

@@ -59,7 +59,7 @@ def train_command(
     A run that was stopped resumes when the same command is given again. Under torchrun each
     process takes its share of every batch.
     """
-    from fingerprint.config import load_recipe
+    from fingerprint.lab.training.config import load_recipe
 
     path = recipe or PACKAGED
     wanted = load_recipe(path)  # mistakes show before the slow imports

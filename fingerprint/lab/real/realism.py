@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 
 from fingerprint.audio.decode import load_clip
-from fingerprint.config import DegradeConfig, FrontendConfig
+from fingerprint.config import FrontendConfig
 from fingerprint.lab.real.folder import RealSet, Role
+from fingerprint.lab.training.config import DegradeConfig
 from fingerprint.lab.training.degrade import degrade
 from fingerprint.lab.training.pairs import Studio, draw
 from fingerprint.lab.training.sounds import draw_tracks

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fingerprint.config import TrainConfig
 from fingerprint.errors import ConfigError
 from fingerprint.lab.corpus import Corpus, load_recordings, load_responses, load_sounds
 from fingerprint.lab.corpus.config import SOUND_ROLES, Role
 from fingerprint.lab.corpus.packs import Packs, split_of
+from fingerprint.lab.training.config import TrainConfig
 from fingerprint.lab.training.distributed import World
 from fingerprint.lab.training.pairs import (
     Batch,

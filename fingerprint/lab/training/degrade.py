@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from fingerprint.config import DegradeConfig, Range
+from fingerprint.config import Range
+from fingerprint.lab.training.config import DegradeConfig
 
 EQ_POINTS = 8  # of the smooth random response, evenly in log frequency
 SINC_TAPS = 8  # of the interpolation filter that changes speed

@@ -19,10 +19,10 @@ from typing import Any, Self, TextIO
 
 import torch
 
-from fingerprint.config import TrainConfig
 from fingerprint.lab.corpus import Corpus
 from fingerprint.lab.corpus.packs import Packs
 from fingerprint.lab.training.batches import Batches, load_material
+from fingerprint.lab.training.config import TrainConfig
 from fingerprint.lab.training.distributed import local_device, world
 from fingerprint.lab.training.state import State
 from fingerprint.lab.training.validation import Validation

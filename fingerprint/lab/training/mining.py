@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fingerprint.config import KEY, MiningConfig
+from fingerprint.config import KEY
+from fingerprint.lab.training.config import MiningConfig
 
 FAR = 5.0  # beyond every distance
 

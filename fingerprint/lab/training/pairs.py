@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from fingerprint.config import DegradeConfig
 from fingerprint.lab.corpus import Recordings, Responses
+from fingerprint.lab.training.config import DegradeConfig
 from fingerprint.lab.training.degrade import Scene, cut_out, degrade, scale_rooms
 from fingerprint.lab.training.sounds import Bank, Sources, chains, numbers_of
 from fingerprint.model.embedder import ConvEmbedder

@@ -19,11 +19,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fingerprint.config import ModelConfig, Recipe, TrainConfig
+from fingerprint.config import ModelConfig
 from fingerprint.errors import ConfigError, ModelError
 from fingerprint.lab.corpus import Corpus
 from fingerprint.lab.corpus.packs import Packs
 from fingerprint.lab.training.batches import Batches, load_material
+from fingerprint.lab.training.config import Recipe, TrainConfig
 from fingerprint.lab.training.distributed import World
 from fingerprint.lab.training.loop import TrainProgress, train
 from fingerprint.lab.training.state import is_finished

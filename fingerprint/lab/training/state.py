@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from fingerprint.config import TrainConfig
 from fingerprint.errors import ConfigError, ModelError
+from fingerprint.lab.training.config import TrainConfig
 from fingerprint.lab.training.distributed import World, gather
 from fingerprint.lab.training.mining import Loss, triplet_loss
 from fingerprint.lab.training.pairs import Batch

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fingerprint.config import DegradeConfig
+from fingerprint.lab.training.config import DegradeConfig
 from fingerprint.lab.training.pairs import Material, Studio, draw, finish, geometry
 from fingerprint.lab.training.sounds import draw_tracks
 from fingerprint.model.embedder import ConvEmbedder
