@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import select
 import socket
 import zipfile
 from collections.abc import Iterator
@@ -33,12 +34,18 @@ LIMITS = {
     "idle": 1.0,
     "grace": 1.0,
     "silent": 2.0,
+    "stalled": 2.0,
     "client_sockets": 60,
     "client_listeners": 8,
     "waiting": 2,
     "decoding": 10.0,
 }
 PATIENCE = 20.0  # s
+GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+UPGRADE = (
+    b"GET /v1/listen HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -121,13 +128,40 @@ def test_a_sender_that_stops_is_given_up(server: Running) -> None:
         assert said(connection).startswith(b"HTTP/1.1 408 ")
 
 
+def test_who_is_refused_in_the_middle_of_a_body_gets_the_answer(server: Running) -> None:
+    """Closing with unread data would reset the connection, and lose it."""
+    refused = head("Content-Length: 600000").replace(b"application/octet-stream", b"multipart/x")
+    with raw(server, refused) as connection:
+        assert connection.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 415"
+        for _ in range(6):
+            connection.sendall(bytes(100_000))
+        answer = said(connection)
+    assert b"urn:fingerprint:problem:not-a-body" in answer
+    assert b"\r\nconnection: close\r\n" in answer
+
+
+@pytest.mark.parametrize("more", [b"\r\n", GET[:30]])
+def test_a_kept_connection_without_another_request_is_closed(server: Running, more: bytes) -> None:
+    with raw(server, GET + b"\r\n") as connection:
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        connection.sendall(more)
+        said(connection)
+
+
+def test_who_takes_no_answer_is_given_up(server: Running) -> None:
+    with raw(server, b"") as connection:
+        connection.sendall((b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n") * 1_000)
+        poll = select.poll()
+        poll.register(connection, 0)  # for the reset alone
+        assert poll.poll(PATIENCE * 1_000)
+
+
 @pytest.mark.parametrize("beginning", [b"", b"POST /v1/identify HT", b"GET / HTTP/1.1\r\nHost: "])
 def test_who_does_not_finish_the_head_is_given_up(server: Running, beginning: bytes) -> None:
     with raw(server, beginning) as connection:
         assert said(connection) == b""
 
 
-GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = b"POST /v1/identify HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -216,6 +250,42 @@ def test_a_web_socket_takes_no_huge_messages(server: Running) -> None:
             list(listening)
         # The goodbye is lost where the connection is reset while the message is still being sent.
         assert listening.close_code in (1009, 1006)
+
+
+@pytest.mark.parametrize(
+    "more", [b"X-Long: " + b"a" * 9_000, b"\r\n".join([b"X-Many: x"] * 200), b"Content-Length: 1"]
+)
+def test_what_is_no_handshake_of_a_web_socket_is_refused(server: Running, more: bytes) -> None:
+    with raw(server, UPGRADE + more + b"\r\n\r\n") as connection:
+        assert said(connection).startswith(b"HTTP/1.1 400 ")
+
+
+def test_pings_whose_answers_are_not_taken_are_not_read(server: Running) -> None:
+    pings = (b"\x89\xfd" + bytes(4 + 125)) * 500
+    sent = 0
+    with raw(server, UPGRADE + b"\r\n") as connection, suppress(OSError):
+        assert connection.recv(12) == b"HTTP/1.1 101"
+        connection.settimeout(1)
+        while sent < 64 << 20:
+            connection.sendall(pings)
+            sent += len(pings)
+    assert sent < 64 << 20
+
+
+def test_a_web_socket_behind_an_unfinished_answer_is_refused(server: Running) -> None:
+    """Or the answer would never learn that its client has left, and keep its place for ever."""
+    stream = b"GET /v1/log/stream HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    for _ in range(LIMITS["client_listeners"] + 1):  # type: ignore[operator]
+        with raw(server, stream) as connection:
+            connection.recv(12)
+            connection.sendall(UPGRADE + b"\r\n")
+            said(connection)
+    for _ in range(100):
+        with raw(server, stream) as connection:
+            if connection.recv(12) == b"HTTP/1.1 200":
+                return
+        sleep(0.05)
+    pytest.fail("nobody may follow the log any more")
 
 
 def bombs() -> dict[str, bytes]:

@@ -75,7 +75,7 @@ def create_app(service: Service) -> ASGIApp:
     page.install(app)
     schemas = app.openapi()["components"]["schemas"]
     schemas["ProblemDocument"] = problems.ProblemDocument.model_json_schema()
-    return Guard(app, service.settings.names, service.metrics)
+    return Guard(app, service.settings, service.metrics)
 
 
 def _add_health(app: FastAPI) -> None:

@@ -8,6 +8,8 @@ import asyncio
 import ipaddress
 import logging
 import socket
+from collections.abc import Iterator
+from contextlib import suppress
 from time import perf_counter
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -16,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fingerprint.audio.files import display_name
 from fingerprint.serving.metrics import Metrics
 from fingerprint.serving.problems import Problem
+from fingerprint.serving.settings import Limits, Settings
 
 SAFE = {"GET", "HEAD", "OPTIONS"}
 CONTENT_POLICY = "; ".join(
@@ -41,16 +44,22 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+PIECE = 1 << 16  # bytes of an answer that are sent at once: so much is kept for a slow client
 log = logging.getLogger("fingerprint.requests")
 
 
 class Guard:
-    """Wraps an application. `names` are host names it may be asked by, beside addresses."""
+    """Wraps an application that is served by these settings."""
 
-    def __init__(self, app: ASGIApp, names: tuple[str, ...], metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+        self._app, self._metrics, self._limits = app, metrics, settings.limits
         here = socket.gethostname().lower()
-        self._names = {"localhost", here, f"{here}.local", *(name.lower() for name in names)}
+        self._names = {
+            "localhost",
+            here,
+            f"{here}.local",
+            *(name.lower() for name in settings.names),
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -70,34 +79,26 @@ class Guard:
     async def _answered(
         self, scope: Scope, receive: Receive, send: Send, problem: Problem | None
     ) -> None:
-        begin, status, method = perf_counter(), 0, scope["method"]
+        begin, method = perf_counter(), scope["method"]
+        answer = _Answer(scope, receive, send)
         app = self._app if problem is None else problem.response()
         if method == "HEAD":
             app, scope = _bodiless(app), {**scope, "method": "GET"}
-
-        async def sent(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-                headers.setdefault("Cache-Control", "no-store")
-            await send(message)
-
         try:
-            await app(scope, receive, sent)
+            await app(scope, answer.receive, answer.send)
         except asyncio.CancelledError:  # the server is being stopped, and has waited for it
-            if not status:
-                await Problem("stopping").response()(scope, receive, sent)
+            answer.unread = False
+            if not answer.status:
+                await Problem("stopping").response()(scope, receive, answer.send)
         finally:
             seconds = perf_counter() - begin
             route = getattr(scope.get("route"), "path", "other")
-            self._metrics.requests.labels(route, str(status)).inc()
+            self._metrics.requests.labels(route, str(answer.status)).inc()
             self._metrics.latency.labels(route).observe(seconds)
             client = (scope.get("client") or ("",))[0]
-            fields = _fields(client, method, scope["path"], status, seconds)
+            fields = _fields(client, method, scope["path"], answer.status, seconds)
             log.info("request", extra={"fields": fields})
+        await answer.finish(self._limits)
 
     def _problem(self, scope: Scope) -> Problem | None:
         headers = Headers(scope=scope)
@@ -131,6 +132,63 @@ class Guard:
         except ValueError:
             return False
         return True
+
+
+class _Answer:
+    """Sends an answer: with our headers, in pieces that a client must take one after the other.
+
+    `unread` says whether the body of the request has not been read to its end. A connection that
+    is closed before that is reset, and the client loses the answer: hence the rest is read and
+    discarded before the answer ends.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._receive, self._send = receive, send
+        headers = Headers(scope=scope)
+        announced = headers.get("content-length", "0").strip("0") != ""
+        self.unread = announced or "transfer-encoding" in headers
+        self.status, self._ended = 0, True
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self.unread = self.unread and bool(message.get("more_body"))
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+            headers.setdefault("Cache-Control", "no-store")
+            if self.unread:
+                headers["Connection"] = "close"
+        elif self.unread and not message.get("more_body"):
+            message, self._ended = {**message, "more_body": True}, False
+        for piece in _pieces(message):
+            await self._send(piece)
+
+    async def finish(self, limits: Limits) -> None:
+        """Discard the rest of the request, within the limits of a body, and end the answer."""
+        if self._ended:
+            return
+        left = limits.body
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limits.stalled):
+                while self.unread and left > 0:
+                    async with asyncio.timeout(limits.idle):
+                        message = await self.receive()
+                    left -= len(message.get("body", b""))
+        await self._send({"type": "http.response.body"})
+
+
+def _pieces(message: Message) -> Iterator[Message]:
+    """A message, or the pieces of a long one, each of which waits until the client takes it."""
+    body = message.get("body", b"")
+    starts = range(0, len(body) - PIECE, PIECE)
+    for at in starts:
+        yield {**message, "body": body[at : at + PIECE], "more_body": True}
+    yield {**message, "body": body[len(starts) * PIECE :]} if starts else message
 
 
 def _bodiless(app: ASGIApp) -> ASGIApp:

@@ -108,12 +108,14 @@ async def _events(service: Service, after: int | None) -> AsyncIterator[str]:
                     yield _event(entry)
                     news.set()  # there may be another page
                 coming = asyncio.create_task(news.wait())
-                done, _ = await asyncio.wait(
-                    [coming, stopping], timeout=HEARTBEAT, return_when=asyncio.FIRST_COMPLETED
-                )
+                try:
+                    done, _ = await asyncio.wait(
+                        [coming, stopping], timeout=HEARTBEAT, return_when=asyncio.FIRST_COMPLETED
+                    )
+                finally:
+                    coming.cancel()
                 if not done:
                     yield ": still here\n\n"
-                coming.cancel()
         finally:
             stopping.cancel()
 

@@ -108,8 +108,7 @@ class Problem(Exception):  # noqa: N818 - it is called so
             return {"Retry-After": str(RETRY_AFTER)}
         if self.status == HTTPStatus.UNAUTHORIZED:
             return {"WWW-Authenticate": 'Bearer realm="fingerprint"'}
-        # The rest of a body that is refused is not read.
-        return {"Connection": "close"} if self.status in (408, 413, 415) else {}
+        return {}
 
     def response(self) -> Response:
         return JSONResponse(

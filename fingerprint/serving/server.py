@@ -21,7 +21,7 @@ from fingerprint.library.library import Library
 from fingerprint.serving.app import create_app
 from fingerprint.serving.service import Service
 from fingerprint.serving.settings import Settings
-from fingerprint.serving.sockets import limited
+from fingerprint.serving.sockets import WebSocketProtocol, limited
 
 KEEP_ALIVE = 15  # s that a connection without a request is kept
 LARGEST_MESSAGE = 1 << 20  # bytes of a WebSocket's
@@ -76,7 +76,7 @@ def run(
     config = uvicorn.Config(
         create_app(service),
         http=limited(settings.limits),
-        ws="websockets-sansio",
+        ws=WebSocketProtocol,
         ws_max_size=LARGEST_MESSAGE,
         ws_per_message_deflate=False,  # no bombs
         ws_ping_interval=20.0,

@@ -18,6 +18,7 @@ class Limits:
     long_decoding: float = 900.0  # s that decoding a recording to scan may take
     head: int = 64 << 10  # bytes of the head of a request, or between the pieces of a body
     idle: float = 15.0  # s without a byte after which a client is given up
+    stalled: float = 60.0  # s after which a client that takes nothing of an answer is given up
     slowest: int = 4096  # bytes a second that a body must come at, after `grace`
     grace: float = 10.0  # s
     waiting: int = 32  # queries that may wait for a free worker

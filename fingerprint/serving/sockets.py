@@ -1,26 +1,51 @@
 """HTTP for a bounded number of connections, in all and from one address.
 
-A connection on which the head of a request does not come in time, or grows without end, is closed.
-Bodies are timed and measured by those who read them (`bodies`).
+A connection on which the head of a request does not come in time, or grows without end, is closed,
+and so is one whose client takes nothing of what it is sent. Bodies are timed and measured by those
+who read them (`bodies`).
 """
 
 import asyncio
 import json
+import socket
+import struct
 import sys
 from collections import Counter
 from http import HTTPStatus
 from typing import ClassVar
 
 from httptools import HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from fingerprint.serving.problems import MEDIA_TYPE, Problem
 from fingerprint.serving.settings import Limits
+
+RESET = socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)  # at close, with what waits
 
 
 def limited(limits: Limits) -> type[HttpToolsProtocol]:
     """The protocol with these limits, and with a count of its own."""
     return type("Limited", (_Limited,), {"limits": limits, "count": Counter()})
+
+
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """A WebSocket that refuses what is no handshake, and answers pings only as they are taken."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self.handshake_initiated:  # the whole head has come, and could not be read
+            self.transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+            self.transport.close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.read_paused:
+            self.transport.resume_reading()
 
 
 class _Limited(HttpToolsProtocol):
@@ -41,12 +66,34 @@ class _Limited(HttpToolsProtocol):
         self._client = client
         self.count[client] += 1
         self._expect_head()
+        self._watch(0)
+
+    def _watch(self, before: int) -> None:
+        """Give up a client that has taken nothing of what it is sent since the last look."""
+        left = self.transport.get_write_buffer_size()
+        if left and left == before:
+            self.transport.get_extra_info("socket").setsockopt(*RESET)
+            self.transport.abort()
+        elif left or not self.transport.is_closing():
+            self.loop.call_later(self.limits.stalled, self._watch, left)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._release()
         super().connection_lost(exc)
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._timer is None and not self._is_answering():
+            self._expect_head()
+
+    def _is_answering(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
     def handle_websocket_upgrade(self) -> None:
+        if self._is_answering():
+            self.transport.abort()  # of two that write to one connection, none would hear its end
+            return
         self._release()  # WebSockets are counted where they are answered
         super().handle_websocket_upgrade()
 
