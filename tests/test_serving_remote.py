@@ -257,6 +257,9 @@ def test_a_library_on_a_server_is_changed(
         path = found["matches"][0]["path"]
         assert path == f"/elsewhere/{socket.gethostname()}{song}"
         assert not list((folder / "uploads").glob("*"))
+        kept = run("remove", "--missing", "--library", str(folder))
+        assert (kept.returncode, kept.stdout) == (0, b"")
+        assert b"kept: 1 track of /elsewhere" in kept.stderr
         nothing = run("remove", "*.mp3", **at)
         assert b"no track for *.mp3" in nothing.stderr
         assert run("remove", "*/my song.flac", **at).stdout.decode() == f"removed {path}\n"

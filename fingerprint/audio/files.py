@@ -13,6 +13,7 @@ from fingerprint.audio.formats import AUDIO_SUFFIXES
 from fingerprint.audio.objects import address_of, spelled
 from fingerprint.errors import AudioError
 
+ELSEWHERE = Path("/elsewhere")  # where a library lists files of other machines, by host
 Unreachable = Callable[[Path, OSError | ValueError], None]
 
 
@@ -138,15 +139,16 @@ class Presence(Enum):
     THERE = "is there"
     GONE = "is gone"  # the nearest folder above it can be listed, and does not have it
     EMPTIED = "the folder is empty, as if its drive were not mounted"
-    UNREACHABLE = "cannot be looked at"  # a folder or drive that cannot be read, a link to nowhere
+    # A folder or drive that cannot be read, a link to nowhere, a file of another machine.
+    UNREACHABLE = "cannot be looked at"
 
 
 def presence(path: Path) -> Presence:
     """Whether there is a file at a path. Only `GONE` is proof that there is none.
 
-    An object is not looked for: what a store denies may be there.
+    An object is not looked for: what a store denies may be there. Nor is a file of another machine.
     """
-    if address_of(path):
+    if address_of(path) or ELSEWHERE in path.parents:
         return Presence.UNREACHABLE
     try:
         return Presence.THERE if stat.S_ISREG(path.stat().st_mode) else Presence.GONE

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from fingerprint.audio.files import is_control
+from fingerprint.audio.files import ELSEWHERE, is_control
 from fingerprint.audio.peaks import are_sound, kept_of
 from fingerprint.audio.report import Damage
 from fingerprint.library.embedding import Recording
@@ -28,7 +28,6 @@ from fingerprint.types import Tags, Track
 
 MEDIA_TYPE = "application/vnd.fingerprint.recording"
 MAGIC, VERSION = b"FPRC", 1
-ELSEWHERE = Path("/elsewhere")  # where a library lists files of other machines, by host
 LONGEST_HEAD = 1 << 16  # bytes
 LONGEST_PATH = 4096
 LONGEST_TAG = 500
