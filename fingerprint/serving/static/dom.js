@@ -13,6 +13,14 @@ export function el(name, properties = {}, ...children) {
   return made;
 }
 
+// The browser's own variety of the page's language, for numbers and times.
+export function locale() {
+  const language = document.documentElement.lang;
+  return navigator.languages.find((one) => one.split("-")[0] === language) ?? language;
+}
+
+export function about(...words) { return words.filter(Boolean).join("\u00a0· "); }
+
 export function clock(seconds) {
   const whole = Math.max(0, Math.floor(seconds));
   const [hours, minutes, rest] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
@@ -26,7 +34,7 @@ export function titleOf(track) {
 
 export function sureness(confidence) {
   const words = confidence >= 0.98 ? 4 : confidence >= 0.9 ? 3 : confidence >= 0.5 ? 2 : 1;
-  const percent = Math.min(99.9, 100 * confidence).toLocaleString(document.documentElement.lang, { maximumFractionDigits: 1 });
+  const percent = Math.min(99.9, 100 * confidence).toLocaleString(locale(), { maximumFractionDigits: 1 });
   return t("sureness", { words: t(`sure_${words}`), percent });
 }
 

@@ -1,5 +1,5 @@
 // What is in the library: search, and with the token upload and removal.
-import { $, clock, cover, el, problemOf, titleOf } from "./dom.js";
+import { $, about, clock, cover, el, problemOf, titleOf } from "./dom.js";
 import { t } from "./texts.js";
 
 let cursor = 0, asked = 0;
@@ -25,7 +25,7 @@ function row(track) {
   const name = titleOf(track);
   const remove = el("button", { type: "button", className: "plain", "aria-label": t("remove_name", { name }) }, t("remove"));
   const item = el("li", {}, cover(track, 48),
-    el("div", {}, name, el("small", {}, [track.artist, track.album, clock(track.duration)].filter(Boolean).join(" · "))), remove);
+    el("div", {}, name, el("small", {}, about(track.artist, track.album, clock(track.duration)))), remove);
   remove.addEventListener("click", async () => {
     if (!confirm(t("sure_remove", { name }))) return;
     const response = await fetch(`v1/tracks/${track.id}`, { method: "DELETE", headers: authorisation() }).catch(() => null);

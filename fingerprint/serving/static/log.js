@@ -1,5 +1,5 @@
 // What is recognised, as it happens: on this server, by whomever.
-import { $, cover, el, problemOf, sureness, titleOf } from "./dom.js";
+import { $, about, cover, el, locale, problemOf, sureness, titleOf } from "./dom.js";
 import { t } from "./texts.js";
 
 const AGAIN = 5000; // ms after which a stream that was refused is asked for again
@@ -43,6 +43,6 @@ export function close() {
 }
 
 function row({ time, match }) {
-  const when = new Date(time).toLocaleString(document.documentElement.lang, { dateStyle: "short", timeStyle: "medium" });
-  return el("li", {}, cover(), el("div", {}, titleOf(match), el("small", {}, [match.artist, sureness(match.confidence)].filter(Boolean).join(" · "))), el("small", {}, when));
+  const when = new Date(time).toLocaleString(locale(), { dateStyle: "short", timeStyle: "medium" });
+  return el("li", {}, cover(), el("div", {}, titleOf(match), el("small", {}, about(match.artist, sureness(match.confidence)))), el("small", {}, when));
 }

@@ -1,5 +1,5 @@
 // The card of a track that was recognised, and the history in this browser.
-import { $, clock, cover, el, problemOf, sureness, titleOf } from "./dom.js";
+import { $, clock, cover, el, locale, problemOf, sureness, titleOf } from "./dom.js";
 import { keep, kept } from "./storage.js";
 import { t } from "./texts.js";
 
@@ -94,7 +94,7 @@ export function showHistory() {
   $("history-section").hidden = !entries.length;
   $("history").replaceChildren(...entries.map((one) => el("li", {}, cover(one, 48),
     el("div", {}, titleOf(one), el("small", {}, one.artist || "")),
-    el("small", {}, new Date(one.time).toLocaleString(document.documentElement.lang, { dateStyle: "short", timeStyle: "short" })))));
+    el("small", {}, new Date(one.time).toLocaleString(locale(), { dateStyle: "short", timeStyle: "short" })))));
 }
 
 export function forgetHistory() { keep("history", null); showHistory(); }
