@@ -50,6 +50,46 @@ def wav(seed: int, start: float, seconds: float) -> bytes:
     return file.getvalue()
 
 
+# Files that are no recordings, under every command that takes one.
+
+
+@pytest.mark.parametrize("command", ["listen --url", "identify", "scan", "explain"])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("pipe", "nothing is written"), ("folder", "is a "), ("a.m3u", "not audio")],
+)
+def test_what_is_no_recording_is_one_line(
+    command: str,
+    name: str,
+    words: str,
+    library: Library,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fingerprint.audio.decode.SILENT_PIPE", 0.2)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    song = write_song(tmp_path / "song.wav", 2)
+    (tmp_path / "a.m3u").write_text(f"#EXTM3U\n{song}\n{song.as_uri()}\n")
+    done = run(*command.split(), tmp_path / name, "--library", library.folder)
+    assert done.exit_code == (1 if command == "explain" else 2)
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1
+    assert words in done.stderr
+
+
+@pytest.mark.parametrize("command", ["listen --url", "identify", "scan", "scan --format cue"])
+def test_a_file_address_is_a_file(command: str, library: Library, tmp_path: Path) -> None:
+    file = tmp_path / "my song.wav"
+    file.write_bytes(wav(2, 5, 15))
+    done = run(*command.split(), file.as_uri(), "--library", library.folder)
+    assert done.exit_code == 0, done.output
+    assert "0002" in done.stdout
+    if "cue" in command:
+        assert "my song.wav" in done.stdout
+        assert "file:" not in done.stdout
+
+
 # Standard input.
 
 

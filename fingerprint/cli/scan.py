@@ -9,7 +9,7 @@ import click
 
 from fingerprint.answers import json_line, span_record
 from fingerprint.audio.files import display_name, without_password
-from fingerprint.cli.inputs import recording, spoken
+from fingerprint.cli.inputs import local, recording, spoken
 from fingerprint.cli.opening import open_any
 from fingerprint.cli.options import (
     device_option,
@@ -138,7 +138,7 @@ def _scan(library: "Library", file: str, how: _Scanning) -> int:
 
     with ProgressLine() as line:
         spans = _Spans(library, file, how, report, line)
-        lines = _lines(Path(without_password(file)), iter(spans), how.form)
+        lines = _lines(_named(file), iter(spans), how.form)
         while True:
             try:  # What goes wrong here is the file's fault; what goes wrong below is not.
                 text = next(lines, None)
@@ -153,6 +153,11 @@ def _scan(library: "Library", file: str, how: _Scanning) -> int:
         warn(spoken(file), report.damage)
         told(warnings=[one.as_record() for one in report.damage])
     return 0 if spans.known else 1
+
+
+def _named(file: str) -> Path:
+    """A recording as it is named in the output: of a file:// address, its path."""
+    return local(file) if file.lower().startswith("file:") else Path(without_password(file))
 
 
 @dataclass(slots=True)
