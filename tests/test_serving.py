@@ -662,6 +662,29 @@ def test_a_log_that_cannot_be_written_costs_no_answer(library: Path, tmp_path: P
         assert [Path(one["match"]["path"]).name for one in entries] == ["0002.wav"]
 
 
+def test_a_log_that_is_damaged_is_a_problem_and_costs_no_answer(
+    library: Path, tmp_path: Path
+) -> None:
+    with toy_server(library, journal=str(tmp_path / "log.db")) as running:
+        for file in tmp_path.glob("log.db*"):
+            file.write_bytes(b"no database" * 10)
+        for path in ("/v1/log", "/v1/log/stream"):
+            answer = running.ask("GET", path)
+            assert (answer.status, answer.kind) == (503, "log-unavailable")
+        assert running.ask("POST", "/v1/identify?min_confidence=0", snippet(1)).status == 200
+
+
+def test_an_upload_begins_no_library_where_one_is_away(tmp_path: Path) -> None:
+    folder, content = toy_library(tmp_path), write_song(tmp_path / "new.wav", 7).read_bytes()
+    with toy_server(folder, token=TOKEN) as running:
+        folder.rename(tmp_path / "away")
+        refused = running.ask("POST", "/v1/tracks", content, **BEARER)
+        assert (refused.status, refused.kind) == (503, "library-unavailable")
+        assert not folder.exists()
+        (tmp_path / "away").rename(folder)
+        assert running.ask("POST", "/v1/tracks", content, **BEARER).status == 201
+
+
 def test_who_follows_the_log_slowly_misses_nothing(library: Path, tmp_path: Path) -> None:
     """Nor who comes back with the number of an entry of a log that was begun anew."""
     with toy_server(library) as running:

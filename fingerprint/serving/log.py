@@ -36,7 +36,7 @@ PAGE = 100  # entries that are read at a time
                 "text/csv": {"schema": {"type": "string"}},
             },
         },
-        **documented(),
+        **documented("log-unavailable"),
     },
 )
 def entries(
@@ -63,7 +63,7 @@ def entries(
             "description": "Server-sent events `recognised`, each an entry of the log.",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
-        **documented("stopping"),
+        **documented("stopping", "log-unavailable"),
     },
 )
 async def stream(
@@ -75,6 +75,7 @@ async def stream(
     if service.stopping.is_set():
         raise Problem("stopping")
     after = int(last_event_id) if last_event_id.isdecimal() else None
+    _ = service.journal.newest  # a log that cannot be read is a problem, and no stream
     return _Stream(service.listeners, client_of(request), _events(service, after))
 
 

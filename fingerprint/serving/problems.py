@@ -3,7 +3,9 @@
 A `type` is stable; `title` says what it means, `detail` what happened, `hint` what to do about it.
 """
 
+import logging
 import re
+import sqlite3
 from http import HTTPStatus
 from typing import Any
 
@@ -11,6 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 MEDIA_TYPE = "application/problem+json"
@@ -69,10 +72,12 @@ KINDS: dict[str, tuple[int, str, str]] = {
         "The library cannot be used just now",
         "Ask again after Retry-After.",
     ),
+    "log-unavailable": (503, "The log cannot be read", "The server's own log says why."),
     "stopping": (503, "The server is being stopped", "Ask again when it is back."),
 }
 _BY_STATUS = {400: "bad-request", 404: "not-found", 405: "method-not-allowed"}
 RETRY_AFTER = 1  # s
+log = logging.getLogger("fingerprint.requests")
 
 
 class ProblemDocument(BaseModel):
@@ -156,12 +161,21 @@ def install(app: FastAPI) -> None:
             answer.headers["Allow"] = _allowed(app, request.url.path)
         return answer
 
+    async def left(_request: Request, _error: Exception) -> Response:
+        return Problem("bad-request", "the client has left").response()
+
+    async def unreadable_log(_request: Request, error: Exception) -> Response:
+        log.error("the log cannot be read: %s", error)
+        return Problem("log-unavailable").response()
+
     async def failed(_request: Request, _error: Exception) -> Response:
         return Problem("internal").response()
 
     app.add_exception_handler(Problem, problem)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(ClientDisconnect, left)
+    app.add_exception_handler(sqlite3.Error, unreadable_log)
     app.add_exception_handler(Exception, failed)
 
 

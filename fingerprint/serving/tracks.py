@@ -242,6 +242,10 @@ def _added(service: Service, file: BinaryIO, name: str) -> dict[str, object]:
     """A file appears among the uploads under its name once it is written, or not at all."""
     folder = service.uploads
     try:
+        service.library.info()  # where its drive is away, no other library begins in its place
+    except (LibraryError, OSError) as error:
+        raise unavailable(error) from error
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".new-", dir=folder) as new:
             path = _named(file, Path(new), name)
