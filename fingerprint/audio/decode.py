@@ -23,6 +23,7 @@ from fingerprint.audio import ffmpeg
 from fingerprint.audio.ffmpeg import DecoderError
 from fingerprint.audio.files import display_name, reason
 from fingerprint.audio.formats import SNDFILE_SUFFIXES
+from fingerprint.audio.joined import Part, recordings
 from fingerprint.audio.objects import address_of, fetched
 from fingerprint.audio.report import DecodeReport, announced_by_header, ogg_is_torn
 from fingerprint.audio.sndfile import sndfile_chunks
@@ -233,7 +234,7 @@ def _slurped(stream: BinaryIO, name: str, *, patience: float | None = None) -> B
 # Decoding
 
 
-Decode = Callable[[BinaryIO, DecodeReport], Iterator[Clip]]
+Decode = Callable[[BinaryIO | Part, DecodeReport], Iterator[Clip]]
 
 
 def _decoders(stream: int | None) -> list[Decode]:
@@ -250,35 +251,41 @@ def _decoders(stream: int | None) -> list[Decode]:
 def _decoded(
     file: BinaryIO, cut: _Cut, name: str, stream: int | None, report: DecodeReport
 ) -> Iterator[Clip]:
-    """Mono chunks at the file's own rates, to the end that the best decoder finds."""
+    """Mono chunks at the file's own rates, of all the recordings that it holds."""
     size = file.seek(0, SEEK_END)
     if not size:
         raise AudioError(f"cannot read {name}: the file is empty")
-    header = announced_by_header(file)
-    got, failures = 0.0, list[DecoderError]()
-    for chunk in _by_any(_decoders(stream), file, report, failures):
-        report.announced = header or report.announced
-        if not got and _is_too_long(report.announced, size, cut):
-            raise _too_long(name, cut)
-        got += chunk.duration
-        yield chunk
-    if got:
-        _settle(file, report, got, failures)
-    elif failures:
+    parts, failures = recordings(file), list[DecoderError]()
+    for number, part in enumerate(parts, 1):
+        own, before, started = DecodeReport(), report.announced, False
+        try:
+            for chunk in _recording(part, stream, own):
+                report.announced = before + own.announced
+                report.metadata = report.metadata or own.metadata
+                if not started and _is_too_long(report.announced, size, cut):
+                    raise _too_long(name, cut)
+                started = True
+                yield chunk
+        except DecoderError as error:
+            failures.append(error)
+            own.add("cut", f"it cannot be decoded ({error})")
+        report.include(own, f"recording {number} of {len(parts)}: " if len(parts) > 1 else "")
+    if len(failures) == len(parts):
         raise AudioError(f"cannot read {name}: {_why(name, failures[0])}") from failures[0]
 
 
-def _by_any(
-    decoders: list[Decode], file: BinaryIO, report: DecodeReport, failures: list[DecoderError]
-) -> Iterator[Clip]:
+def _recording(file: BinaryIO | Part, stream: int | None, report: DecodeReport) -> Iterator[Clip]:
     """Chunks of the first decoder, and of the next from where it fails or ends too early.
 
-    `failures` is empty in the end if one has come to the end of the recording.
+    Raises:
+        DecoderError: none of them decodes anything.
     """
-    got = 0.0
-    for decoder in decoders:
+    header = announced_by_header(file)
+    got, failures = 0.0, list[DecoderError]()
+    for decoder in _decoders(stream):
         try:
             for chunk in _after(decoder(file, report), got):
+                report.announced = header or report.announced
                 got += chunk.duration
                 yield chunk
         except DecoderError as error:
@@ -286,7 +293,10 @@ def _by_any(
         else:
             if not report.is_short(got):
                 failures.clear()
-                return
+                break
+    if failures and not got:
+        raise failures[0]
+    _settle(file, report, got, failures)
 
 
 def _is_too_long(announced: float, size: int, cut: _Cut) -> bool:
@@ -294,7 +304,9 @@ def _is_too_long(announced: float, size: int, cut: _Cut) -> bool:
     return cut.exceeded(announced) and size * 8 > announced * LOWEST_BIT_RATE
 
 
-def _settle(file: BinaryIO, report: DecodeReport, got: float, failures: list[DecoderError]) -> None:
+def _settle(
+    file: BinaryIO | Part, report: DecodeReport, got: float, failures: list[DecoderError]
+) -> None:
     """Note what is missing at the end of a recording."""
     if report.compare_length(got):
         return

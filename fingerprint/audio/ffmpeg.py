@@ -22,8 +22,8 @@ import numpy as np
 
 from fingerprint.audio.files import without_password
 from fingerprint.audio.formats import CODEC_WHITELIST, CODECS, FORMAT_WHITELIST
-from fingerprint.audio.joined import Part, recordings
-from fingerprint.audio.report import DecodeReport, clock, id3_size, mpeg_frame_bytes
+from fingerprint.audio.joined import Part, id3_size
+from fingerprint.audio.report import DecodeReport, clock, mpeg_frame_bytes
 from fingerprint.errors import AudioError
 from fingerprint.types import Clip, Floats
 
@@ -115,7 +115,9 @@ def program_installed() -> bool:
     return shutil.which("ffmpeg") is not None
 
 
-def pyav_chunks(file: BinaryIO, report: DecodeReport, stream: int | None = None) -> Iterator[Clip]:
+def pyav_chunks(
+    file: BinaryIO | Part, report: DecodeReport, stream: int | None = None
+) -> Iterator[Clip]:
     """Mono chunks at the file's own rate, which may change on the way.
 
     `stream` is the number of an audio track, from 1 on; without it the default track is taken, or
@@ -126,32 +128,22 @@ def pyav_chunks(file: BinaryIO, report: DecodeReport, stream: int | None = None)
     """
     import av
 
-    announced = 0.0
+    losses = _Losses()
     try:
-        for one in recordings(file):
-            yield from _pyav_recording(av, one, report, stream)
-            announced += report.announced
-            report.announced = announced
+        with _words(av, losses.words), _opened(av, file, losses.words) as container:
+            tracks = _tracks(container, stream)
+            if not tracks:
+                which = f"no audio track {stream}" if stream else "no sound"
+                raise DecoderError(f"it has {which}")
+            yield from _first_audible(_pyav_tracks(av, file, container, tracks, report, losses))
     except av.error.MemoryError:
         raise
     except (av.FFmpegError, ValueError, OverflowError) as error:  # a frame that makes no sense
         raise DecoderError(f"damaged ({error})") from error
 
 
-def _pyav_recording(
-    av: Any, file: BinaryIO | Part, report: DecodeReport, stream: int | None
-) -> Iterator[Clip]:
-    losses = _Losses()
-    with _words(av, losses.words), _opened(av, file, losses.words) as container:
-        tracks = _tracks(container, stream)
-        if not tracks:
-            which = f"no audio track {stream}" if stream else "no sound"
-            raise DecoderError(f"it has {which}")
-        yield from _first_audible(_pyav_tracks(av, file, container, tracks, report, losses))
-
-
 def program_chunks(
-    file: BinaryIO, report: DecodeReport, stream: int | None = None
+    file: BinaryIO | Part, report: DecodeReport, stream: int | None = None
 ) -> Iterator[Clip]:
     """As `pyav_chunks`, by the `ffmpeg` program."""
     numbers = count() if stream is None else [stream - 1]
@@ -573,13 +565,14 @@ def _program_track(number: int, index: int, report: DecodeReport) -> Iterator[Cl
 
 
 @contextmanager
-def _on_disk(file: BinaryIO) -> Iterator[int]:
+def _on_disk(file: BinaryIO | Part) -> Iterator[int]:
     """The number of an open file with the same bytes, for a program that must be able to seek."""
-    if not isinstance(file, BytesIO):
+    if not isinstance(file, BytesIO | Part):
         yield file.fileno()
         return
     with scratch() as copy:
-        copy.write(file.getbuffer())
+        file.seek(0)
+        shutil.copyfileobj(file, copy)
         copy.flush()
         yield copy.fileno()
 

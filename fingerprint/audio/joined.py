@@ -1,17 +1,19 @@
 """Recordings that lie one behind the other in one file, as `cat a.wav b.wav` makes them.
 
-Decoders of MP3, AAC, FLAC, Matroska and broadcasts go on by themselves. Where a header says how
-long a container is, they stop at its end: WAV, AIFF and the MP4 family. In a chained Ogg they get
-over the next link only if it has the same codec, rate and channels.
+Decoders of MPEG audio, AAC, AC-3, DTS, AVI and broadcasts go on by themselves. Others stop at the
+end of the first recording, or decode the next one by the header of the first. So a file is taken
+apart: where a header says how long its recording is, there the next one may begin; else wherever
+bytes are found with which a recording of the same kind begins.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 _MOST = 10_000  # recordings in one file
-_FIRST_PAGE = b"OggS\0\x02"  # of a stream in Ogg
-_PAGE_HEADER = 27  # bytes, and as many more as the page has segments
+_HEAD = 80  # bytes from which a kind is known
+_PAGE_HEADER = 27  # bytes of an Ogg page, and as many more as the page has segments
 _BLOCK = 1 << 20  # bytes
 
 
@@ -44,52 +46,53 @@ class Part:
 
 def recordings(file: BinaryIO) -> list[BinaryIO | Part]:
     """The recordings in a file; mostly it is one."""
-    begins = list(_begins(file))
+    begins = [0, *islice(_further(file), _MOST)]
     if len(begins) == 1:
         return [file]
     ends = [*begins[1:], file.seek(0, 2)]
     return [Part(file, begin, end) for begin, end in zip(begins, ends, strict=True)]
 
 
-def _begins(file: BinaryIO) -> Iterator[int]:
-    yield 0
-    if _head(file, 0).startswith(_FIRST_PAGE):
-        yield from islice(_links(file), _MOST)
-        return
-    size, at = file.seek(0, 2), 0
-    for _ in range(_MOST):
-        end = _end(file, at, size)
-        if end is None or end >= size or _kind(_head(file, end)) is None:
-            return
-        yield end
-        at = end
+def id3_size(file: BinaryIO | Part) -> int:
+    """Bytes of the ID3 tag that a file begins with; 0 without one."""
+    file.seek(0)
+    head = file.read(10)
+    if head[:3] != b"ID3" or len(head) < 10:
+        return 0
+    size = 0
+    for byte in head[6:10]:
+        size = size << 7 | byte & 0x7F
+    return 10 + size
 
 
-def _links(file: BinaryIO) -> Iterator[int]:
-    """Where the second and further links of a chained Ogg begin.
-
-    A link begins with the first page of each of its streams, one after the other.
-    """
-    streams_end = _end_of_page(file, 0)
-    for at in _found(file, _FIRST_PAGE):
-        if at > streams_end:
+def _further(file: BinaryIO) -> Iterator[int]:
+    """Where the second and further recordings begin."""
+    size = file.seek(0, 2)
+    at: int | None = id3_size(file)
+    while at is not None and (kind := _kind(file, at)):
+        end = _KINDS[kind](file, at)
+        if end is None or not at < end <= size:  # cut, or written where one cannot go back
+            alike = _found(file, at + 1, _head(file, at)[:4])
+            at = next((one for one in alike if kind.match(_head(file, one))), None)
+        else:
+            at = end if _kind(file, end) else None
+        if at is not None:
             yield at
-        if at >= streams_end:
-            streams_end = _end_of_page(file, at)
 
 
-def _end_of_page(file: BinaryIO, at: int) -> int:
+def _kind(file: BinaryIO, at: int) -> re.Pattern[bytes] | None:
+    head = _head(file, at)
+    return next((kind for kind in _KINDS if kind.match(head)), None)
+
+
+def _head(file: BinaryIO, at: int) -> bytes:
     file.seek(at)
-    head = file.read(_PAGE_HEADER + 255)
-    if len(head) < _PAGE_HEADER:  # cut
-        return at + len(head)
-    segments = head[_PAGE_HEADER : _PAGE_HEADER + head[_PAGE_HEADER - 1]]
-    return at + _PAGE_HEADER + len(segments) + sum(segments)
+    return file.read(_HEAD)
 
 
-def _found(file: BinaryIO, wanted: bytes) -> Iterator[int]:
-    """Where some bytes occur in a file."""
-    begin, kept = 0, b""
+def _found(file: BinaryIO, begin: int, wanted: bytes) -> Iterator[int]:
+    """Where some bytes occur in a file from `begin` on."""
+    kept = b""
     while True:
         file.seek(begin + len(kept))
         block = file.read(_BLOCK)
@@ -104,31 +107,42 @@ def _found(file: BinaryIO, wanted: bytes) -> Iterator[int]:
         begin += len(data) - len(kept)
 
 
-def _kind(head: bytes) -> Literal["riff", "form", "mp4"] | None:
-    if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE":
-        return "riff"
-    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
-        return "form"
-    return "mp4" if head[4:8] == b"ftyp" else None
+# Where a recording that begins at `at` ends; None where its header does not say.
 
 
-def _end(file: BinaryIO, at: int, size: int) -> int | None:
-    """Where a container that begins at `at` ends; None where its header does not say."""
+def _unsaid(_file: BinaryIO, _at: int) -> int | None:
+    return None
+
+
+def _end_of_riff(file: BinaryIO, at: int) -> int | None:
     head = _head(file, at)
-    kind = _kind(head)
-    if kind is None:
-        return None
-    if kind == "mp4":
-        return _end_of_boxes(file, at, size)
-    length = int.from_bytes(head[4:8], "little" if head[:4] in (b"RIFF", b"RF64") else "big")
+    big = head[:4] in (b"RIFX", b"FORM")
+    length = int.from_bytes(head[4:8], "big" if big else "little")
     if head[:4] == b"RF64" and head[12:16] == b"ds64":
         length = int.from_bytes(head[20:28], "little")
-    return at + 8 + length + length % 2
+    return at + 8 + length + length % 2 if length else None
 
 
-def _end_of_boxes(file: BinaryIO, at: int, size: int) -> int:
-    """Where the next `ftyp` begins: each recording has one, at its beginning."""
-    first = at
+def _end_of_au(file: BinaryIO, at: int) -> int:
+    head = _head(file, at)
+    return at + int.from_bytes(head[4:8], "big") + int.from_bytes(head[8:12], "big")
+
+
+def _end_of_w64(file: BinaryIO, at: int) -> int:
+    length = int.from_bytes(_head(file, at)[16:24], "little")
+    return at + length + -length % 8
+
+
+def _end_of_dsd(file: BinaryIO, at: int) -> int:
+    head = _head(file, at)
+    if head[:4] == b"DSD ":
+        return at + int.from_bytes(head[12:20], "little")
+    return at + 12 + int.from_bytes(head[4:12], "big")
+
+
+def _end_of_boxes(file: BinaryIO, at: int) -> int:
+    """Of an MP4: where the next `ftyp` is, for each recording begins with one."""
+    first, size = at, file.seek(0, 2)
     while at < size:
         head = _head(file, at)
         length = int.from_bytes(head[:4], "big")
@@ -140,6 +154,60 @@ def _end_of_boxes(file: BinaryIO, at: int, size: int) -> int:
     return size
 
 
-def _head(file: BinaryIO, at: int) -> bytes:
+def _end_of_matroska(file: BinaryIO, at: int) -> int | None:
+    """Behind the segment that follows the header."""
+    for _ in range(2):
+        head = _head(file, at)
+        if head[:4] not in (b"\x1aE\xdf\xa3", b"\x18S\x80g"):
+            return None
+        width = 9 - head[4].bit_length()  # bytes of the number
+        length = int.from_bytes(head[4 : 4 + width], "big") & (1 << 7 * width) - 1
+        if length == (1 << 7 * width) - 1:  # that of a live stream
+            return None
+        at += 4 + width + length
+    return at
+
+
+def _end_of_link(file: BinaryIO, at: int) -> int:
+    """Of a chained Ogg. A link begins with the first page of each of its streams."""
+    streams_end = _end_of_page(file, at)
+    for page in _found(file, at + 1, b"OggS\0\x02"):
+        if page > streams_end:
+            return page
+        if page == streams_end:
+            streams_end = _end_of_page(file, page)
+    return file.seek(0, 2)
+
+
+def _end_of_page(file: BinaryIO, at: int) -> int:
     file.seek(at)
-    return file.read(28)
+    head = file.read(_PAGE_HEADER + 255)
+    if len(head) < _PAGE_HEADER:  # cut
+        return at + len(head)
+    segments = head[_PAGE_HEADER : _PAGE_HEADER + head[_PAGE_HEADER - 1]]
+    return at + _PAGE_HEADER + len(segments) + sum(segments)
+
+
+_FIRST_BLOCK = re.escape(bytes(flags for flags in range(256) if flags & 8))
+# How recordings of each kind begin, and what says where they end.
+_KINDS: dict[re.Pattern[bytes], Callable[[BinaryIO, int], int | None]] = {
+    re.compile(begin, re.DOTALL): end
+    for begin, end in (
+        (rb"OggS\0\x02", _end_of_link),
+        (rb"fLaC[\0\x80]\0\0\x22", _unsaid),
+        (rb"(RIFF|RIFX|RF64)....(WAVE|XWMA)|FORM....AIF[FC]", _end_of_riff),
+        (rb"....ftyp", _end_of_boxes),
+        (rb"\x1aE\xdf\xa3.{0,60}?\x42\x82.{1,8}?(webm|matroska)", _end_of_matroska),
+        (rb"FLV\x01[\x01\x04\x05]\0\0\0\x09\0{4}", _unsaid),
+        (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\0\xaa\0\x62\xce\x6c", _unsaid),
+        # A block of samples, the first ones, and of several channels the first.
+        (rb"wvpk...\0[\x02-\x10]\x04\0.{5}\0{4}(?!\0{4})...\0.[%b]" % _FIRST_BLOCK, _unsaid),
+        (rb"TTA1[\x01\x02]\0[^\0]\0[\x08\x10\x18\x20]\0", _unsaid),
+        (rb"\.RMF\0\0\0[\x10\x12]", _unsaid),
+        (rb"Creative Voice File\x1a", _unsaid),
+        (rb"caff\0\x01\0\0desc\0{7}\x20", _unsaid),
+        (rb"\.snd\0\0.{6}\0\0\0[\x01-\x1b]\0...\0\0\0[\x01-\x20]", _end_of_au),
+        (rb"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\0\0.{8}wave", _end_of_w64),
+        (rb"DSD \x1c\0{7}|FRM8.{8}DSD ", _end_of_dsd),
+    )
+}

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Literal, Self, get_args
 
-from fingerprint.audio.joined import Part
+from fingerprint.audio.joined import Part, id3_size
 
 LENGTH_TOLERANCE = 0.5  # s, or a thousandth of the length, that a header may be wrong by
 MOST = 8  # records of one recording; further ones say nothing new
@@ -57,6 +57,11 @@ class DecodeReport:
         if len(self.damage) < MOST and found not in self.damage:
             self.damage.append(found)
 
+    def include(self, part: Self, which: str) -> None:
+        """Take over the damage of a recording in the file; `which` says of which one."""
+        for one in part.damage:
+            self.add(one.kind, which + one.message, one.seconds)
+
     def is_short(self, seconds: float) -> bool:
         """Whether a recording lasts less than was announced."""
         return self._is_off(seconds) and seconds < self.announced
@@ -83,7 +88,7 @@ def clock(seconds: float) -> str:
     return f"{tenths // 600}:{tenths // 10 % 60:02d}.{tenths % 10}"
 
 
-def announced_by_header(file: BinaryIO) -> float:
+def announced_by_header(file: BinaryIO | Part) -> float:
     """Seconds by the header of a WAV or an MP3 (Xing, Info, VBRI); 0 where it says nothing.
 
     Decoders of these two believe the size of the file instead, or make an estimate.
@@ -99,18 +104,6 @@ def announced_by_header(file: BinaryIO) -> float:
         return _mp3_seconds(head)
     except (IndexError, ZeroDivisionError, OverflowError):
         return 0.0
-
-
-def id3_size(file: BinaryIO | Part) -> int:
-    """Bytes of the ID3 tag that a file begins with; 0 without one."""
-    file.seek(0)
-    head = file.read(10)
-    if head[:3] != b"ID3" or len(head) < 10:
-        return 0
-    size = 0
-    for byte in head[6:10]:
-        size = size << 7 | byte & 0x7F
-    return 10 + size
 
 
 PCM = {1, 3, 6, 7, 0xFFFE}  # format tags of WAV whose frames have one size: samples, A-law, µ-law
@@ -193,7 +186,7 @@ def _mp3_headers(head: bytes) -> Iterator[int]:
             yield at
 
 
-def ogg_is_torn(file: BinaryIO) -> bool:
+def ogg_is_torn(file: BinaryIO | Part) -> bool:
     """Whether the last page of an Ogg file is not all there.
 
     That it is marked as the end of its stream cannot be expected: recorders of radio stop at any

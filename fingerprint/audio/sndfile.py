@@ -13,6 +13,7 @@ from typing import BinaryIO
 import soundfile
 
 from fingerprint.audio.ffmpeg import CHUNK, DecoderError, mono
+from fingerprint.audio.joined import Part
 from fingerprint.audio.report import DecodeReport
 from fingerprint.types import Clip
 
@@ -24,15 +25,15 @@ class StoppedError(DecoderError):
     """The decoder stopped before the end of the file."""
 
 
-def sndfile_chunks(file: BinaryIO, report: DecodeReport) -> Iterator[Clip]:
+def sndfile_chunks(file: BinaryIO | Part, report: DecodeReport) -> Iterator[Clip]:
     """Mono chunks at the file's own rate.
 
     Raises:
         DecoderError: it is nothing that libsndfile reads; a `StoppedError` after some chunks.
     """
     file.seek(0)
-    target: BinaryIO | int = file
-    if not isinstance(file, BytesIO):
+    target: BinaryIO | Part | int = file
+    if not isinstance(file, BytesIO | Part):
         # By number: faster, and libsndfile cannot judge the content by the name.
         target = file.fileno()
         lseek(target, 0, SEEK_SET)  # where the file object has a buffer
@@ -54,9 +55,9 @@ def sndfile_chunks(file: BinaryIO, report: DecodeReport) -> Iterator[Clip]:
         raise kind(f"not audio, or damaged ({words})") from error
 
 
-def _expect_end(file: BinaryIO) -> None:
-    if isinstance(file, BytesIO):
-        at, size = file.tell(), len(file.getbuffer())
+def _expect_end(file: BinaryIO | Part) -> None:
+    if isinstance(file, BytesIO | Part):
+        at, size = file.tell(), file.seek(0, SEEK_END)
     else:
         at = lseek(file.fileno(), 0, SEEK_CUR)
         size = lseek(file.fileno(), 0, SEEK_END)
