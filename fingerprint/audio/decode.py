@@ -23,7 +23,7 @@ from fingerprint.audio import ffmpeg
 from fingerprint.audio.ffmpeg import DecoderError
 from fingerprint.audio.files import display_name, reason
 from fingerprint.audio.formats import SNDFILE_SUFFIXES
-from fingerprint.audio.joined import Part, recordings
+from fingerprint.audio.joined import Part, missing, recordings
 from fingerprint.audio.objects import address_of, fetched
 from fingerprint.audio.report import DecodeReport, announced_by_header, ogg_is_torn
 from fingerprint.audio.sndfile import sndfile_chunks
@@ -36,6 +36,7 @@ SOURCE_RATES = (1_000, 6_000_000)  # Hz; a header that says otherwise is damaged
 LONGEST_CLIP = 4 * 3600.0  # s in memory at once: 460 MB at 8 kHz
 LONGEST_STREAM = 24 * 3600.0  # s; more is a mistake, or a small file that wants to be a bomb
 LOWEST_BIT_RATE = 500  # bit/s; a header that promises so much from so few bytes is wrong
+MISSING = 0.01  # share of its bytes by which a header may promise too much
 LARGEST_SAMPLE = 2.0**31  # float files may hold integers; beyond 32 bits it is not audio
 MENDABLE = 0.01  # share of samples that may be no numbers
 
@@ -314,6 +315,10 @@ def _settle(
         report.add("cut", f"the rest cannot be decoded ({failures[0]})")
     elif ogg_is_torn(file):
         report.add("cut", "it breaks off within an Ogg page")
+    elif not announced_by_header(file) and (gone := missing(file)) > MISSING * (
+        size := file.seek(0, SEEK_END)
+    ):
+        report.add("cut", f"{gone / (gone + size):.0%} of its bytes are missing by its header")
 
 
 def _why(name: str, failure: Exception) -> str:

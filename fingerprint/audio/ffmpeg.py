@@ -22,7 +22,7 @@ import numpy as np
 
 from fingerprint.audio.files import without_password
 from fingerprint.audio.formats import CODEC_WHITELIST, CODECS, FORMAT_WHITELIST
-from fingerprint.audio.joined import Part, id3_size
+from fingerprint.audio.joined import KINDS, Part, id3_size
 from fingerprint.audio.report import DecodeReport, clock, mpeg_frame_bytes
 from fingerprint.errors import AudioError
 from fingerprint.types import Clip, Floats
@@ -45,18 +45,29 @@ LONGEST_HOLE = 10.0  # s that silence stands for; a longer jump is a new time li
 DEMUX_ERRORS = 50  # in one file, after which the rest is given up
 # Containers whose header or index counts the samples; of others FFmpeg estimates the length.
 COUNTED = frozenset(
-    {"aiff", "ape", "asf", "au", "caf", "dsf", "flac", "iff", "mov", "mpc", "mpc8", "shn", "tak"}
+    {
+        "aiff",
+        "ape",
+        "asf",
+        "au",
+        "avi",
+        "caf",
+        "dsf",
+        "flac",
+        "iff",
+        "mov",
+        "mpc",
+        "mpc8",
+        "shn",
+        "tak",
+    }
     | {"tta", "voc", "w64", "wsd", "wv"}
 )
 SCALES = {"u8": 128.0, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
 NO_SOUND = (0.25, 1 << 16)  # share and bytes of a file beside its packets that are more than tags
 RESCUED = 1 << 20  # bytes of junk before a recording that are skipped
-# How a container begins, and how far into it that is.
-BEGINNINGS = re.compile(
-    rb"OggS\0\x02|fLaC\0|(?:RIFF|RIFX|RF64|FORM)....(?:WAVE|AVI |AIFF|AIFC)|....ftyp|caff\0\x01"
-    rb"|\x1aE\xdf\xa3|\x30\x26\xb2\x75\x8e\x66|wvpk|TTA1|MAC |MPCK|\.snd|DSD |riff\x2e",
-    re.DOTALL,
-)
+# How a container begins, where it needs one.
+BEGINNINGS = re.compile(b"|".join([*(kind.pattern for kind in KINDS), b"MAC ", b"MPCK"]), re.DOTALL)
 # What needs no container: MPEG audio, AAC, AC-3, DTS, AMR, a broadcast, a disc; or ID3 before any.
 STREAMS = re.compile(rb"ID3|\xff[\xe0-\xff]|\x0b\x77|\x7f\xfe\x80\x01|#!AMR|\x47|\0\0\x01\xba")
 # What FFmpeg says where the bytes end within a sample, or a header does not say how many there are.

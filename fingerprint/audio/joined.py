@@ -1,6 +1,6 @@
 """Recordings that lie one behind the other in one file, as `cat a.wav b.wav` makes them.
 
-Decoders of MPEG audio, AAC, AC-3, DTS, AVI and broadcasts go on by themselves. Others stop at the
+Decoders of MPEG audio, AAC, AC-3, DTS and broadcasts go on by themselves. Others stop at the
 end of the first recording, or decode the next one by the header of the first. So a file is taken
 apart: where a header says how long its recording is, there the next one may begin; else wherever
 bytes are found with which a recording of the same kind begins.
@@ -8,11 +8,13 @@ bytes are found with which a recording of the same kind begins.
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 _MOST = 10_000  # recordings in one file
 _HEAD = 80  # bytes from which a kind is known
+_UNKNOWN = 0x7FFF_F000  # and more, if there is less: by a program that could not go back
 _PAGE_HEADER = 27  # bytes of an Ogg page, and as many more as the page has segments
 _BLOCK = 1 << 20  # bytes
 
@@ -44,6 +46,9 @@ class Part:
         return at
 
 
+_File = BinaryIO | Part
+
+
 def recordings(file: BinaryIO) -> list[BinaryIO | Part]:
     """The recordings in a file; mostly it is one."""
     begins = [0, *islice(_further(file), _MOST)]
@@ -53,7 +58,16 @@ def recordings(file: BinaryIO) -> list[BinaryIO | Part]:
     return [Part(file, begin, end) for begin, end in zip(begins, ends, strict=True)]
 
 
-def id3_size(file: BinaryIO | Part) -> int:
+def missing(file: _File) -> int:
+    """Bytes of a recording that its header promises and that are not there."""
+    begin = id3_size(file)
+    kind = _kind(file, begin)
+    if kind is None or KINDS[kind] is _end_of_link:  # it would search the whole file
+        return 0
+    return max(0, (KINDS[kind](file, begin) or 0) - file.seek(0, 2))
+
+
+def id3_size(file: _File) -> int:
     """Bytes of the ID3 tag that a file begins with; 0 without one."""
     file.seek(0)
     head = file.read(10)
@@ -70,7 +84,7 @@ def _further(file: BinaryIO) -> Iterator[int]:
     size = file.seek(0, 2)
     at: int | None = id3_size(file)
     while at is not None and (kind := _kind(file, at)):
-        end = _KINDS[kind](file, at)
+        end = KINDS[kind](file, at)
         if end is None or not at < end <= size:  # cut, or written where one cannot go back
             alike = _found(file, at + 1, _head(file, at)[:4])
             at = next((one for one in alike if kind.match(_head(file, one))), None)
@@ -80,17 +94,17 @@ def _further(file: BinaryIO) -> Iterator[int]:
             yield at
 
 
-def _kind(file: BinaryIO, at: int) -> re.Pattern[bytes] | None:
+def _kind(file: _File, at: int) -> re.Pattern[bytes] | None:
     head = _head(file, at)
-    return next((kind for kind in _KINDS if kind.match(head)), None)
+    return next((kind for kind in KINDS if kind.match(head)), None)
 
 
-def _head(file: BinaryIO, at: int) -> bytes:
+def _head(file: _File, at: int) -> bytes:
     file.seek(at)
     return file.read(_HEAD)
 
 
-def _found(file: BinaryIO, begin: int, wanted: bytes) -> Iterator[int]:
+def _found(file: _File, begin: int, wanted: bytes) -> Iterator[int]:
     """Where some bytes occur in a file from `begin` on."""
     kept = b""
     while True:
@@ -110,37 +124,77 @@ def _found(file: BinaryIO, begin: int, wanted: bytes) -> Iterator[int]:
 # Where a recording that begins at `at` ends; None where its header does not say.
 
 
-def _unsaid(_file: BinaryIO, _at: int) -> int | None:
+def _unsaid(_file: _File, _at: int) -> int | None:
     return None
 
 
-def _end_of_riff(file: BinaryIO, at: int) -> int | None:
+def _end_of_riff(file: _File, at: int) -> int | None:
     head = _head(file, at)
     big = head[:4] in (b"RIFX", b"FORM")
     length = int.from_bytes(head[4:8], "big" if big else "little")
     if head[:4] == b"RF64" and head[12:16] == b"ds64":
         length = int.from_bytes(head[20:28], "little")
-    return at + 8 + length + length % 2 if length else None
+    end = at + 8 + length + length % 2
+    return end if length and (length < _UNKNOWN or end <= file.seek(0, 2)) else None
 
 
-def _end_of_au(file: BinaryIO, at: int) -> int:
+def _end_of_au(file: _File, at: int) -> int | None:
     head = _head(file, at)
-    return at + int.from_bytes(head[4:8], "big") + int.from_bytes(head[8:12], "big")
+    length = int.from_bytes(head[8:12], "big")
+    return at + int.from_bytes(head[4:8], "big") + length if length < 0xFFFF_FFFF else None
 
 
-def _end_of_w64(file: BinaryIO, at: int) -> int:
+def _end_of_w64(file: _File, at: int) -> int | None:
     length = int.from_bytes(_head(file, at)[16:24], "little")
-    return at + length + -length % 8
+    return at + length + -length % 8 if length < 1 << 62 else None
 
 
-def _end_of_dsd(file: BinaryIO, at: int) -> int:
+def _end_of_dsd(file: _File, at: int) -> int:
     head = _head(file, at)
     if head[:4] == b"DSD ":
         return at + int.from_bytes(head[12:20], "little")
     return at + 12 + int.from_bytes(head[4:12], "big")
 
 
-def _end_of_boxes(file: BinaryIO, at: int) -> int:
+def _end_of_chunks(
+    file: _File, at: int, *, chunks: int, name: int, order: Literal["big", "little"], data: bytes
+) -> int | None:
+    """Of a CAF or an ASF, whose chunks begin `chunks` bytes behind its beginning.
+
+    The length of a chunk has 8 bytes, behind `name` bytes of its name. Only the one that is called
+    `data` may be cut; what else does not fit is no chunk.
+    """
+    first, size = _head(file, at)[:name], file.seek(0, 2)
+    own = 12 if order == "big" else 0  # bytes that the length does not count
+    begin, at = at, at + chunks
+    while at + name + 8 <= size:
+        head = _head(file, at)
+        length = int.from_bytes(head[name : name + 8], order) + own
+        if at > begin and head[:name] == first:
+            return at
+        if not name + 8 <= length < 1 << 62:  # unknown, as that of a live stream
+            return None
+        if at + length > size and not head.startswith(data):
+            return at
+        at += length
+    return at
+
+
+def _end_of_wavpack(file: _File, at: int) -> int:
+    """Where the next first block is; or any block behind damage, from where another one begins."""
+    begin, size = at, file.seek(0, 2)
+    while at < size:
+        head = _head(file, at)
+        if not _BLOCK_OF_WAVPACK.match(head):
+            further = _found(file, at, b"wvpk")
+            return next((one for one in further if _BLOCK_OF_WAVPACK.match(_head(file, one))), size)
+        if at > begin and _FIRST_OF_WAVPACK.match(head):
+            return at
+        at += 8 + int.from_bytes(head[4:8], "little")
+    return size
+
+
+def _end_of_boxes(file: _File, at: int) -> int:
     """Of an MP4: where the next `ftyp` is, for each recording begins with one."""
     first, size = at, file.seek(0, 2)
     while at < size:
@@ -154,7 +208,7 @@ def _end_of_boxes(file: BinaryIO, at: int) -> int:
     return size
 
 
-def _end_of_matroska(file: BinaryIO, at: int) -> int | None:
+def _end_of_matroska(file: _File, at: int) -> int | None:
     """Behind the segment that follows the header."""
     for _ in range(2):
         head = _head(file, at)
@@ -168,7 +222,7 @@ def _end_of_matroska(file: BinaryIO, at: int) -> int | None:
     return at
 
 
-def _end_of_link(file: BinaryIO, at: int) -> int:
+def _end_of_link(file: _File, at: int) -> int:
     """Of a chained Ogg. A link begins with the first page of each of its streams."""
     streams_end = _end_of_page(file, at)
     for page in _found(file, at + 1, b"OggS\0\x02"):
@@ -179,7 +233,7 @@ def _end_of_link(file: BinaryIO, at: int) -> int:
     return file.seek(0, 2)
 
 
-def _end_of_page(file: BinaryIO, at: int) -> int:
+def _end_of_page(file: _File, at: int) -> int:
     file.seek(at)
     head = file.read(_PAGE_HEADER + 255)
     if len(head) < _PAGE_HEADER:  # cut
@@ -188,24 +242,33 @@ def _end_of_page(file: BinaryIO, at: int) -> int:
     return at + _PAGE_HEADER + len(segments) + sum(segments)
 
 
-_FIRST_BLOCK = re.escape(bytes(flags for flags in range(256) if flags & 8))
+_BLOCK_OF_WAVPACK = re.compile(rb"wvpk...\0[\x02-\x10]\x04", re.DOTALL)
+# It has samples, the first of all, and of several channels the first.
+_FIRST_OF_WAVPACK = re.compile(
+    rb".{10}\0.{5}\0{4}(?!\0{4})....."
+    rb"[%b]" % re.escape(bytes(flags for flags in range(256) if flags & 8)),
+    re.DOTALL,
+)
+_end_of_caf = partial(_end_of_chunks, chunks=8, name=4, order="big", data=b"data")
+_end_of_asf = partial(
+    _end_of_chunks, chunks=0, name=16, order="little", data=b"\x36\x26\xb2\x75\x8e\x66"
+)
 # How recordings of each kind begin, and what says where they end.
-_KINDS: dict[re.Pattern[bytes], Callable[[BinaryIO, int], int | None]] = {
+KINDS: dict[re.Pattern[bytes], Callable[[_File, int], int | None]] = {
     re.compile(begin, re.DOTALL): end
     for begin, end in (
         (rb"OggS\0\x02", _end_of_link),
         (rb"fLaC[\0\x80]\0\0\x22", _unsaid),
-        (rb"(RIFF|RIFX|RF64)....(WAVE|XWMA)|FORM....AIF[FC]", _end_of_riff),
+        (rb"(RIFF|RIFX|RF64)....(WAVE|XWMA|AVI )|FORM....AIF[FC]", _end_of_riff),
         (rb"....ftyp", _end_of_boxes),
         (rb"\x1aE\xdf\xa3.{0,60}?\x42\x82.{1,8}?(webm|matroska)", _end_of_matroska),
         (rb"FLV\x01[\x01\x04\x05]\0\0\0\x09\0{4}", _unsaid),
-        (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\0\xaa\0\x62\xce\x6c", _unsaid),
-        # A block of samples, the first ones, and of several channels the first.
-        (rb"wvpk...\0[\x02-\x10]\x04\0.{5}\0{4}(?!\0{4})...\0.[%b]" % _FIRST_BLOCK, _unsaid),
+        (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\0\xaa\0\x62\xce\x6c", _end_of_asf),
+        (_BLOCK_OF_WAVPACK.pattern, _end_of_wavpack),
         (rb"TTA1[\x01\x02]\0[^\0]\0[\x08\x10\x18\x20]\0", _unsaid),
         (rb"\.RMF\0\0\0[\x10\x12]", _unsaid),
         (rb"Creative Voice File\x1a", _unsaid),
-        (rb"caff\0\x01\0\0desc\0{7}\x20", _unsaid),
+        (rb"caff\0\x01\0\0desc\0{7}\x20", _end_of_caf),
         (rb"\.snd\0\0.{6}\0\0\0[\x01-\x1b]\0...\0\0\0[\x01-\x20]", _end_of_au),
         (rb"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\0\0.{8}wave", _end_of_w64),
         (rb"DSD \x1c\0{7}|FRM8.{8}DSD ", _end_of_dsd),

@@ -1,5 +1,6 @@
 """What decoding a recording has to say beside its samples: its announced length and its damage."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Literal, Self, get_args
@@ -199,8 +200,11 @@ def ogg_is_torn(file: BinaryIO | Part) -> bool:
     longest = 27 + 255 + 255 * 255  # bytes of a page
     file.seek(max(0, size - longest))
     tail = file.read(longest)
-    at = tail.rfind(b"OggS")
-    if at < 0 or len(tail) < at + 27:
-        return True
-    lacing = tail[at + 27 : at + 27 + tail[at + 26]]
-    return len(tail) < at + 27 + tail[at + 26] + sum(lacing)
+    # That a page is whole tells nothing of the one before it, which may be torn and reach further.
+    pages = [found.start() for found in re.finditer(rb"OggS\0[\0-\7]", tail)]
+    return not pages or any(_end_of_page(tail, at) > len(tail) for at in pages)
+
+
+def _end_of_page(data: bytes, at: int) -> int:
+    segments = data[at + 26] if at + 26 < len(data) else 255
+    return at + 27 + segments + sum(data[at + 27 : at + 27 + segments])

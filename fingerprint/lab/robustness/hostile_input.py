@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -23,6 +24,7 @@ from click.testing import CliRunner
 from hypothesis import strategies as st
 
 from fingerprint.audio.decode import LONGEST_CLIP, load_clip
+from fingerprint.audio.ffmpeg import pyav_installed
 from fingerprint.audio.files import is_control
 from fingerprint.audio.tags import read_tags
 from fingerprint.audio.worker import CRASHED, ConfinedDecoder
@@ -43,6 +45,23 @@ FORMATS = {
     "ogg": "VORBIS",
     "mp3": "MPEG_LAYER_III",
     "au": "ULAW",
+}
+# What PyAV writes besides: containers and codecs.
+MUXED = {
+    "asf": "wmav2",
+    "avi": "mp2",
+    "caf": "alac",
+    "flv": "aac",
+    "matroska": "flac",
+    "mov": "alac",
+    "mp4": "aac",
+    "mpegts": "ac3",
+    "rm": "ac3",
+    "tta": "tta",
+    "voc": "pcm_u8",
+    "w64": "pcm_s16le",
+    "webm": "libopus",
+    "wv": "wavpack",
 }
 EVIL = "\x1b]0;owned\x07 \u202e<b>\n' --\udcff"
 
@@ -100,11 +119,14 @@ commands = st.tuples(
 
 
 def check_audio(damage: Damage, which: int) -> None:
-    """A spoilt recording is decoded to finite samples or refused in one line.
+    """A spoilt recording, or several in one file, is decoded to finite samples or refused.
 
-    By a confined process from a file, which it must not crash; and in this one from memory.
+    By a confined process from a file, which it must not crash; and in this one from memory. A
+    refusal is one line.
     """
-    content = damage.done_to(_recording(sorted(FORMATS)[which % len(FORMATS)]))
+    kinds = [*FORMATS, *(MUXED if pyav_installed() else ())]
+    many, kind = divmod(which, len(kinds))
+    content = damage.done_to(_recording(kinds[kind]) * (1 + many % 3))
     confined = partial(_decoder().load, longest=LONGEST_CLIP)
     for load, source in ((confined, _file(content)), (load_clip, BytesIO(content))):
         try:
@@ -244,6 +266,8 @@ def _decoder() -> ConfinedDecoder:
 
 @cache
 def _recording(kind: str) -> bytes:
+    if kind in MUXED:
+        return _muxed(kind)
     rng = np.random.default_rng(0)
     samples = 0.3 * np.sin(np.arange(RATE) / 5) + 0.05 * rng.standard_normal(RATE)
     stream = BytesIO()
@@ -253,6 +277,24 @@ def _recording(kind: str) -> bytes:
         with suppress(AttributeError, RuntimeError):
             file.title, file.artist = "A title", "An artist"
         file.write(samples.astype(np.float32))
+    return stream.getvalue()
+
+
+def _muxed(kind: str) -> bytes:
+    import av
+
+    rate = 48_000  # which every codec takes
+    sound = (9_000 * np.sin(np.arange(rate // 2) / 30)).astype(np.int16)
+    stream = BytesIO()
+    with av.open(stream, "w", format=kind) as container:
+        track: Any = container.add_stream(MUXED[kind], rate=rate)
+        track.layout, track.bit_rate = "mono", 128_000
+        track.codec_context.open()
+        frame = av.AudioFrame.from_ndarray(sound[None], "s16", "mono")
+        frame.sample_rate, frame.pts = rate, 0
+        frames = av.AudioResampler(track.format, "mono", rate, track.frame_size or None)
+        for piece in (*frames.resample(frame), *frames.resample(None), None):
+            container.mux(track.encode(piece))
     return stream.getvalue()
 
 
