@@ -128,7 +128,8 @@ def with_a_tag_behind(data: bytes, tenth: int) -> bytes:
 
 # What is lost behind the damage, too. A table of contents says where each packet is: that of an MP4
 # comes last if it is not put first, and that of a TTA has the only trace of where a frame begins.
-# ffmpeg plays no more of them, and what it says is said here.
+# RealMedia has packets of which each leads to the next, and FFmpeg does not look for another one.
+# The ffmpeg program plays no more of them, and what it says is said here.
 INDEXED: dict[str, tuple[Damage, ...]] = {
     "x.m4a": (cut, torn),
     "alac.m4a": (cut, torn),
@@ -136,6 +137,7 @@ INDEXED: dict[str, tuple[Damage, ...]] = {
     "fast.m4a": (torn,),
     "fragments.m4a": (torn, spoilt),
     "x.tta": (torn,),
+    "x.rm": (torn, spoilt, zeroed),
 }
 PAGES = {"low.ogg": 1.0}  # s in an Ogg page, of which a cut leaves nothing
 

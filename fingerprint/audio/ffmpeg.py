@@ -397,7 +397,7 @@ def _announced(container: Any, stream: Any) -> float:
     names = set(container.format.name.split(","))
     if names & COUNTED and stream.duration:
         return float(stream.duration * stream.time_base)
-    if names & {"matroska", "flv"} and len(container.streams) == 1 and container.duration:
+    if names & {"matroska", "flv", "rm"} and len(container.streams) == 1 and container.duration:
         return float((container.duration - max(0, container.start_time or 0)) / 1_000_000)
     return 0.0
 
