@@ -128,7 +128,7 @@ def test_the_stages_of_a_recipe_are_trained_in_one_folder_and_blended(corpus, tm
     assert (output / "model.pt").read_bytes() == before
 
 
-def test_a_model_is_trained_on_a_folder_of_one_s_own_music(song, write_audio, tmp_path):
+def test_a_folder_of_music_is_a_corpus_to_train_and_evaluate_on(song, write_audio, tmp_path):
     pytest.importorskip("pyroomacoustics")
     music, corpus = tmp_path / "music", tmp_path / "corpus"
     (music / "album").mkdir(parents=True)
@@ -151,6 +151,14 @@ def test_a_model_is_trained_on_a_folder_of_one_s_own_music(song, write_audio, tm
     )  # fmt: skip
     assert trained.exit_code == 0, trained.output
     assert (tmp_path / "run" / "best.pt").is_file()
+    evaluated = run(
+        ["evaluate", "--corpus", str(corpus), "--output", str(tmp_path / "evaluation"),
+         "--queries", "1", "--jobs", "1", "--condition", "clean 5 s",
+         "--condition", "unknown clean"]
+    )  # fmt: skip
+    assert evaluated.exit_code == 0, evaluated.output
+    assert "| clean 5 s | 1 | 100.0" in evaluated.stdout
+    assert "does not suffice for: unknown clean 5 s, unknown clean 10 s." in evaluated.stdout
 
 
 def test_too_little_music_of_one_s_own_is_one_line(song, write_audio, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from fingerprint.errors import ConfigError, LibraryError
+from fingerprint.errors import ConfigError, CorpusError, LibraryError
 from fingerprint.lab.benchmark import report
 from fingerprint.lab.benchmark.conditions import Condition, select
 from fingerprint.lab.benchmark.made_up import KINDS
@@ -144,6 +144,39 @@ def test_processes_give_the_same_answers_and_index_nothing_again(
     index = [step for step in steps if step.stage == "index"]
     assert index[0].done == index[-1].total == 8  # all of it was there from the start
     assert steps[-1] == Progress("queries", len(results.outcomes), len(results.outcomes))
+
+
+def test_music_alone_is_a_corpus_in_which_noise_is_synthesised(
+    corpus: Corpus, model: Fingerprinter, tmp_path: Path
+) -> None:
+    """Of one's own: no speech for a talker, one test track where two are to be mixed."""
+    one_test = {"test-1", "test-2", "test-unknown-1"}
+    files = [f for f in corpus.files if f.kind == "music" and f.path.stem not in one_test]
+    own = Corpus(tmp_path / "own", tuple(files), corpus.rooms)
+    own.root.mkdir()
+    write_manifest(own)
+    families = ["talker 6 to 12 dB above", "two tracks mixed", "clean 5 s", "phone 5 s"]
+    results = evaluate(
+        own,
+        model,
+        library=tmp_path / "library",
+        queries=2,
+        jobs=1,
+        conditions=select([*families, "unknown clean", "unknown talker"]),
+    )
+    assert [s.condition for s in results.summaries] == [
+        "clean 5 s", "phone 5 s", "unknown clean 5 s", "unknown clean 10 s"
+    ]  # fmt: skip
+    assert set(results.left_out) == {
+        *(f"{family} {seconds} s" for family in families[:2] for seconds in (5, 10)),
+        "unknown talker 10 s",
+    }
+    clean = results.summaries[0]
+    assert (clean.top1.value, results.tracks) == (1.0, 6)
+    assert "noise is synthesised" in report.headline(results)
+    assert report.as_json(results)["left_out"] == results.left_out
+    with pytest.raises(CorpusError, match="does not suffice for 'unknown talker 10 s'"):
+        evaluate(own, model, library=tmp_path / "library", conditions=select(["unknown talker"]))
 
 
 def test_validation_asks_for_its_own_tracks_and_for_no_unknown_ones(

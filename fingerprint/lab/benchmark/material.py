@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fingerprint.errors import CorpusError
+from fingerprint.lab.benchmark.conditions import Condition
 from fingerprint.lab.corpus import (
     Corpus,
     CorpusFile,
@@ -18,6 +19,7 @@ from fingerprint.lab.corpus import (
     load_recordings,
     load_responses,
 )
+from fingerprint.lab.corpus.recordings import load_sounds
 from fingerprint.types import Floats
 
 Rng = np.random.Generator
@@ -50,32 +52,42 @@ class Material:
     responses: Responses
 
     @classmethod
-    def load(cls, corpus: Corpus, split: Split) -> Self:
+    def load(cls, corpus: Corpus, split: Split, *, music_is_enough: bool = False) -> Self:
         """Decode what is not in the corpus's cache yet, and map the rest.
+
+        With `music_is_enough`, a corpus of one's own music will do: without recorded sounds noise
+        is synthesised (`draw_noise`), and there may be no unknown tracks.
 
         Raises:
             CorpusError: the corpus lacks music, speech or effects.
             AudioError: a file is gone or damaged since the corpus was assembled.
         """
-        sounds = load_recordings(corpus, "sounds-test", WORKING_RATE)
+        sounds = load_sounds(corpus, "test", WORKING_RATE)
         speech, effects = (
             tuple(sounds.recording(i) for i, f in enumerate(sounds.files) if f.kind == kind)
             for kind in ("speech", "effect")
         )
-        if not speech or not effects:
+        if (sounds.files or not music_is_enough) and not (speech and effects):
             raise CorpusError(f"the corpus at {corpus.root} lacks noise; assemble all of it")
+        has_unknown = split == "test" and (corpus.role("test-unknown") or not music_is_enough)
         return cls(
             split,
             known=load_recordings(corpus, split, WORKING_RATE),
             unknown=(
                 load_recordings(corpus, "test-unknown", WORKING_RATE)
-                if split == "test"
+                if has_unknown
                 else NO_RECORDINGS
             ),
             speech=speech,
             effects=effects,
             responses=load_responses(corpus, "test", WORKING_RATE),
         )
+
+    def suffices_for(self, condition: Condition) -> bool:
+        """Whether queries of a condition can be made: it may need speech, or certain tracks."""
+        tracks = self.unknown if condition.unknown else self.known
+        has_speech = bool(self.speech) or condition.noise != "talker"
+        return has_speech and len(tracks) > (condition.effect == "second track")
 
 
 def formula_material(path: Path, rng: Rng) -> Material:

@@ -34,21 +34,26 @@ def table(results: Results) -> str:
 
 def headline(results: Results) -> str:
     """What was measured against what, and the figures that are not of one condition."""
-    false = results.false_accepts
-    return (
+    lines = [
         f"{len(results.outcomes)} queries from the {results.split} split (seed {results.seed}) "
-        f"against {results.tracks} tracks, {results.hours:.1f} h; model {results.model_id[:12]}.\n"
+        f"against {results.tracks} tracks, {results.hours:.1f} h; model {results.model_id[:12]}.",
         f"False accepts on unknown tracks at confidence {results.min_confidence:g}: "
-        f"{_percent(false)} %. "
+        f"{_percent(results.false_accepts)} %. "
         f"Expected calibration error: {_number(results.calibration_error, 4)}. "
         f"Confidence at which 1 % of unknown queries are answered: "
         f"{_number(results.threshold_1_percent, 4)}; "
-        f"known queries accepted and right there: {_percent(results.right_at_1_percent)} %."
-    ) + "".join(
-        f"\n{summary.condition}: both accepted {_percent(summary.both)} %."
+        f"known queries accepted and right there: {_percent(results.right_at_1_percent)} %.",
+    ]
+    lines += [
+        f"{summary.condition}: both accepted {_percent(summary.both)} %."
         for summary in results.summaries
         if summary.both.total
-    )
+    ]
+    if not results.recorded_noise:
+        lines.append("The corpus has no recorded sounds: noise is synthesised, without voices.")
+    if results.left_out:
+        lines.append(f"The corpus does not suffice for: {', '.join(results.left_out)}.")
+    return "\n".join(lines)
 
 
 def as_json(results: Results) -> dict[str, Any]:
@@ -61,6 +66,8 @@ def as_json(results: Results) -> dict[str, Any]:
         "model_id": results.model_id,
         "library": {"tracks": results.tracks, "hours": round(results.hours, 3)},
         "seconds": round(results.seconds, 1),
+        "recorded_noise": results.recorded_noise,
+        "left_out": results.left_out,
         "false_accepts": _share_json(results.false_accepts),
         "calibration_error": finite(results.calibration_error),
         "threshold_1_percent": finite(results.threshold_1_percent),

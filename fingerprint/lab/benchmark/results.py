@@ -31,6 +31,8 @@ class Results:
     tracks: int  # in the library
     hours: float  # in the library
     seconds: float  # the run took
+    recorded_noise: bool = True  # else synthesised alone, as for a corpus of one's own music
+    left_out: tuple[str, ...] = ()  # conditions for which the corpus does not suffice
 
     @cached_property
     def by_condition(self) -> dict[str, list[Outcome]]:

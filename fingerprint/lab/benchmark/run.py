@@ -55,7 +55,8 @@ def evaluate(
 ) -> Results:
     """Index every track of the corpus but the unknown ones, and ask for degraded passages of it.
 
-    Unknown tracks are asked for in the test split alone.
+    Unknown tracks are asked for in the test split alone. Conditions for which a corpus of one's own
+    music does not suffice are left out, and listed in the results.
 
     Tracks that the library in the folder `library` holds already are not indexed again. With more
     than one of `jobs`, queries are made and answered in that many processes of one thread each;
@@ -71,7 +72,11 @@ def evaluate(
     conditions = [c for c in conditions if split == "test" or not c.unknown]
     if split not in SPLITS or not conditions:
         raise ConfigError(f"name a split out of {', '.join(SPLITS)}, and at least one condition")
-    material = Material.load(corpus, SPLITS[split])
+    material = Material.load(corpus, SPLITS[split], music_is_enough=True)
+    left_out = tuple(c.name for c in conditions if not material.suffices_for(c))
+    conditions = [c for c in conditions if c.name not in left_out]
+    if not conditions:
+        raise CorpusError(f"the corpus at {corpus.root} does not suffice for {left_out[0]!r}")
     tracks, hours = index_corpus(corpus, KNOWN_ROLES, model, library, jobs, on_progress)
     tasks = [
         Task(condition, range(first, min(first + CHUNK, queries)), seed)
@@ -99,6 +104,8 @@ def evaluate(
         tracks=tracks,
         hours=hours,
         seconds=time.monotonic() - begin,
+        recorded_noise=bool(material.speech),
+        left_out=left_out,
     )
 
 
@@ -219,7 +226,7 @@ def _open(
     from fingerprint.library.library import Library
     from fingerprint.model.fingerprinter import Fingerprinter
 
-    material = Material.load(Corpus.open(corpus), split)
+    material = Material.load(Corpus.open(corpus), split, music_is_enough=True)
     return material, Library.open(folder, Fingerprinter.load(weights, device, threads=1))
 
 

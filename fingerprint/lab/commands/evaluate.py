@@ -105,8 +105,10 @@ def evaluate_command(
     """Measure recognition on degraded or real snippets.
 
     Queries are cut from tracks that were not trained on, degraded in named ways and looked up in
-    a library of every track of the corpus. With --real they are recordings from loudspeakers, and
-    the library holds the tracks that were played, too. A table is printed; a report is saved.
+    a library of every track of the corpus. A corpus of your own music, made by `python -m
+    fingerprint.lab corpus --music DIR`, will do; noise is then synthesised. With --real, queries
+    are recordings from loudspeakers, and the library holds the tracks that were played, too. A
+    table is printed; a report is saved.
     """
     for name in ("role", "lengths") if real is None else SIMULATED:
         if _is_given(ctx, name):

@@ -80,7 +80,7 @@ def _files(corpus: Corpus, role: Role) -> tuple[CorpusFile, ...]:
     files = corpus.role(role)
     if not files:
         remedy = f"run: python -m fingerprint.lab corpus --root {corpus.root} --add {role}"
-        remedy = remedy if role in ADDITIONS else "assemble all of it"
+        remedy = remedy if role in ADDITIONS else "assemble all of it, or add music to yours"
         raise CorpusError(f"the corpus at {corpus.root} has no files for {role}; {remedy}")
     return files
 
