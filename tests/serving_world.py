@@ -25,6 +25,7 @@ from fingerprint.library.library import Library
 
 PATIENCE = 120.0  # s for a server to start, or to answer
 TOKEN = "a-token-of-enough-letters"  # noqa: S105 - for tests
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 @dataclass
@@ -185,6 +186,19 @@ def snippet(seed: int, start: float = 7.3, seconds: float = 4.0) -> bytes:
     return wav(excerpt(song(seed), start, seconds, snr_db=10).samples)
 
 
+def first_lines(running: Running, path: str, count: int, **headers: str) -> list[str]:
+    """The first lines of a response; fewer if one of them holds the data of an event."""
+    connection = HTTPConnection(running.host, running.port, timeout=30)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request("GET", path, headers=named)
+    response = connection.getresponse()
+    lines = []
+    while len(lines) < count and not any(line.startswith("data:") for line in lines):
+        lines.append(response.readline().decode().strip())
+    connection.close()
+    return lines
+
+
 def wav(samples: Any, rate: int = RATE) -> bytes:
     file = BytesIO()
     soundfile.write(file, samples, rate, format="WAV", subtype="PCM_16")
@@ -192,7 +206,7 @@ def wav(samples: Any, rate: int = RATE) -> bytes:
 
 
 def main(chosen: str) -> None:
-    from fingerprint.serving.server import bound, log_to_stderr, run
+    from fingerprint.serving.server import listening_socket, log_to_stderr, run
     from fingerprint.serving.settings import Limits, Settings
 
     given = json.loads(chosen)
@@ -201,7 +215,7 @@ def main(chosen: str) -> None:
     for name in ("journal", "uploads"):
         if given.get(name):
             given[name] = Path(given[name])
-    listener = bound("127.0.0.1", 0)
+    listener = listening_socket("127.0.0.1", 0)
     log_to_stderr(as_json=True, quiet=True)
     port = listener.getsockname()[1]
     run(

@@ -1,1 +1,1 @@
-"""Files to clips: decoding, resampling, walking folders, reading tags."""
+"""From files to clips: finding recordings, decoding them in confined processes, reading tags."""

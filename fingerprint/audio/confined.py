@@ -1,4 +1,8 @@
-"""Decoding in confined processes that are started when they are first needed, and then kept."""
+"""`load_clip` and `stream_clip` in confined processes, which are started on demand and kept.
+
+These are the functions that callers outside of `audio` use. `decode` has the same ones without the
+process.
+"""
 
 import atexit
 import os
@@ -25,12 +29,12 @@ def load_clip(
     stream: int | None = None,
     report: DecodeReport | None = None,
 ) -> Clip:
-    """Decode a recording to mono at `sample_rate` (Hz), in a process that can open nothing.
+    """Decode a recording to mono at `sample_rate` (Hz), in a process that can open no files.
 
-    Channels are averaged; the level stays the file's. `start` and `seconds` (s) cut exactly, at the
-    file's own samples, before resampling. A damaged file gives what is there, and `report` says
-    what is not. A stream, such as standard input, is read to its end. `name` stands for the source
-    in error messages; `stream` is the number of an audio track, from 1 on.
+    Channels are averaged; the level is unchanged. `start` and `seconds` (s) cut a part exactly, at
+    the file's own sample rate, before resampling. Of a damaged file the decodable part is returned,
+    and `report` lists the damage. A stream, such as standard input, is read to its end. `name`
+    stands for the source in error messages; `stream` is the number of an audio track, from 1 on.
 
     Raises:
         AudioError: the source is missing, unreadable, not audio, holds no samples, or more than
@@ -63,7 +67,7 @@ def stream_clip(
 
 @contextmanager
 def _decoder() -> Iterator[ConfinedDecoder]:
-    """One that nobody else uses."""
+    """An idle decoder, or a new one; it is idle again afterwards."""
     try:
         decoder = _idle.pop()
     except IndexError:
@@ -81,4 +85,4 @@ def _close() -> None:
 
 atexit.register(_close)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_idle.clear)  # those are the parent's
+    os.register_at_fork(after_in_child=_idle.clear)  # the processes belong to the parent

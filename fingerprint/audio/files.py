@@ -1,4 +1,4 @@
-"""Which files are recordings, where they are, and how to name them to a person."""
+"""Find the recordings in files and folders, tell whether a file is gone, and display its name."""
 
 import os
 import re
@@ -20,16 +20,15 @@ Unreachable = Callable[[Path, OSError | ValueError], None]
 def find_audio(paths: Iterable[Path], unreachable: Unreachable | None = None) -> Iterator[Path]:
     """Every recording in files and folders, each once, in a fixed order.
 
-    A file that is named is taken whatever its suffix. A folder is walked in sorted order, its files
-    before its folders, and links after everything that is no link; links are followed, but no
-    folder or file is visited twice, so that a folder and a link to it are one. Hidden entries and
-    files without one of `AUDIO_SUFFIXES` are left out.
+    A file in `paths` is taken whatever its suffix. A folder is walked in sorted order: its files,
+    then its folders, and symbolic links last. Links are followed, but no file or folder is visited
+    twice, by its real path. Hidden entries and files without one of `AUDIO_SUFFIXES` are left out.
 
     Args:
         paths: files and folders.
-        unreachable: is called with every path that cannot be looked at: one of `paths`, a folder
-            that may not be read, a link to nowhere. Without it the former raise, the latter are
-            left out.
+        unreachable: called with every path that cannot be examined: one of `paths`, a folder
+            without read permission, a broken link. Without it, unreachable `paths` raise, and
+            others are left out.
 
     Raises:
         AudioError: a path does not exist, or is a folder that may not be read.
@@ -40,13 +39,13 @@ def find_audio(paths: Iterable[Path], unreachable: Unreachable | None = None) ->
 def walk(
     paths: Iterable[Path], unreachable: Unreachable | None = None
 ) -> Iterator[tuple[Path, Path]]:
-    """As `find_audio`, each recording with its real path, in which no folder is a link."""
+    """As `find_audio`, each recording with its real path, which holds no symbolic link."""
     run = _Walk(unreachable or (lambda _path, _error: None))
     for path in paths:
         try:
             folder = stat.S_ISDIR(path.stat().st_mode)
             if folder:
-                os.scandir(path).close()  # may it be read?
+                os.scandir(path).close()  # raises without read permission
         except (OSError, ValueError) as error:  # ValueError: a null character
             if unreachable is None:
                 raise AudioError(f"cannot read {display_name(path)}: {reason(error)}") from error
@@ -60,20 +59,20 @@ def walk(
 
 
 class _Walk:
-    """What has been visited, by real paths, and the links that are still to be followed."""
+    """One walk: the real paths that were visited."""
 
     def __init__(self, unreachable: Unreachable) -> None:
         self._unreachable = unreachable
         self._seen: set[Path] = set()
 
     def is_new(self, real: Path) -> bool:
-        """Whether it has not been seen yet; it has from now on."""
+        """Whether a real path was not visited before; it is marked as visited."""
         new = real not in self._seen
         self._seen.add(real)
         return new
 
     def through(self, top: Path, real: Path) -> Iterator[tuple[Path, Path]]:
-        """The recordings in a folder: first what is no link, then what links lead to."""
+        """The recordings in a folder: first those that are not links, then those behind links."""
         links = deque[Path]()
         yield from self._folders(top, real, links)
         while links:
@@ -85,7 +84,7 @@ class _Walk:
                 yield link, real
 
     def _folders(self, top: Path, real: Path, links: deque[Path]) -> Iterator[tuple[Path, Path]]:
-        """Without recursion: folders may lie a thousand deep."""
+        """Depth first, without recursion: folders may be nested a thousand deep."""
         folders = [(top, real)]
         while folders:
             folder, real = folders.pop()
@@ -100,11 +99,11 @@ class _Walk:
             folders += reversed(inner)
 
     def _entries(self, folder: Path) -> list[tuple[Path, int]]:
-        """What is in a folder, and what kind of thing each is; in sorted order."""
+        """The entries of a folder with their modes (`st_mode`), in sorted order."""
         try:
             entries = sorted(entry for entry in folder.iterdir() if entry.name[0] != ".")
         except OSError as error:
-            if folder.name != "lost+found":  # of a drive: it is root's, and has no music
+            if folder.name != "lost+found":  # every drive has one, which only root may read
                 self._unreachable(folder, error)
             return []
         found = []
@@ -112,14 +111,14 @@ class _Walk:
             try:
                 found.append((entry, entry.lstat().st_mode))
             except FileNotFoundError:
-                continue  # deleted this very moment
-            except OSError as error:  # it may be listed, but not entered: this goes for all in it
+                continue  # deleted in the meantime
+            except OSError as error:  # the folder may be listed but not entered: true of all in it
                 self._unreachable(folder, error)
                 return []
         return found
 
     def _target(self, link: Path) -> tuple[int, Path]:
-        """What a link leads to, and where; 0 where it leads nowhere."""
+        """The mode and the real path of a link's target; mode 0 if the link is broken."""
         try:
             return link.stat().st_mode, Path(os.path.realpath(link))
         except OSError as error:
@@ -133,20 +132,33 @@ def _is_recording(path: Path, mode: int) -> bool:
     return known and not _is_typescript(path)
 
 
+def _is_typescript(path: Path) -> bool:
+    """Whether a .ts file is TypeScript: the packets of an MPEG transport stream begin with G."""
+    if path.suffix.lower() != ".ts":
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(189)
+    except OSError:
+        return False
+    return not (head[:1] == b"G" or head[4:5] == b"G")
+
+
 class Presence(Enum):
-    """Whether a file is there, and if not, whether that is proven."""
+    """Whether a file exists, and if not, whether that is proven."""
 
     THERE = "is there"
-    GONE = "is gone"  # the nearest folder above it can be listed, and does not have it
+    GONE = "is gone"  # the nearest existing folder above it can be listed and does not contain it
     EMPTIED = "the folder is empty, as if its drive were not mounted"
-    # A folder or drive that cannot be read, a link to nowhere, a file of another machine.
+    # An unreadable folder or drive, a broken link, or a file of another machine.
     UNREACHABLE = "cannot be looked at"
 
 
 def presence(path: Path) -> Presence:
-    """Whether there is a file at a path. Only `GONE` is proof that there is none.
+    """Whether a file exists. Only `GONE` is proof that it does not.
 
-    An object is not looked for: what a store denies may be there. Nor is a file of another machine.
+    Objects in object storage are always `UNREACHABLE`, since a store may deny access to existing
+    ones, and so are files of other machines (below `ELSEWHERE`).
     """
     if address_of(path) or ELSEWHERE in path.parents:
         return Presence.UNREACHABLE
@@ -167,31 +179,19 @@ def presence(path: Path) -> Presence:
     return Presence.UNREACHABLE
 
 
-def _is_typescript(path: Path) -> bool:
-    """Whether a .ts is a program's source: a broadcast's packets begin with G."""
-    if path.suffix.lower() != ".ts":
-        return False
-    try:
-        with path.open("rb") as file:
-            head = file.read(189)
-    except OSError:
-        return False
-    return not (head[:1] == b"G" or head[4:5] == b"G")
-
-
 def _emptiness(folder: Path) -> Presence:
-    """What the nearest thing that exists above a missing file says of it."""
+    """The presence of a missing file by the nearest existing path above it."""
     try:
         if not stat.S_ISDIR(folder.stat().st_mode):
-            return Presence.GONE  # a file lies where a folder was
-        left = any(name[0] != "." and name != "lost+found" for name in os.listdir(folder))  # noqa: PTH208 - names of any bytes, and no paths
+            return Presence.GONE  # a file has taken a folder's place
+        left = any(name[0] != "." and name != "lost+found" for name in os.listdir(folder))  # noqa: PTH208 - names may be any bytes
     except OSError:
         return Presence.UNREACHABLE
     return Presence.GONE if left else Presence.EMPTIED
 
 
 def reason(error: OSError | ValueError) -> str:
-    """The system's words for what went wrong, to stand after a colon."""
+    """The system's message for an error, in lower case to follow a colon."""
     words = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return words[:1].lower() + words[1:]
 
@@ -199,7 +199,7 @@ def reason(error: OSError | ValueError) -> str:
 def display_name(path: Path | str) -> str:
     r"""A path, or the address of an object, as one printable line.
 
-    Bytes that are not text and control characters are written as `\x..`.
+    Control characters and bytes that are not UTF-8 are escaped as `\x..`.
     """
     name = spelled(path) if isinstance(path, Path) else path
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
@@ -210,13 +210,13 @@ def display_name(path: Path | str) -> str:
 
 
 def is_control(character: str) -> bool:
-    """Whether it breaks the line, moves the cursor or reorders text, instead of showing a glyph."""
-    joiner = character in "\u200c\u200d"  # part of the spelling in several scripts
+    """Whether a character breaks the line, moves the cursor or reorders text."""
+    joiner = character in "\u200c\u200d"  # needed for spelling in several scripts
     return unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"} and not joiner
 
 
-# Up to the last @ before the path; or, where a password holds a /, up to the last one of all. What
-# follows a host's colon is a port.
+# Matches up to the last @ before the path; or, as a password may hold a /, up to the last @ of all.
+# A colon with digits only is a port, not a password.
 _USER = re.compile(r"(?i)(?<=[a-z0-9+.-]{2}:/)(/?)(?:[^/?#\s]*@|[^/?#@\s:]+:(?!\d*[/?#])\S*@)")
 _SECRET = re.compile(
     r"(?i)(?<=[?&])([^=&#\s]*(?:pass|pwd|token|secret|key|auth|sig)[^=&#\s]*=)[^&#\s]+"
@@ -224,7 +224,7 @@ _SECRET = re.compile(
 
 
 def without_password(text: str) -> str:
-    """Text in which no address shows a password: neither `user:password@` nor `?token=...`.
+    """Replace passwords in all addresses in a text: `user:password@` and `?token=...`.
 
     >>> without_password("cannot read http://me:secret@host/live?token=abc&n=1")
     'cannot read http://***@host/live?token=***&n=1'

@@ -1,11 +1,11 @@
-"""What is decoded: containers, codecs and the suffixes of their files. All else is refused.
+"""Allow-lists of containers, codecs and file suffixes. Everything else is refused.
 
 FFmpeg reads far more than recordings: playlists that name other files, network descriptions,
-images, games. So it is given these lists, by which both PyAV and the ffmpeg program refuse a
-container or a codec before they touch its content.
+images, game data. PyAV and the ffmpeg program get these lists, by which they refuse a container or
+a codec before they parse its content.
 """
 
-# FFmpeg's name of a container: the suffixes of its files.
+# FFmpeg's name of a container, and the suffixes of its files.
 CONTAINERS: dict[str, tuple[str, ...]] = {
     "aac": (".aac", ".adts"),
     "ac3": (".ac3",),
@@ -51,7 +51,7 @@ CONTAINERS: dict[str, tuple[str, ...]] = {
     "wv": (".wv",),
     "xwma": (".xwma",),
 }
-# What libsndfile reads without FFmpeg.
+# Suffixes of the files that libsndfile reads, without FFmpeg.
 SNDFILE_SUFFIXES = frozenset(
     {".wav", ".wave", ".bwf", ".rf64", ".w64", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf"}
     | {".flac", ".ogg", ".oga", ".opus", ".mp3", ".mpga"}

@@ -1,8 +1,8 @@
-"""Recordings in object storage and on the web, by fsspec: `s3://bucket/key`, `https://host/song.mp3`.
+"""Recordings in object storage and on the web, read by fsspec: `s3://bucket/key`, `https://…`.
 
-A library knows a track by a path. That of an object is made from its address, `/s3:/bucket/key`;
-people and programs get the address to see (`spelled`). Credentials come from where fsspec looks for
-them, never from an address.
+A library identifies tracks by paths. The path of an object is derived from its address,
+`/s3:/bucket/key` from `s3://bucket/key`; output shows the address (`spelled`). Credentials come
+from where fsspec looks for them, never from an address.
 """
 
 import errno
@@ -20,19 +20,19 @@ from fingerprint.audio.formats import AUDIO_SUFFIXES
 
 SCHEMES = ("s3", "gs", "az", "abfs", "http", "https", "memory")
 BLOCK = 1 << 20  # bytes
-# What stores say of an object that changes with its content; the first that is there counts.
+# Attributes of an object that change with its content; the first one that a store gives is used.
 VERSIONS = ("ETag", "etag", "md5Hash", "Content-MD5", "Last-Modified", "LastModified", "created")
 _ADDRESS = re.compile(rf"({'|'.join(SCHEMES)})://(.+)", re.IGNORECASE | re.DOTALL)
 _PATH = re.compile(rf"/({'|'.join(SCHEMES)}):/(.+)", re.DOTALL)
 
 
 def is_object(text: str) -> bool:
-    """Whether it is the address of something in object storage or on the web."""
+    """Whether a text is the address of an object, or of a prefix, in storage or on the web."""
     return _ADDRESS.fullmatch(text) is not None
 
 
 def path_of(text: str) -> Path:
-    """The path by which a library knows the object at an address; or else that of a file's name.
+    """The path that stands for an object's address; a file name gives its own path.
 
     >>> str(path_of("s3://bucket/a song.mp3"))
     '/s3:/bucket/a song.mp3'
@@ -44,22 +44,23 @@ def path_of(text: str) -> Path:
 
 
 def address_of(path: Path) -> str | None:
-    """The address of an object by its path; None for the path of a file."""
+    """The address that a path stands for; None for the path of a file."""
     found = _PATH.fullmatch(str(path))
     return f"{found[1]}://{found[2]}" if found else None
 
 
 def spelled(path: Path) -> str:
-    """An object's address, or else the path as it is."""
+    """How a path is shown: as an object's address, or as it is."""
     return address_of(path) or str(path)
 
 
 def find_objects(address: str) -> Iterator[Path]:
-    """Every recording under an address, as `find_audio` does in a folder; or the object itself.
+    """Every recording under a prefix, as `find_audio` for a folder; or the object itself.
 
     Raises:
-        OSError: there is none, or it cannot be looked at.
-        ValueError: there is a password in it, or an empty part or dots that no path can hold.
+        OSError: there is no such object or prefix, or it cannot be accessed.
+        ValueError: the address holds a user or password, or parts (empty, `.`, `..`) that a path
+            would not keep.
     """
     path = path_of(address)
     _, _, place = address.rstrip("/").partition("://")
@@ -81,10 +82,10 @@ def find_objects(address: str) -> Iterator[Path]:
 
 
 def look(path: Path) -> tuple[int, int]:
-    """The size (bytes) of an object, and a number that another version of it does not have.
+    """The size (bytes) of an object, and a number that differs between its versions.
 
     Raises:
-        OSError: there is no such object, it cannot be looked at, or it has no end, as a stream.
+        OSError: there is no such object, it cannot be accessed, or its size is unknown (a stream).
     """
     store, place = _store(path)
     with _as_os_errors():
@@ -100,10 +101,10 @@ def look(path: Path) -> tuple[int, int]:
 
 @contextmanager
 def fetched(path: Path) -> Iterator[BinaryIO]:
-    """An object as a file of this machine, for as long as it is entered.
+    """A temporary local copy of an object, deleted at the end of the block.
 
     Raises:
-        OSError: it cannot be read to its end, or the disk is full.
+        OSError: the object cannot be read to its end, or the disk is full.
     """
     store, place = _store(path)
     with NamedTemporaryFile(prefix="fingerprint-", suffix=path.suffix) as file:
@@ -115,7 +116,7 @@ def fetched(path: Path) -> Iterator[BinaryIO]:
 
 
 def _store(path: Path) -> tuple[Any, str]:
-    """The file system of an object, and the object's name in it."""
+    """The fsspec file system of an object, and the object's name in it."""
     address = address_of(path)
     try:
         from fsspec.core import url_to_fs
@@ -131,12 +132,12 @@ def _store(path: Path) -> tuple[Any, str]:
 
 @contextmanager
 def _as_os_errors() -> Iterator[None]:
-    """Whatever a store's own library raises is an `OSError` with words of its own."""
+    """Turn whatever fsspec and a store's library raise into an `OSError` with their message."""
     try:
         yield
     except Exception as error:
         first: BaseException = error
-        while first.__cause__ is not None:  # fsspec calls a server that is away a missing file
+        while first.__cause__ is not None:  # fsspec reports an absent server as a missing file
             first = first.__cause__
         if isinstance(first, FileNotFoundError):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from error

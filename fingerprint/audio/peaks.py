@@ -1,10 +1,10 @@
 """The spectral peaks of a recording, in a few bytes a second. Pure NumPy.
 
-A peak is a local maximum of the whitened spectrogram: log power less its local mean. Each block of
-frames stores the same number of peaks, its strongest, so that the peaks of any stretch are read
-without an index. `recognition.verification` looks them up in a query's spectrogram, and
-`index.landmarks` makes candidates of pairs of them (Wang, "An industrial-strength audio search
-algorithm", ISMIR 2003).
+A peak is a local maximum of the whitened spectrogram (log power minus its local mean). Every block
+of frames stores the same number of peaks, its strongest, so the peaks of any passage can be read
+by position. `recognition.verification` looks them up in a query's spectrogram, and
+`index.landmarks` finds candidates by hashes of pairs of them (Wang, "An industrial-strength audio
+search algorithm", ISMIR 2003).
 
 Frame i is a window of `SIZE` samples from `i * HOP` on, at `RATE`.
 """
@@ -20,22 +20,22 @@ HOP = 128  # samples: 16 ms
 FRAME_RATE = RATE / HOP
 BINS = (2, 250)  # of the spectrum: 31 Hz to 3.9 kHz
 HEIGHT = BINS[1] - BINS[0]
-FLOOR = 1e-9  # of a bin's power; below it is silence
-MEAN_FRAMES = 15  # either way, over which the logarithm of the power is averaged
-MEAN_BINS = 7
-PEAK_FRAMES = 3  # either way, over which a peak is the largest
-PEAK_BINS = 4
-LEAST = 0.5  # of a peak over the local mean, in nepers of power
-BLOCK = 16  # frames that share a number of peaks: 256 ms
-PER_FRAME = 0.5  # peaks that are kept of a block, the strongest
-EMPTY = np.uint16(0xFFFF)
-MARGIN = MEAN_FRAMES + PEAK_FRAMES  # frames on which a frame's peaks depend, either way
-BATCH = 256  # frames that are worked on at a time: what fits a processor's cache
+FLOOR = 1e-9  # added to the power of each bin
+MEAN_FRAMES = 15  # the local mean is taken over this many frames on both sides
+MEAN_BINS = 7  # and over this many bins
+PEAK_FRAMES = 3  # a peak is the maximum over this many frames on both sides
+PEAK_BINS = 4  # and over this many bins
+LEAST = 0.5  # height of a peak above the local mean, in nepers of power
+BLOCK = 16  # frames of a block: 256 ms
+PER_FRAME = 0.5  # peaks stored per frame, on average over a block
+EMPTY = np.uint16(0xFFFF)  # the code of a missing peak
+MARGIN = MEAN_FRAMES + PEAK_FRAMES  # frames on both sides on which a frame's peaks depend
+BATCH = 256  # frames processed at a time, which fit a processor's cache
 _WINDOW = np.hanning(SIZE + 1)[:-1].astype(np.float32)
 
 
 class PeakExtractor:
-    """The peaks of a recording that comes in chunks; the result does not depend on the chunks.
+    """Extracts the peaks of a recording from chunks; chunk sizes do not change the result.
 
     Args:
         sample_rate: Hz of the chunks.
@@ -72,10 +72,9 @@ class PeakExtractor:
         self._add(joined, count)
 
     def end(self) -> PeakCodes:
-        """Codes of the peaks, (blocks, kept) uint16: `EMPTY` behind a block's last one.
+        """Codes of the peaks, (blocks, kept) uint16, ascending in each block, padded with `EMPTY`.
 
-        A code is 256 times the frame in the block plus the bin, from `BINS[0]` on; a block's codes
-        ascend.
+        A code is 256 times the frame's number in the block, plus its bin, from `BINS[0]` on.
         """
         if self._resampler is not None:
             self._take(self._resampler.resample_chunk(np.empty(0, np.float32), last=True))
@@ -122,7 +121,7 @@ def peaks_of(clip: Clip, *, block: int = BLOCK, kept: int | None = None) -> Peak
 
 
 def joined(codes: PeakCodes, step: int, block: int) -> PeakCodes:
-    """The peaks of every `step` blocks as one: (blocks, kept) to (rows, step * kept)."""
+    """Merge every `step` blocks into one: (blocks, kept) to (rows, step * kept)."""
     count = -(-len(codes) // step)
     padded = np.full((count * step, codes.shape[1]), EMPTY, np.uint16)
     padded[: len(codes)] = codes
@@ -132,7 +131,7 @@ def joined(codes: PeakCodes, step: int, block: int) -> PeakCodes:
 
 
 def are_sound(codes: PeakCodes, block: int) -> bool:
-    """Whether codes are of peaks that blocks of so many frames can have."""
+    """Whether all codes are valid for blocks of `block` frames."""
     return bool(np.all((codes == EMPTY) | ((codes >> 8 < block) & (codes & 255 < HEIGHT))))
 
 
@@ -144,7 +143,7 @@ def positions(codes: PeakCodes, block: int) -> tuple[Ints, Ints]:
 
 
 def log_power(samples: Floats) -> Floats:
-    """Logarithm of the power in the windows that the samples hold, (frames, bins)."""
+    """Log power spectrogram of all whole windows in the samples, (frames, bins)."""
     windows = np.lib.stride_tricks.sliding_window_view(samples, SIZE)[::HOP]
     spectrum = np.fft.rfft(windows * _WINDOW, axis=1)[:, slice(*BINS)]
     power = spectrum.real**2 + spectrum.imag**2
@@ -154,7 +153,7 @@ def log_power(samples: Floats) -> Floats:
 
 
 def whitened(levels: Floats) -> Floats:
-    """Log powers (F + 2 * MEAN_FRAMES, bins) less their local mean, (F, bins)."""
+    """Log powers (F + 2 * MEAN_FRAMES, bins) minus their local mean, (F, bins)."""
     padded = np.pad(levels, ((0, 0), (MEAN_BINS, MEAN_BINS)), mode="edge")
     total = _running(_running(padded, 2 * MEAN_FRAMES + 1, np.add), 2 * MEAN_BINS + 1, np.add, 1)
     total *= np.float32(1 / ((2 * MEAN_FRAMES + 1) * (2 * MEAN_BINS + 1)))
@@ -163,9 +162,10 @@ def whitened(levels: Floats) -> Floats:
 
 
 def _running(values: Floats, length: int, join: np.ufunc, axis: int = 0) -> Floats:
-    """`join` over every `length` neighbours along an axis, which gets shorter by `length` - 1.
+    """A running sum or maximum (`join`) over windows of `length`; the axis shrinks by `length` - 1.
 
-    By doublings, in an order that does not depend on where the values begin.
+    Windows are combined by doubling (as in exponentiation by squaring), so the order of additions,
+    and with it rounding, does not depend on a window's position.
     """
     if axis == 1:
 
@@ -192,7 +192,7 @@ def _running(values: Floats, length: int, join: np.ufunc, axis: int = 0) -> Floa
 
 
 def _codes_of(levels: Floats, block_frames: int, most: int) -> PeakCodes:
-    """The codes (blocks, most) of log powers (F + 2 * MARGIN, bins)."""
+    """The codes (blocks, most) of the peaks in log powers (F + 2 * MARGIN, bins)."""
     height = whitened(levels)  # (F + 2 * PEAK_FRAMES, bins)
     around = np.pad(height, ((0, 0), (PEAK_BINS, PEAK_BINS)), mode="edge")
     top = _running(
@@ -207,6 +207,6 @@ def _codes_of(levels: Floats, block_frames: int, most: int) -> PeakCodes:
     kept = rank < most
     frame, bin_, block = frame[kept], bin_[kept], block[kept]
     codes = np.full((-(-len(inner) // block_frames), most), EMPTY, np.uint16)
-    place = np.arange(len(block)) - np.searchsorted(block, block)  # they ascend
-    codes[block, place] = frame % block_frames * 256 + bin_
+    column = np.arange(len(block)) - np.searchsorted(block, block)  # `block` is sorted
+    codes[block, column] = frame % block_frames * 256 + bin_
     return codes

@@ -1,4 +1,4 @@
-"""Playlists: what M3U, PLS, XSPF and ASX name, in their order."""
+"""Parse playlists: the paths and addresses in M3U, PLS, XSPF and ASX."""
 
 import html
 import os
@@ -8,11 +8,11 @@ _LINE_ENDS = re.compile(r"\r\n|\n|\r")
 _PLS_FILE = re.compile(r"(?im)^[ \t]*file\d+[ \t]*=[ \t]*(.+?)[ \t]*\r?$")
 _XSPF_LOCATION = re.compile(r"(?is)<location>\s*(.*?)\s*</location>")
 _ASX_REFERENCE = re.compile(r"""(?is)<(?:ref|entryref)\s[^>]*?href\s*=\s*["'](.*?)["']""")
-_HEAD = 2_000  # characters in which a list says what it is
+_HEAD = 2_000  # characters by which the format is detected
 
 
 def entries(text: str) -> list[str] | None:
-    """What a playlist names: paths and addresses as they are written; None if it is none.
+    """The paths and addresses in a playlist, as they are written; None if it is not a playlist.
 
     >>> entries("[playlist]\\nFile1=http://host/live.mp3\\nTitle1=Radio\\n")
     ['http://host/live.mp3']
@@ -32,17 +32,17 @@ def entries(text: str) -> list[str] | None:
 
 
 def m3u_entries(text: str) -> list[str]:
-    """The lines of an M3U list, with or without its header, that are no comments."""
+    """The lines of an M3U playlist, with or without header, that are not comments."""
     return [line for line in map(str.strip, lines(text)) if line and not line.startswith("#")]
 
 
 def lines(text: str) -> list[str]:
-    """Lines as files have them: names may hold what Unicode takes for the end of a line."""
+    """Split at line ends only; `str.splitlines` also splits at characters that names may hold."""
     return _LINE_ENDS.split(text)
 
 
 def text_of(content: bytes) -> str:
-    """A list as text; bytes that are not text stay what they are, as in names of files."""
+    """Decode a playlist: UTF-16 with a byte order mark, else as file names are decoded."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16", "replace")
     return os.fsdecode(content.removeprefix(b"\xef\xbb\xbf"))

@@ -1,4 +1,7 @@
-"""What decoding a recording has to say beside its samples: its announced length and its damage."""
+"""The report of decoding a recording: its damage, the length in its header, its metadata.
+
+Also the parsers of the headers (WAV, MP3, Ogg) from which that length is known.
+"""
 
 import re
 from collections.abc import Iterator
@@ -7,68 +10,68 @@ from typing import Any, BinaryIO, Literal, Self, get_args
 
 from fingerprint.audio.joined import Part, id3_size
 
-LENGTH_TOLERANCE = 0.5  # s, or a thousandth of the length, that a header may be wrong by
-MOST = 8  # records of one recording; further ones say nothing new
+LENGTH_TOLERANCE = 0.5  # s by which a header may be wrong, or a thousandth of the length if more
+MOST = 8  # records kept of one recording
 
 Kind = Literal[
     "packets",  # packets that cannot be decoded
-    "gap",  # a hole in the time line
+    "gap",  # missing time between time stamps
     "cut",  # the end is missing
-    "length",  # more sound than the header says, or bytes that were not read
-    "samples",  # samples that are not numbers
-    "decoder",  # the decoder's own words about damage that it has concealed
+    "length",  # more audio than the header says, or bytes that were not read
+    "samples",  # samples that are not finite numbers
+    "decoder",  # a message of the decoder about damage that it has concealed
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """What was lost of a recording, or replaced; `message` follows the file's name and a colon."""
+    """Audio that was lost or replaced; `message` follows the file's name and a colon."""
 
     kind: Kind
     message: str
-    seconds: float = 0.0  # of sound, where it is known
+    seconds: float = 0.0  # of audio lost, if known
 
     def as_record(self) -> dict[str, object]:
-        """As part of a JSON object: documented, stable, plain types only."""
+        """For JSON output; documented, so its fields are stable."""
         return {"kind": self.kind, "message": self.message, "seconds": round(self.seconds, 3)}
 
     @classmethod
     def of_record(cls, record: dict[str, Any]) -> Self:
-        """What `as_record` gave.
+        """The inverse of `as_record`.
 
         Raises:
-            KeyError, ValueError: it is none.
+            KeyError, ValueError: the record is malformed.
         """
         if record["kind"] not in get_args(Kind):
-            raise ValueError(f"{record['kind']!r} is no kind of damage")
+            raise ValueError(f"{record['kind']!r} is not a kind of damage")
         return cls(record["kind"], str(record["message"]), float(record["seconds"]))
 
 
 @dataclass(slots=True)
 class DecodeReport:
-    """Filled while a recording is decoded, and complete when its last sample has come."""
+    """Filled while a recording is decoded; complete after its last sample."""
 
-    announced: float = 0.0  # s that the header promises; 0 where it promises nothing
+    announced: float = 0.0  # length (s) by the header; 0 if it gives none
     damage: list[Damage] = field(default_factory=list)
-    metadata: dict[str, str] = field(default_factory=dict)  # the container's, as FFmpeg names it
+    metadata: dict[str, str] = field(default_factory=dict)  # of the container, with FFmpeg's keys
 
     def add(self, kind: Kind, message: str, seconds: float = 0.0) -> None:
-        """Note a damage, unless there are more than enough."""
+        """Add a damage, unless it was added before or there are `MOST` already."""
         found = Damage(kind, message, seconds)
         if len(self.damage) < MOST and found not in self.damage:
             self.damage.append(found)
 
     def include(self, part: Self, which: str) -> None:
-        """Take over the damage of a recording in the file; `which` says of which one."""
+        """Add the damage of one of several joined recordings; `which` precedes its messages."""
         for one in part.damage:
             self.add(one.kind, which + one.message, one.seconds)
 
     def is_short(self, seconds: float) -> bool:
-        """Whether a recording lasts less than was announced."""
+        """Whether a length is less than the header's, beyond the tolerance."""
         return self._is_off(seconds) and seconds < self.announced
 
     def compare_length(self, seconds: float) -> bool:
-        """Note that a recording lasts longer or shorter than announced, and say whether it does."""
+        """Compare the decoded length with the header's; whether they differ, which is reported."""
         if not self._is_off(seconds):
             return False
         header = f"its header says {clock(self.announced)}"
@@ -90,9 +93,9 @@ def clock(seconds: float) -> str:
 
 
 def announced_by_header(file: BinaryIO | Part) -> float:
-    """Seconds by the header of a WAV or an MP3 (Xing, Info, VBRI); 0 where it says nothing.
+    """The length (s) by the header of a WAV or MP3 (Xing, Info, VBRI) file; 0 if there is none.
 
-    Decoders of these two believe the size of the file instead, or make an estimate.
+    Decoders of these two formats use the file's size instead, or an estimate.
     """
     file.seek(0)
     head = file.read(4096)
@@ -107,11 +110,11 @@ def announced_by_header(file: BinaryIO | Part) -> float:
         return 0.0
 
 
-PCM = {1, 3, 6, 7, 0xFFFE}  # format tags of WAV whose frames have one size: samples, A-law, µ-law
+PCM = {1, 3, 6, 7, 0xFFFE}  # WAV format tags with frames of fixed size: PCM, float, A-law, µ-law
 
 
 def _wav_seconds(head: bytes) -> float:
-    """By the bytes of PCM, by the samples in the `fact` chunk of compressed sound."""
+    """From the size of the data chunk for PCM, from the `fact` chunk for compressed audio."""
     order: Literal["big", "little"] = "big" if head[:4] == b"RIFX" else "little"
 
     def number(begin: int, size: int) -> int:
@@ -122,12 +125,12 @@ def _wav_seconds(head: bytes) -> float:
         name, size = head[at : at + 4], number(at + 4, 4)
         if name == b"fmt ":
             rate = number(at + 12, 4)
-            # Bytes a second are there too, but what FFmpeg writes for ADPCM is made up.
+            # The header's byte rate is not used: FFmpeg writes a wrong one for ADPCM.
             frame = number(at + 20, 2) if number(at + 8, 2) in PCM else 0
         elif name == b"fact":
             samples = number(at + 8, 4)
         elif name == b"data":
-            # A program that writes to a pipe cannot come back to put the true size here.
+            # A program that writes to a pipe cannot seek back to fill in the size.
             unknown = size == 0 or 0x7FFF_F000 <= size <= 0x8000_0000 or size >= 0xFFFF_F000
             if frame:
                 return 0.0 if unknown else size / (frame * rate)
@@ -136,8 +139,8 @@ def _wav_seconds(head: bytes) -> float:
     return 0.0
 
 
-_MPEG_RATES = (44_100, 48_000, 32_000)  # Hz of version 1; the others halve them
-_MPEG_BIT_RATES = {  # kbit/s by version 1 or not, and layer
+_MPEG_RATES = (44_100, 48_000, 32_000)  # Hz of MPEG-1; half of them in MPEG-2, a quarter in 2.5
+_MPEG_BIT_RATES = {  # kbit/s by (whether MPEG-1, layer)
     (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
     (True, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     (False, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
@@ -146,7 +149,7 @@ _MPEG_BIT_RATES = {  # kbit/s by version 1 or not, and layer
 
 
 def mpeg_frame_bytes(packet: Any) -> int:
-    """How long a frame of MPEG audio is by its header; 0 for anything else."""
+    """The size (bytes) of an MPEG audio frame by its header; 0 for anything else."""
     head = bytes(packet)[:4]
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return 0
@@ -164,6 +167,7 @@ def _mpeg_rate(version: int, index: int) -> int:
 
 
 def _mp3_seconds(head: bytes) -> float:
+    """From the frame count in a Xing, Info or VBRI header in the first frame."""
     start = next(_mp3_headers(head), None)
     if start is None:
         return 0.0
@@ -179,7 +183,7 @@ def _mp3_seconds(head: bytes) -> float:
 
 
 def _mp3_headers(head: bytes) -> Iterator[int]:
-    """Where a frame header of layer III may be."""
+    """Positions at which a frame header of layer III may begin."""
     for at in range(len(head) - 4):
         first, second, third = head[at : at + 3]
         layer_iii = first == 0xFF and second & 0xE6 == 0xE2 and second >> 3 & 3 != 1
@@ -188,19 +192,19 @@ def _mp3_headers(head: bytes) -> Iterator[int]:
 
 
 def ogg_is_torn(file: BinaryIO | Part) -> bool:
-    """Whether the last page of an Ogg file is not all there.
+    """Whether the last page of an Ogg file is incomplete.
 
-    That it is marked as the end of its stream cannot be expected: recorders of radio stop at any
-    page, and some encoders do not mark it.
+    An end-of-stream flag is not required: stream recorders stop at any page, and some encoders
+    never set it.
     """
     file.seek(0)
     if file.read(4) != b"OggS":
         return False
     size = file.seek(0, 2)
-    longest = 27 + 255 + 255 * 255  # bytes of a page
+    longest = 27 + 255 + 255 * 255  # bytes of the largest page: header, lacing values, segments
     file.seek(max(0, size - longest))
     tail = file.read(longest)
-    # That a page is whole tells nothing of the one before it, which may be torn and reach further.
+    # A complete page may lie within a torn one before it, so all pages are checked.
     pages = [found.start() for found in re.finditer(rb"OggS\0[\0-\7]", tail)]
     return not pages or any(_end_of_page(tail, at) > len(tail) for at in pages)
 

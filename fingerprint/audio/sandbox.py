@@ -1,8 +1,7 @@
-"""Landlock: a process that gives up the right to open files and connections, for good.
+"""Landlock: a process irrevocably gives up the right to open files and TCP connections.
 
-Linux has it from 5.13 on, without privileges. What is open already stays readable, so a confined
-process works on descriptors that it was given. It is called by number: three system calls do not
-earn a dependency.
+Available in Linux from 5.13 on, without privileges. Open descriptors stay usable, so a confined
+process works on those that it was given. The three system calls are made by number, through ctypes.
 """
 
 import ctypes
@@ -14,18 +13,18 @@ from contextlib import suppress
 from pathlib import Path
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every architecture
-_VERSION = 1  # flag of the first
-_PATH_BENEATH = 1
-_NO_NEW_PRIVILEGES = 38  # of prctl
+_VERSION = 1  # LANDLOCK_CREATE_RULESET_VERSION
+_PATH_BENEATH = 1  # LANDLOCK_RULE_PATH_BENEATH
+_NO_NEW_PRIVILEGES = 38  # PR_SET_NO_NEW_PRIVS
 _EXECUTE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 2, 1 << 3
-# Which rights an ABI knows of: it can deny no others.
+# The file rights that each ABI version can deny.
 _FILE_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
 _NETWORK_FROM, _TCP_RIGHTS = 4, 0b11  # bind, connect
 _SCOPES_FROM, _SCOPES = 6, 0b11  # abstract sockets, signals
 
 
 def abi() -> int:
-    """The version of Landlock here; 0 if there is none."""
+    """The Landlock ABI version of this system; 0 without Landlock."""
     if not sys.platform.startswith("linux"):
         return 0
     return max(0, _call(_CREATE_RULESET, None, 0, _VERSION))
@@ -34,11 +33,10 @@ def abi() -> int:
 def confine(
     programs: Sequence[Path] = (), *, readable: Sequence[Path] = (), network: bool = False
 ) -> bool:
-    """Let this process open no file and no TCP connection from now on; whether it worked.
+    """Deny this process to open files and TCP connections from now on; whether that worked.
 
-    What lies in the folders `programs` may still be read and executed, what is in `readable` only
-    read; with `network` it may connect. Threads that run already are not confined: call it before
-    there are any.
+    Files below `programs` may still be read and executed, those below `readable` only read. With
+    `network`, connections are allowed. Existing threads are not confined: call it before any start.
     """
     version = abi()
     if not version:
@@ -65,7 +63,7 @@ def confine(
 
 
 def _allow(ruleset: int, path: Path, rights: int) -> None:
-    """Leave these rights to what lies at a path, if there is anything."""
+    """Allow these rights below a path, if it exists."""
     with suppress(OSError):
         number = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:

@@ -1,8 +1,8 @@
-"""Decoding through libsndfile: for what FFmpeg gives up on, and where there is no FFmpeg.
+"""Decoding with libsndfile: the fallback after FFmpeg, and the decoder where there is no FFmpeg.
 
-It stops at the first bad frame of a FLAC, behind the first link of a chained Ogg, and at an
-estimated end of an MP3 without a Xing header. Whenever it has left bytes of a file unread it says
-so, for another decoder to go on.
+libsndfile stops at the first bad frame of a FLAC file, after the first link of a chained Ogg file,
+and at an estimated end of an MP3 without a Xing header. If it leaves bytes unread, `StoppedError`
+is raised, so that another decoder can continue from there.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from fingerprint.audio.joined import Part
 from fingerprint.audio.report import DecodeReport
 from fingerprint.types import Clip
 
-UNREAD = 1 << 16  # bytes at the end of a compressed file that may be tags
+UNREAD = 1 << 16  # bytes at the end of a compressed file that may be unread: tags
 COMPRESSED = frozenset({"MP3", "OGG", "FLAC"})
 
 
@@ -26,17 +26,17 @@ class StoppedError(DecoderError):
 
 
 def sndfile_chunks(file: BinaryIO | Part, report: DecodeReport) -> Iterator[Clip]:
-    """Mono chunks at the file's own rate.
+    """Mono chunks at the file's own sample rate.
 
     Raises:
-        DecoderError: it is nothing that libsndfile reads; a `StoppedError` after some chunks.
+        DecoderError: libsndfile cannot read the file; after some chunks, a `StoppedError`.
     """
     file.seek(0)
     target: BinaryIO | Part | int = file
     if not isinstance(file, BytesIO | Part):
-        # By number: faster, and libsndfile cannot judge the content by the name.
+        # By descriptor: faster, and libsndfile cannot guess the format from the name.
         target = file.fileno()
-        lseek(target, 0, SEEK_SET)  # where the file object has a buffer
+        lseek(target, 0, SEEK_SET)  # the file object's own seek may have moved its buffer only
     read = 0
     try:
         with _Decoder(target, closefd=False) as decoder:
@@ -45,7 +45,7 @@ def sndfile_chunks(file: BinaryIO | Part, report: DecodeReport) -> Iterator[Clip
             while len(samples := decoder.read(CHUNK, dtype="float32", always_2d=True)):
                 yield Clip(mono(samples.T), decoder.samplerate)
                 read += len(samples)
-                if len(samples) < CHUNK:  # the end, or damage that MP3 only gets over by a seek
+                if len(samples) < CHUNK:  # the end, or damage, after which MP3 needs a seek
                     decoder.seek(decoder.tell())
             if decoder.format in COMPRESSED:
                 _expect_end(file)
@@ -56,6 +56,7 @@ def sndfile_chunks(file: BinaryIO | Part, report: DecodeReport) -> Iterator[Clip
 
 
 def _expect_end(file: BinaryIO | Part) -> None:
+    """Raises StoppedError if more than `UNREAD` bytes were not read."""
     if isinstance(file, BytesIO | Part):
         at, size = file.tell(), file.seek(0, SEEK_END)
     else:
@@ -67,10 +68,10 @@ def _expect_end(file: BinaryIO | Part) -> None:
 
 
 class _Decoder(soundfile.SoundFile):  # type: ignore[misc]  # it is untyped
-    """Reads MP3 straight on, where `SoundFile.read` would seek after every chunk.
+    """A `SoundFile` that reads MP3 sequentially; `SoundFile.read` seeks after every chunk.
 
-    A frame of MP3 keeps part of its data in frames before it: many, where they are small. After a
-    seek libmpg123 goes back to too few of them, and spoils the frames that follow.
+    An MP3 frame has part of its data in earlier frames (the bit reservoir), in many of them if they
+    are small. After a seek, libmpg123 reads too few of these, and decodes the next frames wrongly.
     """
 
     def seekable(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a file says about its recording. Tags are strangers' text: cleaned and capped."""
+"""Read the tags of a file. They are untrusted: cleaned of control characters, limited in length."""
 
 import re
 from collections.abc import Mapping
@@ -10,18 +10,17 @@ from tinytag import TinyTag
 from fingerprint.audio.files import is_control
 from fingerprint.types import Tags
 
-LONGEST = 500  # characters of a tag that are kept
+LONGEST = 500  # characters kept of a tag
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def read_tags(source: Path | BinaryIO, metadata: Mapping[str, str] | None = None) -> Tags:
-    """Title, artists, album, ISRC and MusicBrainz ids; empty where the file says nothing.
+    """Title, artists, album, ISRC and MusicBrainz ids; empty where the file has none.
 
-    `metadata` is what the decoder found in containers that TinyTag does not read: Matroska,
-    QuickTime, AVI, WavPack and others.
+    `metadata` holds what the decoder found; it is used for containers that TinyTag does not read:
+    Matroska, QuickTime, AVI, WavPack and others. Several artists are joined with commas.
 
-    Never raises: a recording with damaged tags, or of a kind whose tags cannot be read, is still a
-    recording. Several artists are joined with commas.
+    Never raises: without readable tags, a recording is still a recording.
     """
     found = _by_tinytag(source)
     if not metadata or (found.title and found.artist):
@@ -42,21 +41,21 @@ def read_tags(source: Path | BinaryIO, metadata: Mapping[str, str] | None = None
 def _by_tinytag(source: Path | BinaryIO) -> Tags:
     try:
         if isinstance(source, Path):
-            if not source.is_file():  # a pipe would be emptied
+            if not source.is_file():  # reading from a pipe would consume it
                 return Tags()
             found = TinyTag.get(source, duration=False)
         else:
             source.seek(0)
             found = TinyTag.get(getattr(source, "name", None), file_obj=source, duration=False)
         other = {_plain(key): [str(value) for value in found.other[key]] for key in found.other}
-    except Exception:  # a stranger's file finds every bug of a parser
+    except Exception:  # untrusted files trigger all kinds of errors in a parser
         return Tags()
     return Tags(
         title=_clean(found.title),
         artist=_clean(", ".join(filter(None, [found.artist, *other.get("artist", [])]))),
         album=_clean(found.album),
         isrc=_clean(next(iter(other.get("isrc", [])), "")),
-        # The recording's id is called the track's; ID3 keeps it in a frame of owner and id.
+        # MusicBrainz calls the recording's id "track id"; ID3 has it in a UFID frame (owner, id).
         musicbrainz_recording=_uuid(other, "musicbrainztrackid")
         or _uuid(other, "ufid", owner="http://musicbrainz.org"),
         musicbrainz_release=_uuid(other, "musicbrainzalbumid"),
@@ -64,7 +63,7 @@ def _by_tinytag(source: Path | BinaryIO) -> Tags:
 
 
 def _plain(key: str) -> str:
-    """One name for `MUSICBRAINZ_TRACKID`, `MusicBrainz Track Id` and `MusicBrainz/Track Id`."""
+    """Normalise `MUSICBRAINZ_TRACKID`, `MusicBrainz Track Id` and `MusicBrainz/Track Id` alike."""
     return re.sub(r"[^a-z]", "", key.lower())
 
 

@@ -112,7 +112,7 @@ def serve_command(
     Stops on Ctrl-C or SIGTERM, when what is in flight is done. Uploading and removing need the
     token of --token-file; without one they are allowed on the loopback address only.
     """
-    from fingerprint.serving.server import bound, is_loopback, log_to_stderr, run
+    from fingerprint.serving.server import is_loopback, listening_socket, log_to_stderr, run
     from fingerprint.serving.settings import Settings
 
     names = tuple(map(_host_name, names))
@@ -127,7 +127,7 @@ def serve_command(
         webhook_secret=_token(webhook_secret_file) or "",
     )
     files = _certificate(certificate, key, host if tls else None, names)
-    listener = bound(host, port)
+    listener = listening_socket(host, port)
     opened = _opened(library, model, workers)
     log_to_stderr(as_json=json_log, quiet=quiet)
     if not settings.open_writes and settings.token is None:

@@ -1,1 +1,1 @@
-"""A library over HTTP: the API, the page, and the client that asks it."""
+"""A library served over HTTP: the API, the web page, and the client (`remote`)."""

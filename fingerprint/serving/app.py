@@ -1,4 +1,4 @@
-"""The application: routes, their description, and what surrounds them."""
+"""The FastAPI application: it joins the routers, and adds health, metrics and model routes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,6 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from fingerprint import __version__
-from fingerprint.answers import json_line
 from fingerprint.errors import LibraryError
 from fingerprint.model.fingerprinter import QUERY_SHIFTS, SILENCE_RMS, Fingerprinter
 from fingerprint.model.onnx_network import OnnxNetwork
@@ -28,8 +27,8 @@ from fingerprint.serving import (
 )
 from fingerprint.serving.guard import Guard
 from fingerprint.serving.metrics import CONTENT_TYPE
-from fingerprint.serving.problems import Problem, documented
-from fingerprint.serving.queries import BINARY
+from fingerprint.serving.problems import Problem, documented, library_unavailable
+from fingerprint.serving.records import BINARY, json_response
 from fingerprint.serving.service import Served, Service
 
 DESCRIPTION = """
@@ -42,11 +41,11 @@ Errors are problem documents (RFC 9457) with a stable `type`.
 
 
 def create_app(service: Service) -> ASGIApp:
-    """An application that serves a library, and closes it in the end."""
+    """The ASGI application of a service, which it closes at shutdown."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        tracks.sweep(service)
+        tracks.delete_unfinished(service)
         hook, secret = service.settings.webhook, service.settings.webhook_secret
         sender = hook and asyncio.create_task(webhooks.deliver(service.journal, hook, secret))
         yield
@@ -59,7 +58,7 @@ def create_app(service: Service) -> ASGIApp:
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
-        docs_url=None,  # its pages come from a CDN; ours from the package
+        docs_url=None,  # FastAPI's page loads from a CDN; `page` serves ours at /docs
         redoc_url=None,
         redirect_slashes=False,
     )
@@ -87,31 +86,31 @@ def _add_health(app: FastAPI) -> None:
         responses=documented(),
     )
     async def healthz() -> records.Ready:
-        """Says nothing of the library."""
+        """Liveness only: the library is not looked at."""
         return records.Ready(status="alive")
 
     @app.get(
         "/readyz",
         tags=["operation"],
-        summary="Can it answer?",
+        summary="Can the server answer queries?",
         response_model=records.Ready,
         responses=documented("library-unavailable", "stopping"),
     )
     def readyz(service: Served) -> records.Ready:
-        """503 while the library cannot be read, or the server is being stopped."""
+        """503 while the library cannot be read or the server is shutting down."""
         if service.stopping.is_set():
             raise Problem("stopping")
         try:
             info = service.library.info()
             service.library.snapshot()
         except (LibraryError, OSError) as error:
-            raise queries.unavailable(error) from error
+            raise library_unavailable(error) from error
         return records.Ready(status="ready", tracks=info.tracks, model=info.model_id)
 
     @app.get(
         "/metrics",
         tags=["operation"],
-        summary="What Prometheus reads",
+        summary="Metrics in Prometheus's text format",
         response_class=Response,
         responses={
             200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
@@ -119,12 +118,12 @@ def _add_health(app: FastAPI) -> None:
         },
     )
     def metrics(service: Served) -> Response:
-        """Requests, latencies by phase, queues, refusals, rows."""
+        """Requests, latencies by phase, queue lengths, refusals, tracks and rows."""
         try:
             now = service.library.snapshot()
             service.metrics.tracks.set(service.library.info().tracks)
         except (LibraryError, OSError) as error:
-            raise queries.unavailable(error) from error
+            raise library_unavailable(error) from error
         service.metrics.rows.set(int(now.rows.starts[-1]) if len(now.rows.starts) else 0)
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
@@ -133,17 +132,17 @@ def _add_about(app: FastAPI) -> None:
     @app.get(
         "/v1/model",
         tags=["recognition"],
-        summary="The model of the library",
+        summary="The model that the library was made with",
         response_model=records.ModelCard,
         responses=documented("library-unavailable"),
     )
     def model(service: Served) -> records.ModelCard:
-        """Queries that a client computes must be of this model."""
+        """A client that computes queries itself must use this model."""
         library = service.library
         try:
             info = library.info()
         except (LibraryError, OSError) as error:
-            raise queries.unavailable(error) from error
+            raise library_unavailable(error) from error
         return records.ModelCard(
             model_id=library.model.id,
             sample_rate=library.model.sample_rate,
@@ -159,7 +158,7 @@ def _add_about(app: FastAPI) -> None:
     @app.get(
         "/v1/model/onnx",
         tags=["recognition"],
-        summary="The model itself, for ONNX Runtime",
+        summary="The model as an ONNX file",
         response_class=Response,
         responses={
             200: {"content": {"application/octet-stream": BINARY}},
@@ -167,12 +166,12 @@ def _add_about(app: FastAPI) -> None:
         },
     )
     def model_file(request: Request, service: Served) -> Response:
-        """With it a browser computes queries, so that its sound stays where it is."""
+        """A browser computes queries with it, so that no sound is sent to the server."""
         network = getattr(service.library.model, "network", None)
         if not isinstance(network, OnnxNetwork):
-            raise Problem("not-found", "this server's model is not one for ONNX Runtime")
+            raise Problem("not-found", "this server's model is not an ONNX model")
         tag = f'"{service.library.model.id[:16]}"'
-        return page.unless_known(request, network.content, "application/octet-stream", tag)
+        return page.with_etag(request, network.content, "application/octet-stream", tag)
 
     @app.get(
         "/v1/stats",
@@ -185,23 +184,23 @@ def _add_about(app: FastAPI) -> None:
         },
     )
     def stats(service: Served) -> Response:
-        """The object of `fingerprint stats --json`."""
+        """The same object as `fingerprint stats --json`."""
         try:
             found = service.library.counts()
         except (LibraryError, OSError) as error:
-            raise queries.unavailable(error) from error
-        return Response(json_line(asdict(found)), media_type="application/json")
+            raise library_unavailable(error) from error
+        return json_response(asdict(found))
 
 
 def _geometry(model: object) -> dict[str, Any]:
-    """What a browser needs of the shipped kind of models; nothing of others."""
+    """Frame and window sizes with which a browser computes rows; {} for other kinds of models."""
     if not isinstance(model, Fingerprinter):
         return {}
-    where = model.geometry
+    geometry = model.geometry
     return {
-        "step": where.stride,
-        "query_step": where.stride // QUERY_SHIFTS,
-        "frame_hop": where.hop,
-        "window_samples": where.samples(where.window),
+        "step": geometry.stride,
+        "query_step": geometry.stride // QUERY_SHIFTS,
+        "frame_hop": geometry.hop,
+        "window_samples": geometry.samples(geometry.window),
         "silence": SILENCE_RMS,
     }

@@ -1,28 +1,65 @@
-"""A request's body, received into a file: bounded in bytes, and in time."""
+"""Receive a request's body into a temporary file, with limits on its size and its time."""
 
 import asyncio
 from tempfile import TemporaryFile
-from typing import BinaryIO
+from time import perf_counter
+from typing import Any, BinaryIO
 
 from starlette.requests import Request
 
 from fingerprint.serving.problems import Problem
+from fingerprint.serving.records import BINARY
+from fingerprint.serving.service import Service
 from fingerprint.serving.settings import Limits
+from fingerprint.serving.slots import client_of
 
-FORM = "multipart/"  # what curl names a form without being told is taken as it comes
+# Only multipart forms are refused. `curl --data-binary` labels a raw body as
+# application/x-www-form-urlencoded, so that type is accepted.
+FORM = "multipart/"
+RECORDING_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "A recording in any container, as it is: no form, no base64.",
+        "content": {"application/octet-stream": BINARY},
+    }
+}
+BODY_PROBLEMS = (  # of every route that takes a recording
+    "unreadable",
+    "too-large",
+    "too-long",
+    "too-slow",
+    "not-a-body",
+    "bad-request",
+    "library-unavailable",
+)
 
 
-async def received(request: Request, most: int, limits: Limits) -> BinaryIO:
-    """The body of a request in a nameless file, at its beginning.
+async def receive(request: Request, service: Service, limit: int) -> BinaryIO:
+    """Receive a body of at most `limit` bytes; the number received at once is limited, too.
+
+    Returns an unnamed temporary file, positioned at its start, which the caller closes.
 
     Raises:
-        Problem: it is too large, comes too slowly, or is a form.
-        starlette.requests.ClientDisconnect: the client has left.
+        Problem: the body is empty, too large, too slow, or a form; or too many are being received.
+        starlette.requests.ClientDisconnect: the client has closed the connection.
     """
-    check(request, most)
+    if service.stopping.is_set():
+        raise Problem("stopping")
+    _check_headers(request, limit)
+    limits = service.settings.limits
+    slots = service.long_bodies if limit > limits.body else service.bodies
+    begin = perf_counter()
+    try:
+        with slots.held(client_of(request)):
+            return await _receive(request, limit, limits)
+    finally:
+        service.metrics.phase.labels("receive").observe(perf_counter() - begin)
+
+
+async def _receive(request: Request, limit: int, limits: Limits) -> BinaryIO:
     loop = asyncio.get_running_loop()
     begin, size = loop.time(), 0
-    file = TemporaryFile()  # noqa: SIM115 - it is returned
+    file = TemporaryFile()  # noqa: SIM115 - the caller closes it
     chunks = aiter(request.stream())
     try:
         while True:
@@ -34,11 +71,11 @@ async def received(request: Request, most: int, limits: Limits) -> BinaryIO:
             if chunk is None:
                 break
             size += len(chunk)
-            if size > most:
-                raise _too_large(most)
+            if size > limit:
+                raise _too_large(limit)
             file.write(chunk)
-            late = loop.time() - begin - limits.grace
-            if size < late * limits.slowest:
+            timed = loop.time() - begin - limits.grace  # s in which a minimum rate is required
+            if size < timed * limits.slowest:
                 raise Problem("too-slow", f"it came at less than {limits.slowest} bytes a second")
         if not size:
             raise Problem("unreadable", "the request has no body")
@@ -49,25 +86,25 @@ async def received(request: Request, most: int, limits: Limits) -> BinaryIO:
     return file
 
 
-def check(request: Request, most: int) -> None:
-    """Refuse by its headers what would be refused in the end.
+def _check_headers(request: Request, limit: int) -> None:
+    """Refuse a body early, by the request's headers.
 
     Raises:
-        Problem: it is a form, or compressed, or announces more than `most` bytes.
+        Problem: it is a form, is compressed, or its Content-Length is above `limit` bytes.
     """
     if media_type(request).startswith(FORM):
         raise Problem("not-a-body", "a form is not read")
     if request.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
         raise Problem("not-a-body", "a body with a Content-Encoding is not read")
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced[:18]) > most:
-        raise _too_large(most)
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:18]) > limit:
+        raise _too_large(limit)
 
 
 def media_type(request: Request) -> str:
-    """Of the body, without parameters."""
+    """The media type of the body, without its parameters."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def _too_large(most: int) -> Problem:
-    return Problem("too-large", f"at most {most >> 20} MiB are taken here")
+def _too_large(limit: int) -> Problem:
+    return Problem("too-large", f"at most {limit >> 20} MiB are taken here")

@@ -1,7 +1,8 @@
-"""The cover in a recording's tags, decoded and made anew by a confined process.
+"""The cover picture in a recording's tags, decoded and re-encoded by a confined process.
 
-Pictures are strangers' data as much as sound is: the process may open no file and no connection,
-gets little memory and little time, and is used once. It imports this module: hence no NumPy here.
+Pictures are untrusted input, just as audio is. The process handles one picture, may open no file
+and no connection, and is limited in memory and time. It imports this module, which for that reason
+does not import NumPy.
 """
 
 import subprocess
@@ -14,19 +15,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fingerprint.library.records import Stamp
 
-SIZE = 512  # pixels, either way
-MOST_PIXELS = 40_000_000
+SIZE = 512  # pixels, greatest width and height
+MAX_PIXELS = 40_000_000  # of the original
 MEMORY = 1 << 30  # bytes
-PATIENCE = 10.0  # s
-LARGEST = 1 << 20  # bytes of an answer
+TIMEOUT = 10.0  # s
+MAX_BYTES = 1 << 20  # of the re-encoded picture
 
 
 @lru_cache(maxsize=1024)
 def cover(path: Path, _stamp: "Stamp") -> bytes | None:
-    """The cover of a recording as JPEG; None if it has none that can be read.
+    """The cover of a recording as JPEG; None if it has none, or none that can be read.
 
     Raises:
-        subprocess.TimeoutExpired: the machine has other things to do; it may be asked again.
+        subprocess.TimeoutExpired: the machine is too busy; a later call may succeed.
     """
     from fingerprint.audio.decode import open_recording
 
@@ -38,17 +39,17 @@ def cover(path: Path, _stamp: "Stamp") -> bytes | None:
                 stdin=file,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                timeout=PATIENCE,
+                timeout=TIMEOUT,
                 check=True,
             )
     except (OSError, subprocess.CalledProcessError):
         return None
-    found = done.stdout
-    return found if found.startswith(b"\xff\xd8") and len(found) <= LARGEST else None
+    jpeg = done.stdout
+    return jpeg if jpeg.startswith(b"\xff\xd8") and len(jpeg) <= MAX_BYTES else None
 
 
 def main() -> None:
-    """In the process: a recording on standard input, its cover on standard output."""
+    """Run in the confined process: read a recording on stdin, write its cover to stdout."""
     import resource
 
     from PIL import Image
@@ -57,9 +58,9 @@ def main() -> None:
     from fingerprint.audio import sandbox
 
     Image.init()
-    Image.MAX_IMAGE_PIXELS = MOST_PIXELS
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (int(PATIENCE), int(PATIENCE)))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(TIMEOUT), int(TIMEOUT)))
     sandbox.confine()
     with open(0, "rb", closefd=False) as file:
         tags = TinyTag.get(file_obj=file, image=True, duration=False)
@@ -69,5 +70,5 @@ def main() -> None:
     with Image.open(BytesIO(picture.data), formats=("JPEG", "PNG", "GIF", "WEBP")) as image:
         image.thumbnail((SIZE, SIZE))
         image.convert("RGB").save(out := BytesIO(), "JPEG", quality=85)
-    with open(1, "wb", closefd=False) as answer:
-        answer.write(out.getvalue())
+    with open(1, "wb", closefd=False) as stdout:
+        stdout.write(out.getvalue())

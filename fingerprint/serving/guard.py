@@ -1,7 +1,8 @@
-"""What every request passes first: host, origin, headers of the answer, the log line, the count.
+"""The outermost middleware: checks Host and Origin, sets security headers, logs and counts.
 
-A page of another site could have a browser ask a server on the loopback address or in the local
-network: by a name of its own that leads here (DNS rebinding), or across origins. Both are refused.
+A page of another site can make a browser send requests to a server on the loopback address or in
+the local network: by a host name that resolves to that address (DNS rebinding), or across origins.
+Both kinds of request are refused.
 """
 
 import asyncio
@@ -44,12 +45,12 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-PIECE = 1 << 16  # bytes of an answer that are sent at once: so much is kept for a slow client
+PIECE = 1 << 16  # bytes of a response that are sent at once, and so buffered for a slow client
 log = logging.getLogger("fingerprint.requests")
 
 
 class Guard:
-    """Wraps an application that is served by these settings."""
+    """Middleware around an application that is served with these settings."""
 
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
         self._app, self._metrics, self._limits = app, metrics, settings.limits
@@ -74,31 +75,31 @@ class Guard:
             else:
                 await send({"type": "websocket.close", "code": 1008, "reason": problem.kind})
             return
-        await self._answered(scope, receive, send, problem)
+        await self._answer(scope, receive, send, problem)
 
-    async def _answered(
+    async def _answer(
         self, scope: Scope, receive: Receive, send: Send, problem: Problem | None
     ) -> None:
         begin, method = perf_counter(), scope["method"]
-        answer = _Answer(scope, receive, send)
+        response = _Response(scope, receive, send)
         app = self._app if problem is None else problem.response()
         if method == "HEAD":
-            app, scope = _bodiless(app), {**scope, "method": "GET"}
+            app, scope = _without_body(app), {**scope, "method": "GET"}
         try:
-            await app(scope, answer.receive, answer.send)
-        except asyncio.CancelledError:  # the server is being stopped, and has waited for it
-            answer.unread = False
-            if not answer.status:
-                await Problem("stopping").response()(scope, receive, answer.send)
+            await app(scope, response.receive, response.send)
+        except asyncio.CancelledError:  # shutdown, after the drain time has passed
+            response.unread = False
+            if not response.status:
+                await Problem("stopping").response()(scope, receive, response.send)
         finally:
             seconds = perf_counter() - begin
             route = getattr(scope.get("route"), "path", "other")
-            self._metrics.requests.labels(route, str(answer.status)).inc()
+            self._metrics.requests.labels(route, str(response.status)).inc()
             self._metrics.latency.labels(route).observe(seconds)
             client = (scope.get("client") or ("",))[0]
-            fields = _fields(client, method, scope["path"], answer.status, seconds)
+            fields = _log_fields(client, method, scope["path"], response.status, seconds)
             log.info("request", extra={"fields": fields})
-        await answer.finish(self._limits)
+        await response.finish(self._limits)
 
     def _problem(self, scope: Scope) -> Problem | None:
         headers = Headers(scope=scope)
@@ -106,20 +107,23 @@ class Guard:
         if len(hosts) > 1 or (not hosts and scope["http_version"] != "1.0"):
             return Problem("bad-request", "a request has one Host header")
         host = hosts[0] if hosts else ""
-        # Browsers name a host; monitors that speak HTTP/1.0 may not.
-        if hosts and not self._is_ours(host):
-            return Problem("wrong-host", f"it was asked as {host[:200]!r}")
+        # Browsers always send a Host; monitors that speak HTTP/1.0 may not.
+        if hosts and not self._is_allowed(host):
+            return Problem("wrong-host", f"the request is for {host[:200]!r}")
         if scope["type"] == "http" and scope["method"] in SAFE:
             return None
         origin = headers.get("origin")
         if origin is not None and origin.split("://")[-1].lower() != host.lower():
-            return Problem("cross-origin", f"the page is of {origin[:200]!r}")
+            return Problem("cross-origin", f"the page is from {origin[:200]!r}")
         if headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-            return Problem("cross-origin", "the page is of another site")
+            return Problem("cross-origin", "the page is from another site")
         return None
 
-    def _is_ours(self, host: str) -> bool:
-        """Whether a Host header is an address, which no name can be made to lead to, or ours."""
+    def _is_allowed(self, host: str) -> bool:
+        """Whether a Host header holds one of our host names, or an IP address.
+
+        An address is safe: DNS rebinding needs a host name.
+        """
         name = host.lower()
         if name.startswith("["):
             name = name[1:].partition("]")[0]
@@ -134,19 +138,19 @@ class Guard:
         return True
 
 
-class _Answer:
-    """Sends an answer: with our headers, in pieces that a client must take one after the other.
+class _Response:
+    """Sends a response with the security headers, in pieces of bounded size.
 
-    `unread` says whether the body of the request has not been read to its end. A connection that
-    is closed before that is reset, and the client loses the answer: hence the rest is read and
-    discarded before the answer ends.
+    `unread` is true while the request's body has not been read to its end. Closing a connection
+    with unread data resets it, and the client loses the response. Therefore the rest of the body is
+    read and discarded before the response ends.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._receive, self._send = receive, send
         headers = Headers(scope=scope)
-        announced = headers.get("content-length", "0").strip("0") != ""
-        self.unread = announced or "transfer-encoding" in headers
+        has_length = headers.get("content-length", "0").strip("0") != ""
+        self.unread = has_length or "transfer-encoding" in headers
         self.status, self._ended = 0, True
 
     async def receive(self) -> Message:
@@ -169,7 +173,7 @@ class _Answer:
             await self._send(piece)
 
     async def finish(self, limits: Limits) -> None:
-        """Discard the rest of the request, within the limits of a body, and end the answer."""
+        """Discard the rest of the request's body, within a body's limits, and end the response."""
         if self._ended:
             return
         left = limits.body
@@ -183,7 +187,7 @@ class _Answer:
 
 
 def _pieces(message: Message) -> Iterator[Message]:
-    """A message, or the pieces of a long one, each of which waits until the client takes it."""
+    """Split a long body, so that each piece is sent when the client has read the one before."""
     body = message.get("body", b"")
     starts = range(0, len(body) - PIECE, PIECE)
     for at in starts:
@@ -191,30 +195,35 @@ def _pieces(message: Message) -> Iterator[Message]:
     yield {**message, "body": body[len(starts) * PIECE :]} if starts else message
 
 
-def _bodiless(app: ASGIApp) -> ASGIApp:
-    """What answers HEAD as `app` answers GET: as to a client that leaves before the body."""
+def _without_body(app: ASGIApp) -> ASGIApp:
+    """An application that answers HEAD: it runs `app` as for GET, and reports a disconnect.
 
-    async def answered(scope: Scope, _receive: Receive, send: Send) -> None:
+    The disconnect comes once the response has started, so endless responses stop, too.
+    """
+
+    async def answer(scope: Scope, _receive: Receive, send: Send) -> None:
         started, complete = asyncio.Event(), False
 
-        async def gone() -> Message:
+        async def disconnect() -> Message:
             await started.wait()
             return {"type": "http.disconnect"}
 
-        async def sent(message: Message) -> None:
+        async def watch(message: Message) -> None:
             nonlocal complete
             complete = message["type"] == "http.response.body" and not message.get("more_body")
             started.set()
             await send(message)
 
-        await app(scope, gone, sent)
-        if not complete:  # it was an answer without end
+        await app(scope, disconnect, watch)
+        if not complete:  # an endless response was cut off by the disconnect
             await send({"type": "http.response.body"})
 
-    return answered
+    return answer
 
 
-def _fields(client: str, method: str, path: str, status: int, seconds: float) -> dict[str, object]:
-    """What the log says of a request: never its query string, which may hold what is private."""
-    found = {"client": client, "method": method, "path": display_name(path)[:200]}
-    return {**found, "status": status, "seconds": round(seconds, 4)}
+def _log_fields(
+    client: str, method: str, path: str, status: int, seconds: float
+) -> dict[str, object]:
+    """The fields of a request's log line, without its query string, which may be private."""
+    fields = {"client": client, "method": method, "path": display_name(path)[:200]}
+    return {**fields, "status": status, "seconds": round(seconds, 4)}

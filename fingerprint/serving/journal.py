@@ -1,7 +1,7 @@
-"""What was recognised, kept for a while, and passed on to those who listen or have a webhook.
+"""The log of recognised tracks, with subscribers and an outbox for webhooks.
 
-One SQLite file holds the log and the outbox of webhooks, so that an entry and its message are
-written together or not at all: a process that is killed loses neither.
+One SQLite file holds both the log and the outbox (a transactional outbox): an entry and its webhook
+message are written in one transaction, so a crash loses neither.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ from uuid import uuid4
 from fingerprint.errors import LibraryError
 
 Source = Literal["identify", "listen"]
-MOST_ENTRIES = 200_000
-SWEEP_EVERY = 500  # entries, after which old ones are deleted
-LONGEST_PAUSE = 3600.0  # s between two attempts to deliver a message
-PATIENCE = 1.0  # s that another process may keep the file locked
+MAX_ENTRIES = 200_000
+EXPIRE_EVERY = 500  # insertions after which old entries are deleted
+MAX_BACKOFF = 3600.0  # s between two attempts to deliver a message
+LOCK_TIMEOUT = 1.0  # s to wait while another process locks the file
 log = logging.getLogger("fingerprint.journal")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS log (
@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS outbox (
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A webhook's call that is still to be made."""
+    """A webhook message that has not been delivered yet."""
 
     id: str
     body: str
@@ -54,27 +54,28 @@ class Message:
 
 
 class Journal:
-    """The log; `file` is None for one that a process keeps to itself.
+    """The log and the outbox, in a SQLite file, or in memory if `file` is None.
 
-    With `webhook`, every entry leaves a message in the outbox. `keep_days` 0 keeps nothing.
+    With `webhook`, every entry also writes a message to the outbox. Entries are deleted after
+    `keep_days`; 0 disables the log.
 
     Raises:
-        LibraryError: the file cannot be written, or is none of ours.
+        LibraryError: the file cannot be written, or is not a log.
     """
 
     def __init__(self, file: Path | None, *, keep_days: float, webhook: bool) -> None:
         self._keep, self._webhook, self._lock = keep_days * 86_400, webhook, Lock()
-        self._readers: set[asyncio.Event] = set()
+        self._subscribers: set[asyncio.Event] = set()
         self._added = 0
-        self.news = asyncio.Event()  # the outbox has something new
+        self.outbox_changed = asyncio.Event()  # a message was added
         name = str(file) if file else ":memory:"
         try:
             self._db = sqlite3.connect(
-                name, PATIENCE, isolation_level=None, check_same_thread=False
+                name, LOCK_TIMEOUT, isolation_level=None, check_same_thread=False
             )
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.executescript(_SCHEMA)
-            self._sweep()
+            self._expire()
         except sqlite3.DatabaseError as error:
             raise LibraryError(
                 f"cannot keep a log in {name}: {error}; name another file with --log"
@@ -84,9 +85,9 @@ class Journal:
         self._db.close()
 
     def add(self, source: Source, match: dict[str, object]) -> None:
-        """Write down what was recognised, and tell all readers. Called on the event loop.
+        """Insert an entry and notify all subscribers. Must be called on the event loop.
 
-        A disk that is full costs the entry, and not the answer that it is about.
+        A failure (a full disk, say) is logged, not raised: the client still gets its answer.
         """
         if not self._keep:
             return
@@ -95,9 +96,9 @@ class Journal:
         except sqlite3.Error as error:
             log.error("what was recognised could not be logged, nor passed on: %s", error)
             return
-        self.news.set()
-        for reader in self._readers:
-            reader.set()
+        self.outbox_changed.set()
+        for subscriber in self._subscribers:
+            subscriber.set()
 
     def _insert(self, source: Source, match: dict[str, object]) -> None:
         now = time.time()
@@ -113,13 +114,13 @@ class Journal:
                     "INSERT INTO outbox VALUES (?, ?, ?, 0, ?)", (message, body, now, now)
                 )
         self._added += 1
-        if self._added % SWEEP_EVERY == 0:
-            self._sweep()
+        if self._added % EXPIRE_EVERY == 0:
+            self._expire()
 
     def entries(
         self, *, before: int | None = None, after: int = 0, limit: int, newest: bool = True
     ) -> list[dict[str, Any]]:
-        """Entries with numbers between two, the newest or the oldest of them first."""
+        """At most `limit` entries with `after` < id < `before`, the newest or the oldest first."""
         order = "DESC" if newest else "ASC"
         with self._lock:
             rows = self._db.execute(
@@ -131,30 +132,31 @@ class Journal:
 
     @property
     def newest(self) -> int:
-        """The number of the newest entry; 0 if there is none."""
+        """The id of the newest entry; 0 if there is none."""
         found = self.entries(limit=1)
         return int(found[0]["id"]) if found else 0
 
     @contextmanager
-    def reader(self) -> Iterator[asyncio.Event]:
-        """What is set when there are new entries."""
-        news = asyncio.Event()
-        self._readers.add(news)
+    def subscribe(self) -> Iterator[asyncio.Event]:
+        """An event that is set whenever an entry is added."""
+        added = asyncio.Event()
+        self._subscribers.add(added)
         try:
-            yield news
+            yield added
         finally:
-            self._readers.discard(news)
+            self._subscribers.discard(added)
 
-    def due(self, now: float, most: int = 20) -> list[Message]:
-        """Messages whose time has come, the oldest first.
+    def due(self, now: float, limit: int = 20) -> list[Message]:
+        """Messages that are due for delivery, the oldest first.
 
-        Those that are due later than they can be, were put off when the clock was wrong.
+        A due time further away than `MAX_BACKOFF` was set while the clock was wrong, so such
+        messages count as due, too.
         """
         with self._lock:
             rows = self._db.execute(
                 "SELECT id, body, attempts FROM outbox WHERE due <= ? OR due > ? "
                 "ORDER BY written LIMIT ?",
-                (now, now + LONGEST_PAUSE + 1, most),
+                (now, now + MAX_BACKOFF + 1, limit),
             ).fetchall()
         return [Message(*row) for row in rows]
 
@@ -177,11 +179,11 @@ class Journal:
                 "DELETE FROM outbox WHERE id = ?", [(message.id,) for message in messages]
             )
 
-    def _sweep(self) -> None:
+    def _expire(self) -> None:
         with self._transaction():
             self._db.execute("DELETE FROM log WHERE time < ?", (time.time() - self._keep,))
             self._db.execute(
-                "DELETE FROM log WHERE id <= (SELECT max(id) FROM log) - ?", (MOST_ENTRIES,)
+                "DELETE FROM log WHERE id <= (SELECT max(id) FROM log) - ?", (MAX_ENTRIES,)
             )
 
     @contextmanager

@@ -1,9 +1,9 @@
-"""`/v1/listen`: sound comes in over a WebSocket, and what plays goes out as soon as it is sure.
+"""`WS /v1/listen`: audio comes in over a WebSocket; events go out as soon as a track is recognised.
 
-In come binary messages: raw 16-bit samples of one channel, or consecutive pieces of one WebM, Ogg
-or MP4 file, as a browser's recorder makes them. Out go the events of `fingerprint listen --log`;
-and `partial`, with candidates that are not sure yet, where they are asked for. A text message
-ends the sound.
+The client sends binary messages: raw 16-bit mono samples, or consecutive pieces of one WebM, Ogg or
+MP4 file, as a browser's MediaRecorder makes them. A text message ends the audio. The server sends
+the events of `fingerprint listen --log` and, on request, `partial` events with candidates below the
+confidence threshold.
 """
 
 import asyncio
@@ -24,23 +24,23 @@ from fingerprint.answers import event_record, json_line, match_record
 from fingerprint.errors import FingerprintError
 from fingerprint.listening.listener import LOOK_EVERY, LOOKS, Event
 from fingerprint.scanning import Heard, Scanner, Span
-from fingerprint.serving.places import client_of
-from fingerprint.serving.problems import Problem
-from fingerprint.serving.queries import LEAST, unavailable
+from fingerprint.serving.pools import DecodeLimits, decode_whole
+from fingerprint.serving.problems import Problem, library_unavailable
+from fingerprint.serving.queries import MIN_CONFIDENCE
 from fingerprint.serving.service import Service
-from fingerprint.serving.work import Bounds, whole
+from fingerprint.serving.slots import client_of
 from fingerprint.types import Clip, Floats, Match
 
 T = TypeVar("T")
 router = APIRouter()
-LONGEST = LOOKS[-1]  # s that are looked at
-PATIENCE = 30.0  # s of sound after which it gives up, once
+LONGEST = LOOKS[-1]  # s of audio that are searched, the most recent
+PATIENCE = 30.0  # s of audio after which mode `once` gives up
 LARGEST_RECORDING = 8 << 20  # bytes of a recording in pieces
-CANDIDATES = 3
-TRIES, PAUSE = 10, 1.0  # s between tries to get a place for the next look, in `continuous`
-FASTEST = 2.0  # times real time at which sound may come in the long run
-AHEAD = 60.0  # s of sound that it may come earlier
-GONE, TOO_MUCH, POLICY, FAILED = 1001, 1009, 1008, 1011  # codes that close a WebSocket
+CANDIDATES = 3  # in a `partial` event
+TRIES, PAUSE = 10, 1.0  # retries of a search in mode `continuous` when busy; s between them
+FASTEST = 2.0  # times real time at which audio may arrive in the long run
+AHEAD = 60.0  # s of audio that may arrive in advance of that
+GONE, TOO_MUCH, POLICY, FAILED = 1001, 1009, 1008, 1011  # WebSocket close codes
 
 
 @router.websocket("/v1/listen")
@@ -50,48 +50,48 @@ async def listen(
     encoding: Literal["s16le", "container"] = "s16le",
     mode: Literal["once", "continuous"] = "once",
     partials: Annotated[bool, Query(alias="partial")] = False,
-    min_confidence: Annotated[float, Query(ge=0, le=1)] = LEAST,
+    min_confidence: Annotated[float, Query(ge=0, le=1)] = MIN_CONFIDENCE,
 ) -> None:
-    """`once` ends with `heard` or `unknown`; `continuous` goes on until the sound ends."""
+    """Mode `once` ends with `heard` or `unknown`, `continuous` when the audio ends."""
     service: Service = socket.app.state.service
-    with ExitStack() as place:
+    with ExitStack() as slot:
         try:
             if service.stopping.is_set():
                 raise Problem("stopping")
-            place.enter_context(service.listeners.taken(client_of(socket)))
+            slot.enter_context(service.listeners.held(client_of(socket)))
         except Problem as problem:
             service.metrics.refused.labels(problem.kind).inc()
             await socket.close(POLICY, problem.kind)
             return
         await socket.accept()
-        ear = _Ear(service, socket, rate, min_confidence, partials=partials)
+        session = _Session(service, socket, rate, min_confidence, partials=partials)
         try:
             if encoding == "container":
-                await ear.once(ear.recording())
+                await session.once(session.recording())
             elif mode == "once":
-                await ear.once(ear.samples())
+                await session.once(session.samples())
             else:
-                await ear.go_on()
+                await session.continuous()
             await socket.close()
         except WebSocketDisconnect:
             return
         except Problem as problem:
-            await ear.refuse(problem, TOO_MUCH if problem.kind == "too-large" else POLICY)
+            await session.refuse(problem, TOO_MUCH if problem.kind == "too-large" else POLICY)
         except FingerprintError as error:
-            await ear.refuse(unavailable(error), FAILED)
+            await session.refuse(library_unavailable(error), FAILED)
 
 
 @dataclass(eq=False)
-class _Ear:
-    """One client that is listened to. `at` are the seconds of sound that have come."""
+class _Session:
+    """One client's WebSocket. `at` is the length (s) of the audio received so far."""
 
     service: Service
     socket: WebSocket
     rate: int
-    least: float
+    min_confidence: float
     partials: bool
     at: float = 0.0
-    held: Floats = field(default_factory=lambda: np.zeros(0, np.float32))  # the last `LONGEST` s
+    recent: Floats = field(default_factory=lambda: np.zeros(0, np.float32))  # the last `LONGEST` s
 
     async def refuse(self, problem: Problem, code: int) -> None:
         self.service.metrics.refused.labels(problem.kind).inc()
@@ -102,8 +102,8 @@ class _Ear:
     async def _run(self, job: Callable[[], T]) -> T:
         return await self.service.queries.run(client_of(self.socket), job)
 
-    async def _patiently(self, job: Callable[[], T]) -> T:
-        """Do a job of one who listens for hours, and need not give up when the server is busy."""
+    async def _run_with_retries(self, job: Callable[[], T]) -> T:
+        """Run a job; retry while the server is busy. A session of hours should not end for it."""
         for _ in range(TRIES):
             with suppress(Problem):
                 return await self._run(job)
@@ -111,7 +111,7 @@ class _Ear:
         return await self._run(job)
 
     async def messages(self) -> AsyncIterator[bytes]:
-        """Binary messages until the sound ends: by a text, by silence, or by a limit."""
+        """Binary messages until the audio ends: by a text message, a time-out or shutdown."""
         loop, limits = asyncio.get_running_loop(), self.service.settings.limits
         begin = loop.time()
         stopping = asyncio.create_task(self.service.stopping.wait())
@@ -138,7 +138,10 @@ class _Ear:
             stopping.cancel()
 
     async def samples(self) -> AsyncIterator[Callable[[], Clip]]:
-        """After each message of raw samples, how to get the clip of the last seconds."""
+        """For each message of raw samples, a function that gives the clip of the last seconds.
+
+        It resamples, so it is to be called in a worker thread.
+        """
         rest = b""
         async for message in self.messages():
             data = rest + message
@@ -146,114 +149,117 @@ class _Ear:
             rest = data[whole_bytes:]
             new = np.frombuffer(data[:whole_bytes], "<i2").astype(np.float32) / 32_768
             self.at += len(new) / self.rate
-            self.held = np.concatenate([self.held, new])[-round(LONGEST * self.rate) :]
+            self.recent = np.concatenate([self.recent, new])[-round(LONGEST * self.rate) :]
             yield self._resampled
 
     def _resampled(self) -> Clip:
         to = self.service.library.model.sample_rate
-        return Clip(soxr.resample(self.held, self.rate, to, quality="HQ"), to)
+        return Clip(soxr.resample(self.recent, self.rate, to, quality="HQ"), to)
 
     async def recording(self) -> AsyncIterator[Callable[[], Clip]]:
-        """After each piece of a recording, how to decode all that has come."""
+        """For each piece of a recording, a function that decodes all pieces received so far."""
         content, begin = bytearray(), asyncio.get_running_loop().time()
         async for message in self.messages():
             content += message
             if len(content) > LARGEST_RECORDING:
                 raise Problem("too-large", "a recording in pieces may have 8 MiB")
-            # How much sound it is only decoding tells: as much as the time that has passed.
+            # Its true length is known only after decoding; assume that it arrives in real time.
             self.at = max(self.at, asyncio.get_running_loop().time() - begin)
             yield partial(self._decoded, bytes(content))
 
     def _decoded(self, content: bytes) -> Clip:
         limits, to = self.service.settings.limits, self.service.library.model.sample_rate
-        bounds = Bounds(limits.seconds, limits.decoding)
-        clip, _ = whole(self.service.decoders, BytesIO(content), to, "sound", bounds)
+        bounds = DecodeLimits(limits.seconds, limits.decoding)
+        clip, _ = decode_whole(self.service.decoders, BytesIO(content), to, "sound", bounds)
         return Clip(clip.samples[-round(LONGEST * to) :], to)
 
-    async def once(self, sound: AsyncIterator[Callable[[], Clip]]) -> None:
-        """Look at ever longer sound until it is sure, and at all of it in the end."""
-        looks, looked, clip = list(LOOKS), 0.0, None
-        async for clip in sound:
+    async def once(self, audio: AsyncIterator[Callable[[], Clip]]) -> None:
+        """Search for ever longer clips until a match is sure, and for all audio at the end."""
+        looks, searched, clip = list(LOOKS), 0.0, None
+        async for clip in audio:
             if self.at < looks[0]:
                 continue
-            looks, looked = _after(looks, self.at), self.at
-            if await self._look(clip, last=False):
+            looks, searched = _next_looks(looks, self.at), self.at
+            if await self._search(clip, last=False):
                 return
             if self.at >= PATIENCE:
                 break
-        if clip is not None and (self.at > looked) and await self._look(clip, last=True):
+        if clip is not None and (self.at > searched) and await self._search(clip, last=True):
             return
-        await self._tell({"event": "unknown", "at": round(self.at, 3), "match": None})
+        await self._send({"event": "unknown", "at": round(self.at, 3), "match": None})
 
-    async def _look(self, clip: Callable[[], Clip], *, last: bool) -> bool:
-        """Whether a track is recognised in a clip; tells it, or who may be it."""
+    async def _search(self, clip: Callable[[], Clip], *, last: bool) -> bool:
+        """Whether a clip has a sure match; sends it, or else the candidates if requested."""
         at = self.at
         try:
             found = await self._run(partial(self._candidates, clip))
         except Problem as problem:
             if problem.kind not in ("busy", "unreadable") or last:
                 raise
-            return False  # the next look sees this sound too
-        if found and found[0].confidence >= self.least:
-            await self._heard(Event("heard", at, heard=found[0]))
+            return False  # the next search includes this audio
+        if found and found[0].confidence >= self.min_confidence:
+            await self._send_heard(Event("heard", at, heard=found[0]))
             return True
         if self.partials:
             candidates = [match_record(match) for match in found]
             record = {"event": "partial", "at": round(at, 3), "candidates": candidates}
-            await self._tell(record)
+            await self._send(record)
         return False
 
     def _candidates(self, clip: Callable[[], Clip]) -> list[Match]:
-        """What the clip may be, each with the place that is reached at its end."""
-        sound = clip()
-        found = self.service.library.recognise(sound, top=CANDIDATES).matches
+        """The candidates for a clip, with the offset that the clip's end has in each track."""
+        query = clip()
+        found = self.service.library.recognise(query, top=CANDIDATES).matches
         return [
-            replace(one, offset=one.offset + one.rate * sound.duration, repeats=()) for one in found
+            replace(one, offset=one.offset + one.rate * query.duration, repeats=()) for one in found
         ]
 
-    async def go_on(self) -> None:
-        """Tell every track that plays: the first as soon as it is sure, then as `scan` does."""
+    async def continuous(self) -> None:
+        """Report every track: the first as soon as it is sure, the others as `scan` finds them."""
         library, to = self.service.library, self.service.library.model.sample_rate
-        scanner = Scanner(library, min_confidence=self.least)
+        scanner = Scanner(library, min_confidence=self.min_confidence)
         stream = soxr.ResampleStream(self.rate, to, 1, dtype="float32", quality="HQ")
-        looks, first, past = list(LOOKS), None, 0
+        looks, first, fed = list(LOOKS), None, 0  # `fed`: samples given to the resampler
         async for clip in self.samples():
-            new = round(self.at * self.rate) - past
-            past += new
-            piece = stream.resample_chunk(self.held[-new:] if new else self.held[:0])
+            new = round(self.at * self.rate) - fed
+            fed += new
+            piece = stream.resample_chunk(self.recent[-new:] if new else self.recent[:0])
             if first is None and looks[0] <= self.at <= LONGEST:
-                looks = _after(looks, self.at)
-                found = await self._patiently(partial(self._candidates, clip))
-                if found and found[0].confidence >= self.least:
+                looks = _next_looks(looks, self.at)
+                found = await self._run_with_retries(partial(self._candidates, clip))
+                if found and found[0].confidence >= self.min_confidence:
                     first = found[0]
-                    await self._heard(Event("heard", self.at, heard=first))
+                    await self._send_heard(Event("heard", self.at, heard=first))
             if len(piece):
-                events = await self._patiently(partial(scanner.feed, Clip(piece, to)))
-                first = await self._tell_all(events, first)
-        await self._tell_all(await self._patiently(scanner.close), first)
+                events = await self._run_with_retries(partial(scanner.feed, Clip(piece, to)))
+                first = await self._send_events(events, first)
+        await self._send_events(await self._run_with_retries(scanner.close), first)
 
-    async def _tell_all(self, events: list[Heard | Span], first: Match | None) -> Match | None:
-        """Events but the scanner's own word of a track that was told already."""
+    async def _send_events(self, events: list[Heard | Span], first: Match | None) -> Match | None:
+        """Send the scanner's events, except for a `heard` of the track that was sent as `first`.
+
+        Returns `first` until that event has come, then None.
+        """
         for event in events:
             if isinstance(event, Span):
-                await self._tell(event_record(Event("played", event.end, span=event), _now()))
+                await self._send(event_record(Event("played", event.end, span=event), _now()))
             elif first is not None and first.track == event.match.track:
                 first = None
             else:
-                await self._heard(Event("heard", event.at, heard=event.match))
+                await self._send_heard(Event("heard", event.at, heard=event.match))
         return first
 
-    async def _heard(self, event: Event) -> None:
-        assert event.heard is not None  # noqa: S101 - that is what it says
+    async def _send_heard(self, event: Event) -> None:
+        assert event.heard is not None  # noqa: S101 - callers pass `heard` events only
         self.service.journal.add("listen", match_record(event.heard))
         await self.socket.send_text(json_line(event_record(event, _now())))
 
-    async def _tell(self, record: dict[str, object]) -> None:
+    async def _send(self, record: dict[str, object]) -> None:
         await self.socket.send_text(json_line({"time": _now(), **record}))
 
 
-def _after(looks: list[float], at: float) -> list[float]:
-    """The lengths at which to look again, once `at` s have been looked at."""
+def _next_looks(looks: list[float], at: float) -> list[float]:
+    """The clip lengths (s) at which to search again, after a search at `at` s."""
     return [one for one in looks if one > at] or [at + LOOK_EVERY]
 
 

@@ -1,4 +1,4 @@
-"""What a server counts, in Prometheus's format."""
+"""The server's metrics, in Prometheus's format."""
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -14,7 +14,7 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class Metrics:
-    """Of one server: with a registry of its own, so that a process may have several."""
+    """The metrics of one server, in a registry of its own: a process may run several servers."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -26,7 +26,7 @@ class Metrics:
         )
         self.latency = Histogram(
             "fingerprint_request_seconds",
-            "From the head of a request to the end of its answer.",
+            "From a request's headers to the end of its response.",
             ["route"],
             buckets=BUCKETS,
             registry=self.registry,
@@ -40,18 +40,18 @@ class Metrics:
         )
         self.queue = Gauge(
             "fingerprint_pending",
-            "Jobs that are worked on or wait, by desk.",
-            ["desk"],
+            "Jobs that run or wait, by worker pool.",
+            ["desk"],  # a published name; it is a `pools.WorkerPool`
             registry=self.registry,
         )
         self.refused = Counter(
             "fingerprint_refused",
-            "What was refused, by reason.",
+            "Refused requests, by reason.",
             ["reason"],
             registry=self.registry,
         )
         self.answers = Counter(
-            "fingerprint_answers", "Queries by their outcome.", ["status"], registry=self.registry
+            "fingerprint_answers", "Queries by outcome.", ["status"], registry=self.registry
         )
         self.listeners = Gauge(
             "fingerprint_listeners", "Open WebSockets and event streams.", registry=self.registry

@@ -1,4 +1,4 @@
-"""The page, as files of the package: read once, sent as they are."""
+"""The web page: static files of the package, read once at start and served with ETags."""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 STATIC = Path(__file__).parent / "static"
-KINDS = {
+MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -21,44 +21,47 @@ KINDS = {
     ".wasm": "application/wasm",
     ".webmanifest": "application/manifest+json",
 }
-ENTRIES = {"/": "index.html", "/docs": "docs.html", "/share": "index.html"}
+ALIASES = {"/": "index.html", "/docs": "docs.html", "/share": "index.html"}
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
     content: bytes
-    kind: str
-    tag: str
+    media_type: str
+    etag: str
 
 
 def install(app: FastAPI) -> None:
-    """Serve every file of the page under its name, and its entries under theirs."""
+    """Add a route for every file of the page, and for `ALIASES`."""
     files = {
         path.relative_to(STATIC).as_posix(): _read(path)
         for path in sorted(STATIC.rglob("*"))
-        if path.suffix in KINDS
+        if path.suffix in MEDIA_TYPES
     }
-    places = {f"/{name}": file for name, file in files.items()}
-    places |= {place: files[name] for place, name in ENTRIES.items() if name in files}
+    routes = {f"/{name}": file for name, file in files.items()}
+    routes |= {alias: files[name] for alias, name in ALIASES.items() if name in files}
 
     async def send(request: Request) -> Response:
-        file = places[request.url.path]
-        return unless_known(request, file.content, file.kind, file.tag)
+        file = routes[request.url.path]
+        return with_etag(request, file.content, file.media_type, file.etag)
 
-    for place in places:
-        app.add_route(place, send, methods=["GET", "HEAD"], include_in_schema=False)
+    for path in routes:
+        app.add_route(path, send, methods=["GET", "HEAD"], include_in_schema=False)
 
 
-def unless_known(request: Request, content: bytes, kind: str, tag: str) -> Response:
-    """A file, or 304 where the client has it as `tag`; a proxy may have made that a weak one."""
-    headers = {"ETag": tag, "Cache-Control": "no-cache"}
-    known = request.headers.get("if-none-match", "").split(",")
-    if {one.strip().removeprefix("W/") for one in known} & {tag, "*"}:
+def with_etag(request: Request, content: bytes, media_type: str, etag: str) -> Response:
+    """A file, or 304 if the client's cached copy has this ETag.
+
+    Weak tags (`W/`) match, too: a proxy that compresses makes them of ours.
+    """
+    headers = {"ETag": etag, "Cache-Control": "no-cache"}
+    cached = request.headers.get("if-none-match", "").split(",")
+    if {one.strip().removeprefix("W/") for one in cached} & {etag, "*"}:
         return Response(status_code=304, headers=headers)
-    return Response(content, media_type=kind, headers=headers)
+    return Response(content, media_type=media_type, headers=headers)
 
 
 def _read(path: Path) -> _File:
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()[:16]
-    return _File(content, KINDS[path.suffix], f'"{digest}"')
+    return _File(content, MEDIA_TYPES[path.suffix], f'"{digest}"')

@@ -1,6 +1,7 @@
-"""What a client is told when it gets no answer: problem documents (RFC 9457).
+"""Errors as problem documents (RFC 9457).
 
-A `type` is stable; `title` says what it means, `detail` what happened, `hint` what to do about it.
+`type` is a stable identifier, `title` its meaning, `detail` what happened in this request, and
+`hint` what the client can do about it.
 """
 
 import logging
@@ -81,18 +82,20 @@ log = logging.getLogger("fingerprint.requests")
 
 
 class ProblemDocument(BaseModel):
-    """Why there is no answer (RFC 9457)."""
+    """An error (RFC 9457)."""
 
     type: str = Field(examples=[PREFIX + "busy"])
     title: str
     status: int
     detail: str
     hint: str
-    track: int | None = Field(default=None, description="The track that is known already.")
+    track: int | None = Field(
+        default=None, description="The track that has this recording already (known-recording)."
+    )
 
 
-class Problem(Exception):  # noqa: N818 - it is called so
-    """Ends a request with a problem document."""
+class Problem(Exception):  # noqa: N818 - the RFC's name
+    """An error that ends a request with a problem document."""
 
     def __init__(self, kind: str, detail: str = "", **more: object) -> None:
         self.kind, self.detail, self.more = kind, detail, more
@@ -121,8 +124,17 @@ class Problem(Exception):  # noqa: N818 - it is called so
         )
 
 
+def library_unavailable(error: Exception) -> Problem:
+    """The problem for an error of the library, whose own message names folders of the server."""
+    locked = "another program" in str(error) or "another run" in str(error)
+    return Problem(
+        "library-unavailable",
+        "another program is writing to the library" if locked else "the library cannot be read",
+    )
+
+
 def documented(*kinds: str) -> dict[int | str, dict[str, Any]]:
-    """The problems of a route, for its description."""
+    """The responses of a route for these problems and the common ones, for OpenAPI."""
     found: dict[int | str, dict[str, Any]] = {}
     for kind in (*kinds, "cross-origin", "wrong-host", "invalid-request", "busy", "internal"):
         status, title, _ = KINDS[kind]
@@ -142,7 +154,7 @@ def documented(*kinds: str) -> dict[int | str, dict[str, Any]]:
 
 
 def install(app: FastAPI) -> None:
-    """Let every error of an application be a problem document."""
+    """Add handlers that answer every error with a problem document."""
 
     async def problem(request: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)  # noqa: S101 - registered for no other
@@ -151,18 +163,18 @@ def install(app: FastAPI) -> None:
 
     async def invalid(_request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for no other
-        return Problem("invalid-request", _first(error)).response()
+        return Problem("invalid-request", _first_error(error)).response()
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for no other
         kind = _BY_STATUS.get(error.status_code, "bad-request")
         answer = Problem(kind).response()
         if kind == "method-not-allowed":
-            answer.headers["Allow"] = _allowed(app, request.url.path)
+            answer.headers["Allow"] = _allowed_methods(app, request.url.path)
         return answer
 
     async def left(_request: Request, _error: Exception) -> Response:
-        return Problem("bad-request", "the client has left").response()
+        return Problem("bad-request", "the client has disconnected").response()
 
     async def unreadable_log(_request: Request, error: Exception) -> Response:
         log.error("the log cannot be read: %s", error)
@@ -179,19 +191,17 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, failed)
 
 
-def _first(error: RequestValidationError) -> str:
+def _first_error(error: RequestValidationError) -> str:
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}"
+    location = ".".join(str(part) for part in first["loc"])
+    return f"{location}: {first['msg']}"
 
 
-def _allowed(app: FastAPI, path: str) -> str:
-    """The methods of an address, over all its routes."""
+def _allowed_methods(app: FastAPI, path: str) -> str:
+    """The methods of a path, over all routes that match it."""
     paths: dict[str, dict[str, object]] = app.openapi()["paths"]
     for template, methods in paths.items():
         if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path):
-            found = {method.upper() for method in methods} | (
-                {"HEAD"} if "get" in methods else set()
-            )
-            return ", ".join(sorted(found))
-    return "GET, HEAD"  # the page's
+            allowed = {method.upper() for method in methods}
+            return ", ".join(sorted(allowed | ({"HEAD"} if "get" in methods else set())))
+    return "GET, HEAD"  # a file of the page

@@ -1,4 +1,4 @@
-"""`/v1/identify` and `/v1/scan`: which tracks are in what a client sends?"""
+"""`/v1/identify` and `/v1/scan`: recognise the tracks in an uploaded snippet or recording."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,48 +19,32 @@ from fingerprint.errors import LibraryError
 from fingerprint.recognition.recognise import SPOKEN, Speeds, recognise
 from fingerprint.scanning import Span, formats, scan
 from fingerprint.serving import records, wire
-from fingerprint.serving.bodies import check, media_type, received
-from fingerprint.serving.places import client_of
-from fingerprint.serving.problems import Problem, documented
+from fingerprint.serving.bodies import BODY_PROBLEMS, RECORDING_BODY, media_type, receive
+from fingerprint.serving.pools import DecodeLimits, decode_blocks, decode_whole
+from fingerprint.serving.problems import Problem, documented, library_unavailable
+from fingerprint.serving.records import BINARY, json_response
 from fingerprint.serving.service import Served, Service
-from fingerprint.serving.work import Bounds, blocks, whole
+from fingerprint.serving.slots import client_of
 from fingerprint.types import Clip, Outline, SpeedWanted
 
 router = APIRouter(tags=["recognition"])
-LEAST = 0.98
-RECORDING: dict[str, Any] = {
+MIN_CONFIDENCE = 0.98
+QUERY_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "A recording in any container, as it is: no form, no base64.",
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-    }
-}
-OF_A_BODY = (  # problems of every route that takes a recording
-    "unreadable",
-    "too-large",
-    "too-long",
-    "too-slow",
-    "not-a-body",
-    "bad-request",
-    "library-unavailable",
-)
-BINARY = {"schema": {"type": "string", "format": "binary"}}
-QUERY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "description": "A recording in any container, as it is: no form, no base64. Or a query of "
-        "which the client has computed embeddings and spectral peaks itself.",
+        "description": "A recording in any container, as it is: no form, no base64. Or a query "
+        "whose embeddings and spectral peaks the client has computed.",
         "content": {"application/octet-stream": BINARY, wire.MEDIA_TYPE: BINARY},
     }
 }
 Name = Annotated[
     str, Query(max_length=200, description="What to call the recording in the answer.")
 ]
-Sure = Annotated[
-    float, Query(ge=0, le=1, description="Below this probability a candidate is no match.")
+MinConfidence = Annotated[
+    float, Query(ge=0, le=1, description="Candidates below this confidence are not matches.")
 ]
 Form = Literal["json", "csv", "cue", "audacity", "tracklist"]
-MEDIA = {
+MEDIA_TYPES = {
     "json": "application/x-ndjson",
     "csv": "text/csv; charset=utf-8",
     "cue": "application/x-cue; charset=utf-8",
@@ -71,59 +55,63 @@ MEDIA = {
 
 @router.post(
     "/v1/identify",
-    summary="Name the recording that a snippet is from",
-    openapi_extra=QUERY,
+    summary="Identify the recording that a snippet is from",
+    openapi_extra=QUERY_BODY,
     response_class=Response,
     responses={
         200: {
             "model": records.Identified,
             "content": {"application/json": {"example": records.IDENTIFIED}},
         },
-        **documented(*OF_A_BODY, "nothing-to-recognise", "other-model"),
+        **documented(*BODY_PROBLEMS, "nothing-to-recognise", "other-model"),
     },
 )
 async def identify(
     request: Request,
     service: Served,
-    top: Annotated[int, Query(ge=1, le=50, description="At most so many matches.")] = 5,
-    min_confidence: Sure = LEAST,
+    top: Annotated[int, Query(ge=1, le=50, description="Greatest number of matches.")] = 5,
+    min_confidence: MinConfidence = MIN_CONFIDENCE,
     name: Name = "body",
     speeds: Annotated[
         Literal["in-doubt", "as-it-is"],
-        Query(description="When it is tried at other playback speeds."),
+        Query(description="When the query is searched at other playback speeds, too."),
     ] = "in-doubt",
 ) -> Response:
-    """The object of `fingerprint identify --json`; no match is an answer as well."""
+    """The same object as `fingerprint identify --json`; no match is status 200, too."""
     limits = service.settings.limits
-    asked = Asked(top, min_confidence, "as it is" if speeds == "as-it-is" else "in doubt")
-    service.queries.check(client_of(request))  # before a body that would be in vain
+    options = QueryOptions(top, min_confidence, "as it is" if speeds == "as-it-is" else "in doubt")
+    service.queries.check(client_of(request))  # refuse before the body is received
     if media_type(request) == wire.MEDIA_TYPE:
-        return await _identify_outline(request, service, asked, name)
+        return await _identify_outline(request, service, options, name)
     file = await receive(request, service, limits.body)
 
     def job() -> dict[str, Any]:
         with file:
             begin = perf_counter()
-            bounds = Bounds(limits.seconds, limits.decoding)
+            bounds = DecodeLimits(limits.seconds, limits.decoding)
             rate = service.library.model.sample_rate
-            clip, damage = whole(service.decoders, file, rate, name, bounds)
+            clip, damage = decode_whole(service.decoders, file, rate, name, bounds)
             decoded = perf_counter()
             service.metrics.phase.labels("decode").observe(decoded - begin)
-            matches = recognised(service, clip, asked)
+            matches = find_matches(service, clip, options)
             service.metrics.phase.labels("recognise").observe(perf_counter() - decoded)
             return query_record(name, perf_counter() - begin, matches, damage)
 
     record = await service.queries.run(client_of(request), job)
     if matches := record["matches"]:
         service.journal.add("identify", matches[0])
-    return Response(json_line(record), media_type="application/json")
+    return json_response(record)
 
 
 async def _identify_outline(
-    request: Request, service: Service, asked: "Asked", name: str
+    request: Request, service: Service, options: "QueryOptions", name: str
 ) -> Response:
-    """A query that a client has outlined; in doubt, at which other speeds it is wanted too."""
-    file = await receive(request, service, min(wire.LARGEST, service.settings.limits.body))
+    """Answer a computed query (`wire`).
+
+    If recognition needs the query at other speeds that it does not hold, the status is `doubtful`,
+    and `speeds` lists them.
+    """
+    file = await receive(request, service, min(wire.MAX_BYTES, service.settings.limits.body))
 
     def job() -> dict[str, Any]:
         begin, model = perf_counter(), service.library.model
@@ -134,10 +122,12 @@ async def _identify_outline(
         except ValueError as error:
             raise Problem("unreadable", f"not a query: {error}") from error
         if model_id != model.id:
-            told = f"with {model_id[:12]}; the library is of {model.id[:12]}"
-            raise Problem("other-model", f"it was made {told}")
+            raise Problem(
+                "other-model",
+                f"it was made with {model_id[:12]}; the library is of {model.id[:12]}",
+            )
         try:
-            matches = recognised(service, query, asked)
+            matches = find_matches(service, query, options)
         except SpeedWanted as wanted:
             record = query_record(name, perf_counter() - begin)
             return {**record, "status": "doubtful", "speeds": _speeds(service, wanted.speed)}
@@ -145,37 +135,38 @@ async def _identify_outline(
 
     record = await service.queries.run(client_of(request), job)
     matches = record["matches"]
-    if matches and matches[0]["confidence"] >= LEAST:  # clients ask for candidates, too
+    # Remote libraries request candidates at any confidence; only sure ones are logged.
+    if matches and matches[0]["confidence"] >= MIN_CONFIDENCE:
         service.journal.add("identify", matches[0])
-    return Response(json_line(record), media_type="application/json")
+    return json_response(record)
 
 
 def _speeds(service: Service, wanted: float) -> list[float]:
-    """The speed that is wanted, and with it all that are tried in the same look."""
+    """All speeds of the search step that needs the speed `wanted`: it will need the others, too."""
     config = service.library.config
     names = [name for name in type(config).model_fields if name.endswith("semitones")]
     for semitones in (getattr(config, name) for name in names):
-        planned = [2 ** (one / 12) for one in semitones]
-        if any(abs(one - wanted) < 1e-9 for one in planned):
-            return planned
+        step = [2 ** (one / 12) for one in semitones]
+        if any(abs(one - wanted) < 1e-9 for one in step):
+            return step
     return [wanted]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """How many matches of a query, how sure at least, and when other speeds are tried."""
+class QueryOptions:
+    """The parameters of a query."""
 
     top: int
-    least: float
+    min_confidence: float
     speeds: Speeds
 
 
-def recognised(service: Service, clip: Clip, asked: Asked) -> list[Any]:
-    """The matches of a clip, or of the outline of one; counts its outcome.
+def find_matches(service: Service, clip: Clip, options: QueryOptions) -> list[Any]:
+    """The matches of a clip or of a computed query (`Outline`); the outcome is counted.
 
     Raises:
-        Problem: there is nothing to recognise in it, or the library is out of order.
-        SpeedWanted: the outline is wanted at other speeds.
+        Problem: there is nothing to recognise in it, or the library cannot be read.
+        SpeedWanted: the computed query is needed at other speeds.
     """
     library = service.library
     model = wire.OutlineModel(library.model) if isinstance(clip, Outline) else library.model
@@ -184,58 +175,29 @@ def recognised(service: Service, clip: Clip, asked: Asked) -> list[Any]:
             library.snapshot(),
             clip,
             model,
-            top=asked.top,
+            top=options.top,
             config=library.config,
-            speeds=asked.speeds,
+            speeds=options.speeds,
             parts=True,
         )
     except (LibraryError, OSError) as error:
-        raise unavailable(error) from error
+        raise library_unavailable(error) from error
     if result.nothing not in (None, "nothing near enough"):
         service.metrics.answers.labels("nothing").inc()
         raise Problem("nothing-to-recognise", SPOKEN[result.nothing])
-    matches = result.at_least(asked.least)
+    matches = result.at_least(options.min_confidence)
     service.metrics.answers.labels("match" if matches else "no-match").inc()
     return matches
 
 
-def unavailable(error: Exception) -> Problem:
-    """The problem that an error of the library is; its own words name folders of the server."""
-    held = "another program" in str(error) or "another run" in str(error)
-    return Problem(
-        "library-unavailable",
-        "another program is writing to the library" if held else "the library cannot be read",
-    )
-
-
-async def receive(request: Request, service: Service, most: int) -> BinaryIO:
-    """The body, as one of a bounded number that are received at once.
-
-    Raises:
-        Problem: as `bodies.received`, or there are too many.
-    """
-    if service.stopping.is_set():
-        raise Problem("stopping")
-    check(request, most)
-    limits = service.settings.limits
-    begin = perf_counter()
-    try:
-        with (service.long_bodies if most > limits.body else service.bodies).taken(
-            client_of(request)
-        ):
-            return await received(request, most, limits)
-    finally:
-        service.metrics.phase.labels("receive").observe(perf_counter() - begin)
-
-
 @router.post(
     "/v1/scan",
-    summary="Name everything that plays in a long recording",
-    openapi_extra=RECORDING,
+    summary="Identify everything that plays in a long recording",
+    openapi_extra=RECORDING_BODY,
     response_class=Response,
     responses={
         200: {
-            "description": "JSON Lines as spans are found, or another format.",
+            "description": "JSON Lines, sent as spans are found; or another format.",
             "content": {
                 "application/x-ndjson": {"schema": {"type": "string"}, "example": records.SPAN},
                 "text/csv": {"schema": {"type": "string"}},
@@ -243,40 +205,41 @@ async def receive(request: Request, service: Service, most: int) -> BinaryIO:
                 "text/plain": {"schema": {"type": "string"}},
             },
         },
-        **documented(*OF_A_BODY),
+        **documented(*BODY_PROBLEMS),
     },
 )
 async def scan_recording(
     request: Request,
     service: Served,
     form: Annotated[Form, Query(alias="format")] = "json",
-    min_confidence: Sure = LEAST,
+    min_confidence: MinConfidence = MIN_CONFIDENCE,
     name: Name = "body",
 ) -> Response:
-    """The lines of `fingerprint scan`, while the recording is being read.
+    """The lines of `fingerprint scan`, streamed while the recording is scanned.
 
-    Where it breaks off after the first line, the last line of JSON Lines is an object with `error`.
+    If the scan fails after the first line, the last line is a JSON object with `error`.
     """
     limits = service.settings.limits
     service.scans.check(client_of(request))
     file = await receive(request, service, limits.long_body)
-    lines = _Lines(
-        service, client_of(request), lambda: _scanned(service, file, name, form, min_confidence)
+    lines = _LineStream(
+        service, client_of(request), lambda: _scan(service, file, name, form, min_confidence)
     )
     first = await lines.begin()
-    return StreamingResponse(lines.rest(first), media_type=MEDIA[form])
+    return StreamingResponse(lines.rest(first), media_type=MEDIA_TYPES[form])
 
 
-def _scanned(
-    service: Service, file: BinaryIO, name: str, form: Form, least: float
+def _scan(
+    service: Service, file: BinaryIO, name: str, form: Form, min_confidence: float
 ) -> Iterator[str]:
     library, limits = service.library, service.settings.limits
     report = DecodeReport()
-    bounds = Bounds(limits.long_seconds, limits.long_decoding)
+    bounds = DecodeLimits(limits.long_seconds, limits.long_decoding)
     with file:
-        decoded = blocks(service.decoders, file, library.model.sample_rate, name, bounds, report)
-        spans = scan(file, library, name=name, min_confidence=least, blocks=decoded)
-        first = list(islice(spans, 1))  # before a header: what cannot be read is a problem
+        rate = library.model.sample_rate
+        decoded = decode_blocks(service.decoders, file, rate, name, bounds, report)
+        spans = scan(file, library, name=name, min_confidence=min_confidence, blocks=decoded)
+        first = list(islice(spans, 1))  # before a header line: it raises if decoding fails
         yield from (f"{line}\n" for line in _lines(name, chain(first, spans), form))
         if report.damage and form == "json":
             warnings = [one.as_record() for one in report.damage]
@@ -297,34 +260,34 @@ def _lines(name: str, spans: Iterator[Span], form: Form) -> Iterator[str]:
         yield from map(formats.tracklist_line, spans)
 
 
-class _Lines:
-    """Lines that a thread makes and a client takes: one waits for the other."""
+class _LineStream:
+    """Lines that a thread produces and a client consumes, with back-pressure by a bounded queue."""
 
     def __init__(self, service: Service, client: str, make: Callable[[], Iterator[str]]) -> None:
         self._service, self._client, self._make = service, client, make
         self._queue: asyncio.Queue[str | Exception | None] = asyncio.Queue(8)
         self._loop = asyncio.get_running_loop()
-        self._left = False
+        self._disconnected = False
 
     async def begin(self) -> str | None:
-        """Start, and give the first line; None if there is none.
+        """Start the thread and wait for the first line; None if there is none.
 
         Raises:
-            Problem: there is not even a first line.
+            Problem: it failed before the first line.
         """
         self._task = asyncio.create_task(self._service.scans.run(self._client, self._work))
         waiting = asyncio.create_task(self._queue.get())
         await asyncio.wait([waiting, self._task], return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done() and self._task.done() and self._task.exception() is not None:
             waiting.cancel()
-            await self._task  # raises: there was no place at the desk
+            await self._task  # raises: the pool's queue is full
         first = await waiting
         if isinstance(first, Exception):
             raise first
         return first
 
     async def rest(self, first: str | None) -> AsyncIterator[str]:
-        """All lines. Where the client leaves, the work ends."""
+        """The first line and all others. When the client disconnects, the thread stops."""
         try:
             line: str | Exception | None = first
             while line is not None:
@@ -336,28 +299,28 @@ class _Lines:
                 yield line
                 line = await self._queue.get()
         finally:
-            self._left = True
+            self._disconnected = True
             while not self._queue.empty():
-                self._queue.get_nowait()  # so that the thread is not kept waiting
+                self._queue.get_nowait()  # the thread may be waiting for room in the queue
 
     def _work(self) -> None:
         end: Exception | None = None
         try:
             with closing(self._make()) as lines:  # type: ignore[type-var]
                 for line in lines:
-                    if self._left or self._service.stopping.is_set():
+                    if self._disconnected or self._service.stopping.is_set():
                         return
                     self._put(line)
         except (LibraryError, OSError) as error:
-            end = unavailable(error)
+            end = library_unavailable(error)
         except Exception as error:
             end = error
         finally:
             self._put(end)
 
-    def _put(self, what: str | Exception | None) -> None:
-        if not self._left:
+    def _put(self, item: str | Exception | None) -> None:
+        if not self._disconnected:
             try:
-                asyncio.run_coroutine_threadsafe(self._queue.put(what), self._loop).result(60)
+                asyncio.run_coroutine_threadsafe(self._queue.put(item), self._loop).result(60)
             except (TimeoutError, FutureCancelledError, RuntimeError):
-                self._left = True  # a client that takes nothing
+                self._disconnected = True  # the client reads nothing

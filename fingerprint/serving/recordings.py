@@ -1,12 +1,13 @@
-"""`application/vnd.fingerprint.recording`: a track on its way to a library on a server.
+"""`application/vnd.fingerprint.recording`: the wire format of a track that a client has embedded.
 
-Embeddings, spectral peaks and tags, computed where the file is. All numbers are little-endian:
+It holds embeddings, spectral peaks and tags, so that a library on a server can add the track
+without its audio. All numbers are little-endian:
 
     "FPRC"                      magic
     uint16 version = 1, uint16 0
     uint32 length, JSON         path, size, mtime_ns, content, duration, tags, damage, model
     uint32 rows, dim, peak rows, kept
-    float16 (rows, dim)         embeddings, a hop of the model apart
+    float16 (rows, dim)         embeddings, one per hop of the model
     uint16  (peak rows, kept)   spectral peaks
 """
 
@@ -28,18 +29,18 @@ from fingerprint.types import Tags, Track
 
 MEDIA_TYPE = "application/vnd.fingerprint.recording"
 MAGIC, VERSION = b"FPRC", 1
-LONGEST_HEAD = 1 << 16  # bytes
-LONGEST_PATH = 4096
-LONGEST_TAG = 500
-LONGEST = 24 * 3600.0  # s
+MAX_HEADER = 1 << 16  # bytes
+MAX_PATH = 4096  # characters
+MAX_TAG = 500  # characters
+MAX_DURATION = 24 * 3600.0  # s
 _HEAD, _SIZES = struct.Struct("<4sHHI"), struct.Struct("<4I")
 
 
 def encode(recording: Recording, model_id: str, host: str) -> bytes:
-    """A recording of this machine, whose name is `host`."""
-    assert recording.vectors is not None  # noqa: S101 - they were asked for
-    assert recording.peaks is not None  # noqa: S101 - they come together
-    about = {
+    """Encode a recording on this machine, whose name is `host`."""
+    assert recording.vectors is not None  # noqa: S101 - the caller has embedded it
+    assert recording.peaks is not None  # noqa: S101 - computed together with the vectors
+    header = {
         "model": model_id,
         "path": str(ELSEWHERE / host / str(recording.path).lstrip("/")),
         "size": recording.stamp.size,
@@ -49,7 +50,7 @@ def encode(recording: Recording, model_id: str, host: str) -> bytes:
         "tags": asdict(recording.tags),
         "damage": [one.as_record() for one in recording.damage],
     }
-    head = json.dumps(about).encode()
+    head = json.dumps(header).encode()
     sizes = _SIZES.pack(*recording.vectors.shape, *recording.peaks.shape)
     vectors, peaks = recording.vectors.astype("<f2"), recording.peaks.astype("<u2")
     return b"".join(
@@ -58,50 +59,55 @@ def encode(recording: Recording, model_id: str, host: str) -> bytes:
 
 
 def decode(data: bytes, dim: int, block: int) -> tuple[str, Entry]:
-    """The model's id, and the track, of a model with so many frames of peaks a hop.
+    """Decode to the model's id and a library entry, and check every field: the data is untrusted.
+
+    Args:
+        data: what `encode` gave.
+        dim: dimensions of the model's embeddings.
+        block: frames of a block of spectral peaks.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not such a recording.
     """
     kept = kept_of(block)
     try:
         magic, version, _, length = _HEAD.unpack_from(data)
-        if magic != MAGIC or version != VERSION or length > LONGEST_HEAD:
+        if magic != MAGIC or version != VERSION or length > MAX_HEADER:
             raise ValueError(f"it is no recording of version {VERSION}")
         at = _HEAD.size + length
-        about = json.loads(data[_HEAD.size : at])
-        rows, width, blocks, many = _SIZES.unpack_from(data, at)
+        header = json.loads(data[_HEAD.size : at])
+        rows, width, blocks, peaks_a_block = _SIZES.unpack_from(data, at)
         at += _SIZES.size
-        if width != dim or many != kept or not rows > 0 or blocks > rows + 16:
+        if width != dim or peaks_a_block != kept or not rows > 0 or blocks > rows + 16:
             raise ValueError("its sizes make no sense")
         if len(data) != at + 2 * rows * dim + 2 * blocks * kept:
-            raise ValueError("it has another length than it says")
+            raise ValueError("its length differs from its header")
         vectors = np.frombuffer(data, "<f2", rows * dim, at).reshape(rows, dim).astype(np.float32)
         peaks = np.frombuffer(data, "<u2", blocks * kept, at + 2 * rows * dim).astype(np.uint16)
         if not are_sound(peaks, block):
-            raise ValueError("its peaks lie nowhere")
-        entry = _entry(about, vectors, peaks.reshape(blocks, kept))
-        return str(about["model"]), entry
+            raise ValueError("its spectral peaks are out of range")
+        entry = _entry(header, vectors, peaks.reshape(blocks, kept))
+        return str(header["model"]), entry
     except (struct.error, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise ValueError("it is not as it should be") from error
+        raise ValueError("it is malformed") from error
 
 
-def _entry(about: dict[str, Any], vectors: Any, peaks: Any) -> Entry:
+def _entry(header: dict[str, Any], vectors: Any, peaks: Any) -> Entry:
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not np.isfinite(vectors).all() or not vectors.any() or float(length.max()) > 2:
-        raise ValueError("its embeddings are none")
-    path, duration = Path(_text(about["path"], LONGEST_PATH)), float(about["duration"])
-    if ELSEWHERE not in path.parents or ".." in path.parts or not 0 < duration <= LONGEST:
+        raise ValueError("its embeddings are not unit vectors")
+    path, duration = Path(_text(header["path"], MAX_PATH)), float(header["duration"])
+    if ELSEWHERE not in path.parents or ".." in path.parts or not 0 < duration <= MAX_DURATION:
         raise ValueError("its path or its duration makes no sense")
-    tags = {name: _text(about["tags"][name], LONGEST_TAG) for name in Tags.__slots__}
-    damage = tuple(Damage.of_record(one) for one in about["damage"][:8])
-    stamp = Stamp(int(about["size"]), int(about["mtime_ns"]) % (1 << 63))
-    content = bytes.fromhex(about["content"])[:16]
+    tags = {name: _text(header["tags"][name], MAX_TAG) for name in Tags.__slots__}
+    damage = tuple(Damage.of_record(one) for one in header["damage"][:8])
+    stamp = Stamp(int(header["size"]), int(header["mtime_ns"]) % (1 << 63))
+    content = bytes.fromhex(header["content"])[:16]
     track = Track(path, duration, Tags(**tags))
     return Entry(track, stamp, vectors, content, peaks=peaks, damage=damage)
 
 
-def _text(found: Any, longest: int) -> str:
-    if not isinstance(found, str) or len(found) > longest or any(map(is_control, found)):
-        raise ValueError("a text in it is none")
-    return found
+def _text(value: Any, limit: int) -> str:
+    if not isinstance(value, str) or len(value) > limit or any(map(is_control, value)):
+        raise ValueError("a text in it is too long or not printable")
+    return value

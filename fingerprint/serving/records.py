@@ -1,29 +1,43 @@
-"""What answers look like, for the description of the API: the objects of `fingerprint.answers`."""
+"""Schemas and examples for OpenAPI of the JSON objects that `fingerprint.answers` makes."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from fingerprint.answers import json_line
+
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+
+def json_response(
+    record: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """A response with one of the objects of `fingerprint.answers`."""
+    return Response(json_line(record), status, media_type="application/json", headers=headers)
 
 
 class Match(BaseModel):
-    """A track that may be the one that plays, and the place in it."""
+    """A track that matches the query, and the place in it."""
 
     path: str = Field(description="The track's file, on the server.")
     title: str
     artist: str
     offset: float = Field(description="Seconds into the track at which the query begins.")
-    rate: float = Field(description="Playback speed against the track; 1.02 is 2 % faster.")
+    rate: float = Field(description="Playback rate relative to the track; 1.02 is 2 % faster.")
     confidence: float = Field(ge=0, le=1, description="Estimated probability that it is right.")
     score: float
     repeats: list[float] = Field(description="Later offsets at which the track sounds the same.")
     part: tuple[float, float] | None = Field(
         default=None,
-        description="From where to where in the query it plays, in seconds, if it is not alone.",
+        description="Start and end of the part of the query in which it plays, in seconds; "
+        "given if the query holds more than one track.",
     )
 
 
 class Loss(BaseModel):
-    """What was lost of a recording."""
+    """Audio that was lost in decoding a recording."""
 
     kind: str
     message: str
@@ -41,13 +55,13 @@ class Identified(BaseModel):
     error: None = None
     speeds: list[float] | None = Field(
         default=None,
-        description="Of a doubtful answer to a computed query: changes of speed with which undone "
-        "it is wanted as well.",
+        description="With status `doubtful`, for computed queries: send embeddings of the query "
+        "with these changes of speed undone, too.",
     )
 
 
 class Span(BaseModel):
-    """A stretch of a recording, a line of `fingerprint scan --json`."""
+    """A span of a recording in which one track, or nothing known, plays (`scan --json`)."""
 
     recording: str
     start: float
@@ -71,14 +85,14 @@ class Track(BaseModel):
 
 
 class Tracks(BaseModel):
-    """Some tracks, and where the next ones begin."""
+    """A page of tracks."""
 
     tracks: list[Track]
-    cursor: int | None = Field(description="Of the next page; null at the end.")
+    cursor: int | None = Field(description="The `cursor` of the next page; null at the end.")
 
 
 class Entry(BaseModel):
-    """Something that was recognised."""
+    """A recognised track in the log."""
 
     id: int
     time: str
@@ -87,20 +101,20 @@ class Entry(BaseModel):
 
 
 class Log(BaseModel):
-    """Entries of the log, and where older ones begin."""
+    """A page of the log, the newest entries first."""
 
     entries: list[Entry]
-    cursor: int | None = Field(description="Of the page of older ones; null at the end.")
+    cursor: int | None = Field(description="The `cursor` of the next page; null at the end.")
 
 
 class ModelCard(BaseModel):
-    """What a client needs to compute queries itself."""
+    """The parameters with which a client computes queries itself."""
 
     model_id: str
     sample_rate: int
     dim: int
     hop: float = Field(description="Seconds between rows.")
-    window: float = Field(description="Seconds that a row describes.")
+    window: float = Field(description="Length in seconds of a row's window.")
     min_confidence: float
     tracks: int
     hours: float
@@ -112,7 +126,7 @@ class ModelCard(BaseModel):
 
 
 class Ready(BaseModel):
-    """The server can answer."""
+    """The state of the server."""
 
     status: Literal["ready", "alive"]
     tracks: int | None = None

@@ -1,4 +1,7 @@
-"""A library on a server, asked as if it were here: queries are computed here, sound stays here."""
+"""The client: a library on a server, with the interface of a local one.
+
+Fingerprints are computed on this machine, and only they are sent; no audio is.
+"""
 
 import http.client
 import json
@@ -22,21 +25,21 @@ from fingerprint.recognition.signal_check import nothing_in
 from fingerprint.serving import recordings, wire
 from fingerprint.types import Clip, Fingerprint, Match, Tags, Track
 
-TIMEOUT = 30.0  # s for a connection, and for each answer
-ATTEMPTS = 4  # of what may be asked again
-PAUSE = 0.5  # s before the second; each next one is twice as long
-LONGEST_PAUSE = 10.0  # s, whatever a server asks for
-ROUNDS = 8  # of other speeds that a server may want
+TIMEOUT = 30.0  # s for a connection, and for each response
+ATTEMPTS = 4  # of a request that may be repeated
+PAUSE = 0.5  # s before the second attempt; it doubles with each further one
+LONGEST_PAUSE = 10.0  # s, whatever Retry-After says
+ROUNDS = 8  # in which a server may request the query at further speeds
 CONFLICT = 409
-AGAIN = (429, 502, 503, 504)  # statuses with which a server asks to come back
-LARGEST = 256 << 20  # bytes of an answer
+RETRY_STATUSES = (429, 502, 503, 504)
+MAX_BYTES = 256 << 20  # of a response
 
 
 class Connection:
-    """One server, over one connection that is kept."""
+    """HTTP requests to one server, over one persistent connection."""
 
     def __init__(self, address: str, token: str | None = None) -> None:
-        """Raises LibraryError if the address is none."""
+        """Raises LibraryError if it is not the address of a server."""
         parts = urlsplit(address)
         self.name = without_password(address)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -47,76 +50,78 @@ class Connection:
             raise LibraryError(f"{self.name} is no address of a server: {error}") from error
         self._path, self._token = parts.path.rstrip("/"), token
         if parts.scheme == "https":
-            self._link: http.client.HTTPConnection = http.client.HTTPSConnection(
+            self._http: http.client.HTTPConnection = http.client.HTTPSConnection(
                 parts.hostname, port, timeout=TIMEOUT, context=ssl.create_default_context()
             )
         else:
-            self._link = http.client.HTTPConnection(parts.hostname, port, timeout=TIMEOUT)
+            self._http = http.client.HTTPConnection(parts.hostname, port, timeout=TIMEOUT)
 
     def close(self) -> None:
-        self._link.close()
+        self._http.close()
 
-    def json(self, place: str, **query: object) -> Any:
-        """The object that a GET gives."""
-        return self._parsed(self.ask("GET", f"{place}?{urlencode(query)}" if query else place))
+    def json(self, route: str, **query: object) -> Any:
+        """GET an object."""
+        return self._parsed(self.request("GET", f"{route}?{urlencode(query)}" if query else route))
 
-    def post(self, place: str, body: bytes, kind: str, **query: object) -> Any:
-        """The object that a query gives: it changes nothing, and may be repeated."""
-        return self._parsed(self.ask("POST", f"{place}?{urlencode(query)}", body, kind))
+    def post(self, route: str, body: bytes, media_type: str, **query: object) -> Any:
+        """POST a query, which changes nothing on the server, and get an object."""
+        return self._parsed(self.request("POST", f"{route}?{urlencode(query)}", body, media_type))
 
-    def ask(
-        self, method: str, path: str, body: bytes | None = None, kind: str = "", again: bool = True
+    def request(
+        self, method: str, path: str, body: bytes | None = None, media_type: str = ""
     ) -> bytes:
-        """The content of an answer.
+        """Send a request and return the content of its response.
+
+        It is repeated, with growing pauses, when the connection fails or the server is busy. So
+        every request must be idempotent: one that failed may have been carried out.
 
         Args:
             method: of the request.
-            path: with its query.
+            path: with its query string.
             body: of the request.
-            kind: the media type of the body.
-            again: whether it may be asked again where it is not known whether it was done.
+            media_type: of the body.
 
         Raises:
-            LibraryError: the server is away, stays busy, or refuses.
+            LibraryError: the server does not answer, stays busy, or refuses.
         """
         pause = PAUSE
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                status, headers, content = self._once(method, path, body, kind)
+                status, headers, content = self._send(method, path, body, media_type)
             except ssl.SSLCertVerificationError as error:
                 raise LibraryError(
                     f"the certificate of {self.name} is not trusted: {error.verify_message}; "
                     "set SSL_CERT_FILE to the server's certificate.pem"
                 ) from error
             except (OSError, http.client.HTTPException) as error:
-                self._link.close()
-                if not again or attempt == ATTEMPTS:
+                self._http.close()
+                if attempt == ATTEMPTS:
                     why = getattr(error, "strerror", None) or str(error) or type(error).__name__
                     raise LibraryError(f"the server {self.name} does not answer: {why}") from error
             else:
                 if status < 400:
                     return content
-                if status not in AGAIN or attempt == ATTEMPTS:
+                if status not in RETRY_STATUSES or attempt == ATTEMPTS:
                     raise self._refusal(status, content)
                 pause = max(pause, _seconds(headers.get("Retry-After")))
             time.sleep(min(pause, LONGEST_PAUSE))
             pause *= 2
         raise AssertionError("the last attempt returns or raises")
 
-    def _once(
-        self, method: str, path: str, body: bytes | None, kind: str
+    def _send(
+        self, method: str, path: str, body: bytes | None, media_type: str
     ) -> tuple[int, Any, bytes]:
         headers = {"User-Agent": f"fingerprint/{__version__}", "Accept": "*/*"}
-        if kind:
-            headers["Content-Type"] = kind
+        if media_type:
+            headers["Content-Type"] = media_type
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
-        self._link.request(method, self._path + path, body, headers)
-        answer = self._link.getresponse()
-        content = answer.read(LARGEST + 1)
-        if len(content) > LARGEST:
+        self._http.request(method, self._path + path, body, headers)
+        response = self._http.getresponse()
+        content = response.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
             raise LibraryError(f"the server {self.name} answers without end")
-        return answer.status, answer.headers, content
+        return response.status, response.headers, content
 
     def _refusal(self, status: int, content: bytes) -> LibraryError:
         try:
@@ -135,13 +140,13 @@ class Connection:
 
 
 class RemoteLibrary:
-    """A library on a server; what it is asked with is what `Library` is asked with."""
+    """A library on a server, with the methods of `Library` that recognition needs."""
 
     def __init__(self, address: str, model: Embedder, token: str | None = None) -> None:
-        """Open it.
+        """Connect, and check that both sides have the same model.
 
         Raises:
-            LibraryError: there is none, or it is of another model.
+            LibraryError: there is no server, or its library is of another model.
         """
         self.model = model
         self.server = Connection(address, token)
@@ -170,9 +175,11 @@ class RemoteLibrary:
     def recognise(
         self, clip: Clip, *, top: int = 5, speeds: Speeds = "in doubt", parts: bool = False
     ) -> Result:
-        """As `Library.recognise`. The query is computed here; at other speeds when it is wanted.
+        """As `Library.recognise`; the query is computed on this machine.
 
-        A server that gets no sound finds `parts` only of two tracks that are mixed.
+        It is first sent at its own speed only. If the server's answer is `doubtful`, it is also
+        computed at the speeds that the answer lists, and sent again. Without audio the server finds
+        `parts` only where two tracks are mixed, not where one follows the other.
         """
         part, begin = query_part(clip)
         if (nothing := nothing_in(part)) is not None:
@@ -183,12 +190,12 @@ class RemoteLibrary:
             return Result(nothing="too short")
         found = self._identified(views, top, speeds)
         for _ in range(ROUNDS):
-            if found["status"] != "doubtful" or len(views) >= wire.MOST_VIEWS:
+            if found["status"] != "doubtful" or len(views) >= wire.MAX_VIEWS:
                 break
-            for speed in found["speeds"][: wire.MOST_VIEWS - len(views)]:
+            for speed in found["speeds"][: wire.MAX_VIEWS - len(views)]:
                 views[float(speed)] = wire.outline(part, self.model, float(speed))
             found = self._identified(views, top, speeds)
-        if found["status"] == "doubtful":  # at more speeds than a query may have
+        if found["status"] == "doubtful":  # it needs more speeds than a query may hold
             found = self._identified(views, top, "as it is")
         matches = tuple(_match(one, begin) for one in found["matches"])
         if not parts:
@@ -197,8 +204,8 @@ class RemoteLibrary:
 
     def _identified(self, views: dict[float, Any], top: int, speeds: Speeds) -> dict[str, Any]:
         body = wire.encode(self.model.id, views)
-        asked = {"top": min(top, 50), "min_confidence": 0, "speeds": speeds.replace(" ", "-")}
-        found: dict[str, Any] = self.server.post("/v1/identify", body, wire.MEDIA_TYPE, **asked)
+        options = {"top": min(top, 50), "min_confidence": 0, "speeds": speeds.replace(" ", "-")}
+        found: dict[str, Any] = self.server.post("/v1/identify", body, wire.MEDIA_TYPE, **options)
         return found
 
     def identify(
@@ -216,7 +223,7 @@ class RemoteLibrary:
         found = self.server.json("/v1/tracks", path=path)["tracks"]
         if not found:
             return None
-        content = self.server.ask("GET", f"/v1/tracks/{found[0]['id']}/fingerprint")
+        content = self.server.request("GET", f"/v1/tracks/{found[0]['id']}/fingerprint")
         try:
             return wire.decode_rows(content)
         except ValueError as error:
@@ -224,27 +231,27 @@ class RemoteLibrary:
 
 
 class KnownError(LibraryError):
-    """The server's library has the recording."""
+    """The server's library has the recording already."""
 
 
 def add(server: Connection, recording: Recording, model_id: str, host: str) -> None:
-    """Add a recording of this machine to a server's library. It may be repeated: it is known then.
+    """Add a recording on this machine, whose name is `host`, to a server's library.
 
     Raises:
-        KnownError: its library has it.
-        LibraryError: the server is away, or refuses.
+        KnownError: its library has the recording; also after a repeated request that succeeded.
+        LibraryError: the server does not answer, or refuses.
     """
     body = recordings.encode(recording, model_id, host)
-    server.ask("POST", "/v1/tracks", body, recordings.MEDIA_TYPE)
+    server.request("POST", "/v1/tracks", body, recordings.MEDIA_TYPE)
 
 
 def remove(server: Connection, number: int) -> None:
     """Remove a track. Raises LibraryError if there is none, or the server refuses."""
-    server.ask("DELETE", f"/v1/tracks/{number}")
+    server.request("DELETE", f"/v1/tracks/{number}")
 
 
 def tracks(server: Connection) -> Iterator[dict[str, Any]]:
-    """Every track, as `fingerprint list --json` has it."""
+    """Every track, as the objects of `fingerprint list --json`."""
     cursor: int | None = 0
     while cursor is not None:
         page = server.json("/v1/tracks", limit=500, cursor=cursor)
@@ -253,7 +260,7 @@ def tracks(server: Connection) -> Iterator[dict[str, Any]]:
 
 
 def _match(found: dict[str, Any], begin: float) -> Match:
-    """A match of the record, for a clip that began `begin` s before its query."""
+    """The match of a JSON record, for a clip whose query begins `begin` s into it."""
     track = Track(path_of(found["path"]), 0.0, Tags(found["title"], found["artist"]))
     rate = float(found["rate"])
     return Match(

@@ -1,4 +1,4 @@
-"""From an application to a process that serves it: sockets, their limits, signals, the log."""
+"""Run the application in a uvicorn server: listening socket, limits, signals, logging."""
 
 import asyncio
 import json
@@ -23,37 +23,37 @@ from fingerprint.serving.service import Service
 from fingerprint.serving.settings import Settings
 from fingerprint.serving.sockets import WebSocketProtocol, limited
 
-KEEP_ALIVE = 15  # s that a connection without a request is kept
-LARGEST_MESSAGE = 1 << 20  # bytes of a WebSocket's
+KEEP_ALIVE = 15  # s after which an idle connection is closed
+MAX_MESSAGE = 1 << 20  # bytes of a WebSocket message
 
 
 class ServingError(FingerprintError):
     """The server cannot be started."""
 
 
-def bound(host: str, port: int) -> socket.socket:
-    """A socket that listens.
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A TCP socket that listens on an address.
 
     Raises:
-        ServingError: the address is not this machine's, or another program listens there.
+        ServingError: the address is not this machine's, or the port is in use.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind((host, port))
-        found.listen(1024)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(1024)
     except OSError as error:
-        found.close()
+        listener.close()
         raise ServingError(
             f"cannot listen on {host}, port {port}: {error.strerror}; "
             "choose another --host or --port"
         ) from error
-    return found
+    return listener
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
+    """Whether an address is reachable from this machine only."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -68,17 +68,17 @@ def run(
     certificate: tuple[Path, Path] | None = None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; what is in flight then has `drain` seconds.
+    """Serve until SIGTERM or SIGINT; requests in flight then have `limits.drain` seconds to finish.
 
-    `certificate` are the files of a certificate and of its key.
+    `certificate` holds the files of a certificate and of its key.
     """
     service = Service(library, settings)
     config = uvicorn.Config(
         create_app(service),
         http=limited(settings.limits),
         ws=WebSocketProtocol,
-        ws_max_size=LARGEST_MESSAGE,
-        ws_per_message_deflate=False,  # no bombs
+        ws_max_size=MAX_MESSAGE,
+        ws_per_message_deflate=False,  # no decompression bombs
         ws_ping_interval=20.0,
         ws_ping_timeout=20.0,
         lifespan="on",
@@ -94,14 +94,17 @@ def run(
     )
     server = _Server(config, service, on_ready)
     asyncio.run(server.serve([listener]))
-    if service.working:  # threads that work on cannot be ended, and would be waited for
+    if service.busy:  # a normal exit would wait for the worker threads, which cannot be killed
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
 
 
 class _Server(uvicorn.Server):
-    """Stops on a signal as on a wish: with status 0; and lets endless answers end."""
+    """A uvicorn server that ends with status 0 on a signal, and ends endless responses then.
+
+    `service.stopping` tells WebSockets and event streams to end.
+    """
 
     def __init__(
         self, config: uvicorn.Config, service: Service, on_ready: Callable[[], None]
@@ -125,11 +128,12 @@ class _Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def _stop(self, number: signal.Signals) -> None:
-        """A second Ctrl-C does not wait for anybody."""
+        """Begin to shut down; a second Ctrl-C ends the process without waiting for requests."""
         self._service.stopping.set()
         self.force_exit = self.should_exit and number == signal.SIGINT
         self.should_exit = True
-        logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # of tasks that it cancels
+        # uvicorn logs every task that it cancels after the drain time as an error.
+        logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
 
 
 class JsonLines(logging.Formatter):
@@ -146,7 +150,7 @@ class JsonLines(logging.Formatter):
 
 
 class Lines(logging.Formatter):
-    """A log line for people."""
+    """A log line as plain text."""
 
     def format(self, record: logging.LogRecord) -> str:
         time = strftime("%H:%M:%S", gmtime(record.created))
@@ -157,7 +161,7 @@ class Lines(logging.Formatter):
 
 
 def log_to_stderr(*, as_json: bool, quiet: bool) -> None:
-    """Requests and errors, a line each, on stderr; only errors if `quiet`."""
+    """Log requests and errors to stderr, one line each; only errors if `quiet`."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if as_json else Lines())
     for name, level in (

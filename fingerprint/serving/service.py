@@ -1,4 +1,4 @@
-"""One library being served: what all routes share."""
+"""The state that all routes share: the library, worker pools, limits, log and metrics."""
 
 import asyncio
 import hmac
@@ -10,10 +10,10 @@ from fastapi import Depends, Request
 from fingerprint.library.library import Library
 from fingerprint.serving.journal import Journal
 from fingerprint.serving.metrics import Metrics
-from fingerprint.serving.places import Places
+from fingerprint.serving.pools import DecoderPool, WorkerPool
 from fingerprint.serving.problems import Problem
 from fingerprint.serving.settings import Settings
-from fingerprint.serving.work import Decoders, Desk
+from fingerprint.serving.slots import Slots
 
 SCANS, WAITING_SCANS = 1, 2
 WAITING_CHANGES = 8
@@ -22,10 +22,10 @@ PICTURES, WAITING_PICTURES = 1, 64
 
 @dataclass(eq=False)
 class Service:
-    """A library, the desks where work is done for its clients, and what is counted.
+    """A library that is served, with its worker pools, limits, log and metrics.
 
-    `queries` answers snippets; `scans` reads long recordings, which would keep snippets waiting;
-    `changes` writes to the library, one change after the other.
+    `queries` answers snippets; `scans` reads long recordings, behind which snippets would have to
+    wait; `changes` writes to the library, one change at a time; `pictures` makes covers and plots.
     """
 
     library: Library
@@ -36,44 +36,44 @@ class Service:
     def __post_init__(self) -> None:
         workers, limits = self.settings.workers, self.settings.limits
         receiving = "too many requests are being received"
-        self.bodies = Places(limits.bodies, limits.client_bodies, receiving)
-        self.long_bodies = Places(limits.long_bodies, limits.client_long_bodies, receiving)
-        self.listeners = Places(
+        self.bodies = Slots(limits.bodies, limits.client_bodies, receiving)
+        self.long_bodies = Slots(limits.long_bodies, limits.client_long_bodies, receiving)
+        self.listeners = Slots(
             limits.listeners,
             limits.client_listeners,
             "too many listen at once",
             self.metrics.listeners.set,
         )
-        self.queries = Desk("queries", workers, limits.waiting, self.metrics)
-        self.scans = Desk("scans", SCANS, WAITING_SCANS, self.metrics)
-        self.changes = Desk("changes", 1, WAITING_CHANGES, self.metrics)
-        self.pictures = Desk("covers", PICTURES, WAITING_PICTURES, self.metrics)
+        self.queries = WorkerPool("queries", workers, limits.waiting, self.metrics)
+        self.scans = WorkerPool("scans", SCANS, WAITING_SCANS, self.metrics)
+        self.changes = WorkerPool("changes", 1, WAITING_CHANGES, self.metrics)
+        self.pictures = WorkerPool("covers", PICTURES, WAITING_PICTURES, self.metrics)
         self.uploads = self.settings.uploads or self.library.folder.absolute() / "uploads"
         self.journal = Journal(
             self.settings.journal,
             keep_days=self.settings.keep_days,
             webhook=self.settings.webhook is not None,
         )
-        self.decoders = Decoders(workers + SCANS, limits.decoding)
+        self.decoders = DecoderPool(workers + SCANS, limits.decoding)
 
     @property
-    def desks(self) -> tuple[Desk, ...]:
+    def pools(self) -> tuple[WorkerPool, ...]:
         return self.queries, self.scans, self.changes, self.pictures
 
     @property
-    def working(self) -> bool:
-        return any(desk.working for desk in self.desks)
+    def busy(self) -> bool:
+        return any(pool.busy for pool in self.pools)
 
     def close(self) -> None:
-        for desk in self.desks:
-            desk.close()
+        for pool in self.pools:
+            pool.close()
         self.decoders.close()
         self.journal.close()
-        if not self.working:  # a thread may be in the middle of it
+        if not self.busy:  # else a thread is still using it
             self.library.close()
 
     def authorise(self, request: Request) -> None:
-        """Raises Problem if a request may change nothing."""
+        """Raises Problem if a request may not change the library."""
         token = self.settings.token
         if token is None:
             if not self.settings.open_writes:
@@ -86,7 +86,7 @@ class Service:
 
 
 async def _service(request: Request) -> Service:
-    """Asynchronous, for FastAPI would call another function in a thread."""
+    """The service; asynchronous, since FastAPI runs other functions in a thread."""
     found: Service = request.app.state.service
     return found
 

@@ -1,8 +1,8 @@
-"""HTTP for a bounded number of connections, in all and from one address.
+"""uvicorn's HTTP protocol with limits on connections, on header time and on header size.
 
-A connection on which the head of a request does not come in time, or grows without end, is closed,
-and so is one whose client takes nothing of what it is sent. Bodies are timed and measured by those
-who read them (`bodies`).
+The number of connections is limited in all and per client address. A connection is closed if a
+request's headers do not arrive in time or are too large, or if the client does not read what is
+sent. Bodies are limited by `bodies`.
 """
 
 import asyncio
@@ -21,20 +21,24 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from fingerprint.serving.problems import MEDIA_TYPE, Problem
 from fingerprint.serving.settings import Limits
 
-RESET = socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)  # at close, with what waits
+# Option of a socket: closing discards unsent data and resets the connection.
+RESET = socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
 
 
 def limited(limits: Limits) -> type[HttpToolsProtocol]:
-    """The protocol with these limits, and with a count of its own."""
+    """A protocol class with these limits, and with a counter of its own."""
     return type("Limited", (_Limited,), {"limits": limits, "count": Counter()})
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """A WebSocket that refuses what is no handshake, and answers pings only as they are taken."""
+    """A WebSocket that answers a bad handshake with 400, and has back-pressure on pongs.
+
+    While the client does not read, nothing is read from it, so pings cannot fill the write buffer.
+    """
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if not self.handshake_initiated:  # the whole head has come, and could not be read
+        if not self.handshake_initiated:  # the headers are complete, but not a valid handshake
             self.transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
             self.transport.close()
 
@@ -50,11 +54,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
 class _Limited(HttpToolsProtocol):
     limits: ClassVar[Limits]
-    count: ClassVar[Counter[str]]  # of connections by address
+    count: ClassVar[Counter[str]]  # connections by client address
     _client = ""
-    _timer: asyncio.TimerHandle | None = None
-    _data = b""  # that came last
-    _overhead = 0  # bytes since the last head or piece of a body: the parser may be keeping them
+    _timer: asyncio.TimerHandle | None = None  # closes the connection if no headers arrive
+    _data = b""  # the last piece received
+    _overhead = 0  # bytes since the last headers or body data, which the parser may be buffering
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -65,17 +69,17 @@ class _Limited(HttpToolsProtocol):
             return
         self._client = client
         self.count[client] += 1
-        self._expect_head()
-        self._watch(0)
+        self._start_timer()
+        self._watch_writing(0)
 
-    def _watch(self, before: int) -> None:
-        """Give up a client that has taken nothing of what it is sent since the last look."""
-        left = self.transport.get_write_buffer_size()
-        if left and left == before:
+    def _watch_writing(self, before: int) -> None:
+        """Reset the connection if the client has read nothing since the last call."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent and unsent == before:
             self.transport.get_extra_info("socket").setsockopt(*RESET)
             self.transport.abort()
-        elif left or not self.transport.is_closing():
-            self.loop.call_later(self.limits.stalled, self._watch, left)
+        elif unsent or not self.transport.is_closing():
+            self.loop.call_later(self.limits.stalled, self._watch_writing, unsent)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._release()
@@ -84,17 +88,17 @@ class _Limited(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self._timer is None and not self._is_answering():
-            self._expect_head()
+            self._start_timer()
 
     def _is_answering(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
 
     def handle_websocket_upgrade(self) -> None:
-        if self._is_answering():
-            self.transport.abort()  # of two that write to one connection, none would hear its end
+        if self._is_answering():  # a pipelined upgrade: two protocols would write to one connection
+            self.transport.abort()
             return
-        self._release()  # WebSockets are counted where they are answered
+        self._release()  # WebSockets have a limit of their own (`listen`)
         super().handle_websocket_upgrade()
 
     def data_received(self, data: bytes) -> None:
@@ -106,12 +110,12 @@ class _Limited(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._expect_head()
+        self._start_timer()
 
     def on_headers_complete(self) -> None:
-        self._head_has_come()
+        self._stop_timer()
         self._overhead = 0
-        if not self._is_offered_another():
+        if not self._offers_http2():
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -119,34 +123,35 @@ class _Limited(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if not self._is_offered_another():
+        if not self._offers_http2():
             super().on_message_complete()
 
-    def _is_offered_another(self) -> bool:
-        """Whether the client would go on in another protocol, and not by a WebSocket."""
+    def _offers_http2(self) -> bool:
+        """Whether the request has an Upgrade header for something other than a WebSocket."""
         return bool(self.parser.should_upgrade()) and not self._should_upgrade()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Decline HTTP/2, which Java and curl offer: read the request again without the offer.
+        """Decline an upgrade to HTTP/2, as Java's client and curl offer it.
 
-        Called where the parser has stopped behind the head.
+        The parser has stopped after the headers with an exception, in whose handler uvicorn calls
+        this. The request is parsed again, without its Upgrade header.
         """
-        if self.parser.get_method() == b"CONNECT":  # which makes it one of a proxy
+        if self.parser.get_method() == b"CONNECT":  # for proxies only
             self.send_400_response("")
             return
         stopped = sys.exc_info()[1]
-        assert stopped is not None  # noqa: S101 - it is called where that is handled
+        assert stopped is not None  # noqa: S101 - see above
         rest = self._data[stopped.args[0] :]
         lines = [b" ".join((self.parser.get_method(), self.url, b"HTTP/1.1"))]
         lines += [b": ".join(one) for one in self.headers if one[0] != b"upgrade"]
         self.parser = HttpRequestParser(self)
         super().data_received(b"\r\n".join([*lines, b"", rest]))
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - ours says it in its own words
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - replaced by a problem document
         self._refuse(Problem("bad-request", "it is not HTTP/1.1"))
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer and close, where there is no request yet that could be answered."""
+        """Send a problem document and close, before there is a request for the application."""
         content = json.dumps(problem.document()).encode()
         head = (
             f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\n"
@@ -156,17 +161,18 @@ class _Limited(HttpToolsProtocol):
         self.transport.write(head.encode() + content)
         self.transport.close()
 
-    def _expect_head(self) -> None:
-        self._head_has_come()
+    def _start_timer(self) -> None:
+        self._stop_timer()
         self._timer = self.loop.call_later(self.limits.idle, self.transport.abort)
 
-    def _head_has_come(self) -> None:
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _release(self) -> None:
-        self._head_has_come()
+        """Stop counting this connection."""
+        self._stop_timer()
         if self._client:
             self.count[self._client] -= 1
             if not self.count[self._client]:

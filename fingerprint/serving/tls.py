@@ -1,6 +1,6 @@
-"""A certificate of our own, for a browser gives the microphone to pages of https only.
+"""A self-signed certificate for https, without which browsers do not allow the microphone.
 
-It is signed by nobody: the phone asks once whether to trust it. It is kept, so that it asks once.
+The browser warns once. The certificate is kept on disk, so that the warning does not come back.
 """
 
 import ipaddress
@@ -15,29 +15,29 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-LIFETIME = timedelta(days=397)  # what browsers accept
-LEAST_LEFT = timedelta(days=7)
+LIFETIME = timedelta(days=397)  # the longest that browsers accept
+RENEW_BEFORE = timedelta(days=7)  # its end
 
 
 def certificate(folder: Path, names: tuple[str, ...]) -> tuple[Path, Path]:
-    """The files of a certificate for these host names and addresses, and of its key.
+    """The files of a certificate for these host names and addresses, and of its private key.
 
-    Made where there is none, or one for others, or one that ends soon.
+    They are made unless there are such files, for all of these names and still valid for a while.
     """
     file, key = folder / "certificate.pem", folder / "key.pem"
-    if not (key.is_file() and file.is_file() and _is_good(file.read_bytes(), names)):
+    if not (key.is_file() and file.is_file() and _is_valid(file.read_bytes(), names)):
         folder.mkdir(parents=True, exist_ok=True)
-        made, secret = _made(names)
-        _write(key, secret)
-        _write(file, made)
+        signed, private_key = _self_signed(names)
+        _write_private(key, private_key)
+        _write_private(file, signed)
     return file, key
 
 
 def addresses(host: str) -> tuple[str, ...]:
-    """Names and addresses by which others may reach a server on `host`."""
+    """Host names and addresses by which clients may reach a server on `host`."""
     own = (socket.gethostname(), f"{socket.gethostname()}.local", "localhost", "127.0.0.1")
-    if host in ("0.0.0.0", "::"):  # noqa: S104 - it only asks
-        return (_outward(), *own)
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - only compared
+        return (_outgoing_address(), *own)
     return (host, *own)
 
 
@@ -50,33 +50,34 @@ def qr_code(url: str) -> str:
     return text.getvalue()
 
 
-def _outward() -> str:
-    """The address of this machine on its network; no packet is sent to find out."""
+def _outgoing_address() -> str:
+    """This machine's address on its network: that of a UDP socket, which sends no packet."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))
-            found: str = probe.getsockname()[0]
+            address: str = probe.getsockname()[0]
         except OSError:
             return "127.0.0.1"
-    return found
+    return address
 
 
-def _is_good(content: bytes, names: tuple[str, ...]) -> bool:
+def _is_valid(content: bytes, names: tuple[str, ...]) -> bool:
+    """Whether a certificate is for all of these names, and does not expire soon."""
     try:
-        found = x509.load_pem_x509_certificate(content)
-        known = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        existing = x509.load_pem_x509_certificate(content)
+        extension = existing.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except ValueError:
         return False
-    listed = {str(name.value) for name in known}
-    left = found.not_valid_after_utc - datetime.now(UTC)
-    return set(names) <= listed and left > LEAST_LEFT
+    listed = {str(name.value) for name in extension.value}
+    left = existing.not_valid_after_utc - datetime.now(UTC)
+    return set(names) <= listed and left > RENEW_BEFORE
 
 
-def _made(names: tuple[str, ...]) -> tuple[bytes, bytes]:
+def _self_signed(names: tuple[str, ...]) -> tuple[bytes, bytes]:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fingerprint")])
     now = datetime.now(UTC)
-    made = (
+    signed = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject)
@@ -89,12 +90,12 @@ def _made(names: tuple[str, ...]) -> tuple[bytes, bytes]:
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .sign(key, hashes.SHA256())
     )
-    secret = key.private_bytes(
+    private_key = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    return made.public_bytes(serialization.Encoding.PEM), secret
+    return signed.public_bytes(serialization.Encoding.PEM), private_key
 
 
 def _name(name: str) -> x509.GeneralName:
@@ -104,8 +105,8 @@ def _name(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-def _write(path: Path, content: bytes) -> None:
-    """For the user's eyes only, from the first byte on."""
+def _write_private(path: Path, content: bytes) -> None:
+    """Write a file that has mode 600 from its creation on."""
     path.unlink(missing_ok=True)
     number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(number, "wb") as file:

@@ -1,8 +1,8 @@
-"""`/v1/tracks`: what is in the library; adding to it and removing from it."""
+"""`/v1/tracks`: list and search the library; add and remove tracks."""
 
 import re
 import shutil
-from hashlib import blake2b
+from hashlib import blake2b, file_digest
 from pathlib import Path
 from subprocess import TimeoutExpired
 from tempfile import TemporaryDirectory
@@ -13,7 +13,7 @@ from fastapi import Path as InPath
 from fastapi.security import HTTPBearer
 from starlette.responses import Response
 
-from fingerprint.answers import json_line, track_record
+from fingerprint.answers import track_record
 from fingerprint.audio.files import display_name, is_control
 from fingerprint.audio.formats import AUDIO_SUFFIXES
 from fingerprint.audio.objects import path_of
@@ -23,22 +23,23 @@ from fingerprint.library.indexing import index_files
 from fingerprint.library.records import Listed, hop_block
 from fingerprint.library.writer import Changes
 from fingerprint.serving import recordings, records, wire
-from fingerprint.serving.bodies import media_type
+from fingerprint.serving.bodies import media_type, receive
 from fingerprint.serving.cover import cover
-from fingerprint.serving.places import client_of
-from fingerprint.serving.problems import Problem, documented
-from fingerprint.serving.queries import BINARY, receive, unavailable
+from fingerprint.serving.problems import Problem, documented, library_unavailable
+from fingerprint.serving.records import BINARY, json_response
 from fingerprint.serving.service import Served, Service
+from fingerprint.serving.slots import client_of
 
 router = APIRouter(prefix="/v1/tracks", tags=["library"])
-GREATEST_ID = (1 << 63) - 1
-LONGEST_NAME = 80
-UNFINISHED = ".unfinished"  # lies beside an upload until it is a track, or is refused
-Id = Annotated[int, InPath(ge=1, le=GREATEST_ID)]
+MAX_ID = (1 << 63) - 1
+MAX_NAME = 80  # characters of an uploaded file's name that are kept
+UNFINISHED = ".unfinished"  # a marker file beside an upload until it is a track or is refused
+Id = Annotated[int, InPath(ge=1, le=MAX_ID)]
 UPLOAD: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "A recording as it is; or what a client has computed of one.",
+        "description": "A recording in any container; or the embeddings, spectral peaks and tags "
+        "that a client has computed.",
         "content": {"application/octet-stream": BINARY, recordings.MEDIA_TYPE: BINARY},
     }
 }
@@ -65,11 +66,13 @@ def tracks(
     q: Annotated[
         str, Query(max_length=200, description="Words in artist, title, album, path")
     ] = "",
-    path: Annotated[str, Query(max_length=4096, description="Of one track, exactly.")] = "",
+    path: Annotated[str, Query(max_length=4096, description="The exact path of a track.")] = "",
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    cursor: Annotated[int, Query(ge=0, le=GREATEST_ID, description="Of the page before.")] = 0,
+    cursor: Annotated[
+        int, Query(ge=0, le=MAX_ID, description="The `cursor` of the previous page.")
+    ] = 0,
 ) -> Response:
-    """By their numbers; `cursor` of an answer is for the next one."""
+    """Ordered by id; pass the answer's `cursor` to get the next page."""
     try:
         catalog = service.library.catalog
         if path:
@@ -79,14 +82,14 @@ def tracks(
             found = catalog.search(q, after=cursor, limit=limit)
         listed = [_record(service, one) for one in found]
     except LibraryError as error:
-        raise unavailable(error) from error
+        raise library_unavailable(error) from error
     more = len(found) == limit and not path
-    return _json({"tracks": listed, "cursor": found[-1].id if more else None})
+    return json_response({"tracks": listed, "cursor": found[-1].id if more else None})
 
 
 @router.get(
     "/{number}",
-    summary="One track",
+    summary="Get a track",
     response_class=Response,
     responses={
         200: {
@@ -97,18 +100,18 @@ def tracks(
     },
 )
 def track(service: Served, number: Id) -> Response:
-    """By its number."""
-    return _json(_record(service, _listed(service, number)))
+    """By its id."""
+    return json_response(_record(service, _listed(service, number)))
 
 
 @router.get(
     "/{number}/cover",
-    summary="The cover of a track",
+    summary="Get the cover of a track",
     response_class=Response,
     responses={
         200: {
-            "description": "The picture in its tags, made anew.",
-            "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
+            "description": "The picture in its tags, re-encoded.",
+            "content": {"image/jpeg": BINARY},
         },
         **documented("not-found", "library-unavailable"),
     },
@@ -130,7 +133,7 @@ async def track_cover(request: Request, service: Served, number: Id) -> Response
 
 @router.get(
     "/{number}/fingerprint",
-    summary="The embeddings of a track",
+    summary="Get the embeddings of a track",
     response_class=Response,
     responses={
         200: {"content": {wire.ROWS_MEDIA_TYPE: BINARY}},
@@ -138,12 +141,12 @@ async def track_cover(request: Request, service: Served, number: Id) -> Response
     },
 )
 def track_fingerprint(service: Served, number: Id) -> Response:
-    """By which a client that scans a recording finds where in it the track begins and ends."""
+    """A client that scans a recording finds the track's begin and end in it with them."""
     listed = _listed(service, number)
     try:
         found = service.library.fingerprint(listed.track)
     except (LibraryError, OSError) as error:
-        raise unavailable(error) from error
+        raise library_unavailable(error) from error
     if found is None:
         raise Problem("not-found", f"there is no track {number}")
     return Response(wire.encode_rows(found), media_type=wire.ROWS_MEDIA_TYPE)
@@ -178,9 +181,9 @@ def track_fingerprint(service: Served, number: Id) -> Response:
 async def add(
     request: Request,
     service: Served,
-    name: Annotated[str, Query(max_length=200, description="Of the file.")] = "recording",
+    name: Annotated[str, Query(max_length=200, description="The file's name.")] = "recording",
 ) -> Response:
-    """The file is kept beside the library. 409 if its recording is known, by whatever file."""
+    """The file is kept beside the library. 409 if the library has the same recording already."""
     service.authorise(request)
     service.changes.check(client_of(request))
     computed = media_type(request) == recordings.MEDIA_TYPE
@@ -188,15 +191,14 @@ async def add(
 
     def job() -> dict[str, object]:
         with file:
-            return _joined(service, file.read()) if computed else _added(service, file, name)
+            return (
+                _add_computed(service, file.read())
+                if computed
+                else _add_upload(service, file, name)
+            )
 
     record = await service.changes.run(client_of(request), job)
-    return Response(
-        json_line(record),
-        201,
-        media_type="application/json",
-        headers={"Location": f"/v1/tracks/{record['id']}"},
-    )
+    return json_response(record, 201, {"Location": f"/v1/tracks/{record['id']}"})
 
 
 @router.delete(
@@ -206,14 +208,14 @@ async def add(
     dependencies=TOKEN,
     response_class=Response,
     responses={
-        204: {"description": "It is removed; a file that was uploaded is deleted."},
+        204: {"description": "Removed. If the file was uploaded, it is deleted."},
         **documented("token-needed", "changes-off", "not-found", "library-unavailable"),
     },
 )
 async def remove(request: Request, service: Served, number: Id) -> Response:
-    """From the library. Files that were not uploaded stay where they are."""
+    """Files that were not uploaded are left where they are."""
     service.authorise(request)
-    await service.changes.run(client_of(request), lambda: _removed(service, number))
+    await service.changes.run(client_of(request), lambda: _remove_track(service, number))
     return Response(status_code=204)
 
 
@@ -225,75 +227,74 @@ def _listed(service: Service, number: int) -> Listed:
     try:
         found = service.library.catalog.by_id(number)
     except LibraryError as error:
-        raise unavailable(error) from error
+        raise library_unavailable(error) from error
     if found is None:
         raise Problem("not-found", f"there is no track {number}")
     return found
 
 
-def _json(record: dict[str, Any]) -> Response:
-    return Response(json_line(record), media_type="application/json")
+# Changes of the library, which run one at a time (`service.changes`).
 
 
-# Changes; one at a time
+def _add_upload(service: Service, file: BinaryIO, name: str) -> dict[str, object]:
+    """Save an upload as `uploads/DIGEST/NAME` and index it.
 
-
-def _added(service: Service, file: BinaryIO, name: str) -> dict[str, object]:
-    """A file appears among the uploads under its name once it is written, or not at all."""
+    The file is written elsewhere and renamed, so it is complete or not there. If it is refused, or
+    indexing fails, it is deleted.
+    """
     folder = service.uploads
     try:
-        service.library.info()  # where its drive is away, no other library begins in its place
+        service.library.info()  # raises if the drive is not mounted, so that no new library is made
     except (LibraryError, OSError) as error:
-        raise unavailable(error) from error
+        raise library_unavailable(error) from error
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".new-", dir=folder) as new:
-            path = _named(file, Path(new), name)
-            place = folder / _digest(path) / path.name
-            known = service.library.catalog.by_path(place)
+            saved = _save_upload(file, Path(new), name)
+            path = folder / _digest(saved) / saved.name
+            known = service.library.catalog.by_path(path)
             if known is not None:
                 raise Problem("known-recording", "it was uploaded before", track=known.id)
-            unfinished = place.parent / UNFINISHED
-            if not (kept := place.exists()):  # of a library that has been moved
-                place.parent.mkdir(exist_ok=True)
+            unfinished = path.parent / UNFINISHED
+            if not (existed := path.exists()):  # it does in a library that has been moved
+                path.parent.mkdir(exist_ok=True)
                 unfinished.touch()
-                path.replace(place)
+                saved.replace(path)
     except OSError as error:
         raise Problem("library-unavailable", "uploads cannot be written") from error
     try:
-        record = _indexed(service, place, name)
+        record = _index_upload(service, path, name)
     except BaseException:
-        if not kept:
-            place.unlink(missing_ok=True)
-            _forget(unfinished)
+        if not existed:
+            path.unlink(missing_ok=True)
+            _delete_with_folder(unfinished)
         raise
     unfinished.unlink(missing_ok=True)
     return record
 
 
-def _indexed(service: Service, place: Path, name: str) -> dict[str, object]:
+def _index_upload(service: Service, path: Path, name: str) -> dict[str, object]:
     library = service.library
     try:
-        report = index_files(library, [place], jobs=1, on_duplicate="skip")
+        report = index_files(library, [path], jobs=1, on_duplicate="skip")
         if report.failed:
             _, reason = report.failed[0]
-            shown = reason.replace(display_name(place), display_name(name))
-            raise Problem("unreadable", shown)
+            raise Problem("unreadable", reason.replace(display_name(path), display_name(name)))
         if report.duplicates:
             with library.writing() as writer:
-                writer.apply(Changes(forgotten=(place,)))
+                writer.apply(Changes(forgotten=(path,)))
             known = library.catalog.by_path(report.duplicates[0].of)
             detail = "the same recording is in the library"
             raise Problem("known-recording", detail, track=known.id if known else None)
-        listed = library.catalog.by_path(place)
-        assert listed is not None  # noqa: S101 - it neither failed nor is it a copy
+        listed = library.catalog.by_path(path)
+        assert listed is not None  # noqa: S101 - it neither failed nor is a duplicate
         return _record(service, listed)
     except LibraryError as error:
-        raise unavailable(error) from error
+        raise library_unavailable(error) from error
 
 
-def _joined(service: Service, data: bytes) -> dict[str, object]:
-    """Add a track that a client has computed."""
+def _add_computed(service: Service, data: bytes) -> dict[str, object]:
+    """Add a track whose embeddings a client has computed (`recordings`)."""
     library = service.library
     try:
         model_id, entry = recordings.decode(data, library.model.dim, hop_block(library.model.hop))
@@ -315,59 +316,56 @@ def _joined(service: Service, data: bytes) -> dict[str, object]:
         assert found is not None  # noqa: S101 - it was just added
         return _record(service, found)
     except LibraryError as error:
-        raise unavailable(error) from error
+        raise library_unavailable(error) from error
 
 
-def _removed(service: Service, number: int) -> None:
+def _remove_track(service: Service, number: int) -> None:
     listed = _listed(service, number)
     try:
         with service.library.writing() as writer:
             writer.apply(Changes(removed=(number,)))
     except LibraryError as error:
-        raise unavailable(error) from error
+        raise library_unavailable(error) from error
     if service.uploads in listed.track.path.parents:
-        _forget(listed.track.path)
+        _delete_with_folder(listed.track.path)
 
 
-def sweep(service: Service) -> None:
-    """Delete what a server that was killed has left of uploads that had not become tracks.
+def delete_unfinished(service: Service) -> None:
+    """Delete the uploads that a killed server has left before they became tracks.
 
-    A file without that mark stays, even if no track is listed by its path: the library may have
-    been moved, or be mounted elsewhere.
+    Only files with the marker `UNFINISHED` are deleted. Others stay, even if the catalog has no
+    track of their path: the library may have been moved, or be mounted elsewhere.
     """
     folder = service.uploads
-    for half in folder.glob(".new-*"):
-        shutil.rmtree(half, ignore_errors=True)
+    for partial in folder.glob(".new-*"):
+        shutil.rmtree(partial, ignore_errors=True)
     for unfinished in folder.glob(f"*/{UNFINISHED}"):
         for path in unfinished.parent.iterdir():
             if path != unfinished and service.library.catalog.by_path(path) is None:
                 path.unlink(missing_ok=True)
-        _forget(unfinished)
+        _delete_with_folder(unfinished)
 
 
-def _forget(path: Path) -> None:
+def _delete_with_folder(path: Path) -> None:
+    """Delete a file, and its folder if that is empty then."""
     path.unlink(missing_ok=True)
     try:
         path.parent.rmdir()
     except OSError:
-        return  # it holds something else
+        return
 
 
-def _named(file: BinaryIO, folder: Path, name: str) -> Path:
-    """The body as a file of about the name that the client gives it."""
+def _save_upload(file: BinaryIO, folder: Path, name: str) -> Path:
+    """Save the body under the name that the client gives, without unsafe characters."""
     given = Path("".join(" " if is_control(one) else one for one in name).replace("/", " "))
     suffix = given.suffix.lower() if given.suffix.lower() in AUDIO_SUFFIXES else ".audio"
-    stem = _UNSAFE.sub("_", given.stem).strip(" .")[:LONGEST_NAME] or "recording"
+    stem = _UNSAFE.sub("_", given.stem).strip(" .")[:MAX_NAME] or "recording"
     path = folder / f"{stem}{suffix}"
     with path.open("wb") as copy:
-        while data := file.read(1 << 20):
-            copy.write(data)
+        shutil.copyfileobj(file, copy, 1 << 20)
     return path
 
 
 def _digest(path: Path) -> str:
-    found = blake2b(digest_size=12)
     with path.open("rb") as file:
-        while data := file.read(1 << 20):
-            found.update(data)
-    return found.hexdigest()
+        return file_digest(file, lambda: blake2b(digest_size=12)).hexdigest()

@@ -1,7 +1,7 @@
-"""Messages of the outbox, sent until they are taken: signed, in order, with ever longer pauses.
+"""Deliver the outbox's messages to a webhook: signed, in order, with exponential backoff.
 
-As https://www.standardwebhooks.com: `webhook-id` stays the same over all attempts, so that a
-receiver can tell a repeated message; `webhook-signature` is an HMAC of id, time and body.
+Follows https://www.standardwebhooks.com: `webhook-id` is the same in all attempts, so that a
+receiver can detect repeated messages; `webhook-signature` is an HMAC of id, time and body.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from fingerprint.audio.files import without_password
-from fingerprint.serving.journal import LONGEST_PAUSE, Journal, Message
+from fingerprint.serving.journal import MAX_BACKOFF, Journal, Message
 
 TIMEOUT = 10.0  # s
-ATTEMPTS = 83  # after which a message is dropped: three days. Clocks may be wrong.
-DISTURBED = 10.0  # s after which an outbox that cannot be read or written is tried again
+MAX_ATTEMPTS = 83  # three days of backoff; counted, since clocks may be wrong. Then it is dropped.
+OUTBOX_RETRY = 10.0  # s until an outbox that cannot be read or written is tried again
 log = logging.getLogger("fingerprint.webhooks")
 
 
@@ -31,48 +31,48 @@ class _NoRedirects(HTTPRedirectHandler):
 
 
 async def deliver(journal: Journal, url: str, secret: str) -> None:
-    """Send what is in the outbox, and what comes into it, until cancelled."""
+    """Deliver messages as they become due, until cancelled."""
     while True:
-        journal.news.clear()
+        journal.outbox_changed.clear()
         try:
-            pause = await _delivered(journal, url, secret)
+            pause = await _deliver_due(journal, url, secret)
         except sqlite3.Error as error:
             log.error("the outbox of webhooks cannot be used: %s", error)
-            pause = DISTURBED
+            pause = OUTBOX_RETRY
         try:
-            await asyncio.wait_for(journal.news.wait(), pause)
+            await asyncio.wait_for(journal.outbox_changed.wait(), pause)
         except TimeoutError:
             continue
 
 
-async def _delivered(journal: Journal, url: str, secret: str) -> float:
-    """Make the calls that are due. Seconds until the next one is."""
+async def _deliver_due(journal: Journal, url: str, secret: str) -> float:
+    """Send the messages that are due; returns the seconds until the next one is due."""
     for message in journal.due(time.time()):
-        if await asyncio.to_thread(_sent, url, secret, message):
+        if await asyncio.to_thread(_post, url, secret, message):
             journal.drop([message])
-        elif message.attempts + 1 >= ATTEMPTS:
-            log.error("webhook %s is given up after %d attempts", message.id, ATTEMPTS)
+        elif message.attempts + 1 >= MAX_ATTEMPTS:
+            log.error("webhook %s is given up after %d attempts", message.id, MAX_ATTEMPTS)
             journal.drop([message])
         else:
-            pause = min(LONGEST_PAUSE, 2.0**message.attempts)
+            pause = min(MAX_BACKOFF, 2.0**message.attempts)
             journal.postpone(message, time.time() + pause)
     due = journal.next_due()
-    return LONGEST_PAUSE if due is None else min(max(0.05, due - time.time()), LONGEST_PAUSE)
+    return MAX_BACKOFF if due is None else min(max(0.05, due - time.time()), MAX_BACKOFF)
 
 
 def signature(secret: str, message: str, when: int, body: str) -> str:
-    """What `webhook-signature` holds."""
+    """The value of the header `webhook-signature`."""
     signed = f"{message}.{when}.{body}".encode()
     digest = hmac.new(secret.encode(), signed, hashlib.sha256).digest()
     return "v1," + base64.b64encode(digest).decode()
 
 
-def _sent(url: str, secret: str, message: Message) -> bool:
-    """Whether the receiver has taken a message."""
+def _post(url: str, secret: str, message: Message) -> bool:
+    """Send a message once; whether the receiver accepted it (status 2xx)."""
     now = int(time.time())
     parts = urlsplit(url)
-    place = parts._replace(netloc=parts.netloc.rpartition("@")[2])
-    request = Request(place.geturl(), message.body.encode(), method="POST")  # noqa: S310 - checked at the start
+    target = parts._replace(netloc=parts.netloc.rpartition("@")[2])  # without user and password
+    request = Request(target.geturl(), message.body.encode(), method="POST")  # noqa: S310 - http or https, as `serve` checks
     request.add_header("Content-Type", "application/json")
     request.add_header("Webhook-Id", message.id)
     request.add_header("Webhook-Timestamp", str(now))
@@ -87,7 +87,7 @@ def _sent(url: str, secret: str, message: Message) -> bool:
         why: object = error.code
     except OSError as error:
         why = getattr(error, "reason", error)
-    except (HTTPException, ValueError) as error:  # it answers with something that is no HTTP
+    except (HTTPException, ValueError) as error:  # the response is not HTTP
         why = error
     log.warning("webhook to %s: %s; trying again", without_password(url), why)
     return False

@@ -1,21 +1,24 @@
-"""`application/vnd.fingerprint.query`: what a client computed of a query, without the sound.
+"""`application/vnd.fingerprint.query`: the wire format of a query that a client has computed.
 
-All numbers are little-endian:
+It holds everything that recognition needs (an `Outline`) and no audio. A view is the query with one
+change of speed undone. All numbers are little-endian:
 
     "FPQY"                      magic
     uint16 version = 1, uint16 views (1 to 16)
     32 bytes                    the model's id
-    for each view, the first of the query as it is:
+    for each view, the first one at speed 1:
         float64 speed           the change of speed that is undone: 1, 0.944, ...
-        float64 seconds         that it lasts; float64 hop and start (s) of its rows
+        float64 seconds         its length; float64 hop and start (s) of its rows
         uint32 rows, dim, frames, bins, blocks, kept
         float16 (rows, dim)     embeddings
-        float16 (rows,)         how clear each is
-        uint8   (frames, bins)  heights of the spectrogram over its local mean, 6 nepers = 255
-        uint16  (blocks, kept)  spectral peaks of `index.landmarks`
+        float16 (rows,)         their clearness (the length of the vectors before normalisation)
+        uint8   (frames, bins)  log spectrogram over its local mean; 255 is 6 nepers
+        uint16  (blocks, kept)  spectral peaks for `index.landmarks`
 
-From the heights one can tell which frequencies stood out when, to 31 Hz and 16 ms; there is no
-level and no phase, and nothing above 3.9 kHz.
+The spectrogram shows which frequencies stood out at what time, at 31 Hz and 16 ms; it has no level
+and no phase, and nothing above 3.9 kHz.
+
+`encode_rows` and `decode_rows` are the format of a track's embeddings (`GET …/fingerprint`).
 """
 
 import struct
@@ -35,16 +38,16 @@ from fingerprint.types import Background, Clip, Fingerprint, Floats, Outline
 
 MEDIA_TYPE = "application/vnd.fingerprint.query"
 MAGIC, VERSION = b"FPQY", 1
-MOST_VIEWS = 16
-SLOWEST = 2.0  # times as long as a query may be with a change of speed undone
-FASTEST_HOP = 0.01  # s
-LARGEST = 16 << 20  # bytes
+MAX_VIEWS = 16
+MAX_STRETCH = 2.0  # a view may be this many times as long as the longest query
+MIN_HOP = 0.01  # s
+MAX_BYTES = 16 << 20
 _HEAD = struct.Struct("<4sHH32s")
 _VIEW = struct.Struct("<4d6I")
 
 
-class Sounding(Protocol):
-    """What is needed of a model to outline a query."""
+class QueryEmbedder(Protocol):
+    """The part of a model that computes a query."""
 
     @property
     def id(self) -> str: ...
@@ -55,7 +58,7 @@ class Sounding(Protocol):
 
 
 class OutlineModel:
-    """A model that is given embeddings for sound: those of the outline."""
+    """Stands in for a model in `recognise`: it returns the embeddings that came with a query."""
 
     def __init__(self, model: Any) -> None:
         self.sample_rate: int = model.sample_rate
@@ -65,60 +68,60 @@ class OutlineModel:
         self.background: Background | None = model.background
 
     def embed(self, clip: Clip) -> Fingerprint:
-        """The rows that came with an outline."""
+        """The rows of a computed query."""
         if not isinstance(clip, Outline):
-            raise TypeError("there is no sound to embed")
+            raise TypeError("a computed query has no audio to embed")
         return clip.rows
 
     embed_query = embed
 
 
-def outline(clip: Clip, model: Sounding, speed: float = 1.0) -> Outline:
-    """All that recognition needs of a clip, with a change of speed undone."""
-    sound = at_speed(clip, 1 / speed)
-    rows = model.embed_query(sound) if speed == 1 else model.embed(sound)
-    peaks = query_peaks(sound) if speed == 1 else np.empty((0, QUERY_KEPT), np.uint16)
-    return Outline(sound.samples, sound.sample_rate, rows, heights_of(sound), peaks)
+def outline(clip: Clip, model: QueryEmbedder, speed: float = 1.0) -> Outline:
+    """Compute a view of a query: embeddings, spectrogram and peaks, with `speed` undone."""
+    query = at_speed(clip, 1 / speed)
+    rows = model.embed_query(query) if speed == 1 else model.embed(query)
+    peaks = query_peaks(query) if speed == 1 else np.empty((0, QUERY_KEPT), np.uint16)
+    return Outline(query.samples, query.sample_rate, rows, heights_of(query), peaks)
 
 
 def encode(model_id: str, views: Mapping[float, Outline]) -> bytes:
-    """A query as it travels; 1 is the first of its views."""
+    """Encode a query's views by their speeds, of which 1 comes first."""
     parts = [_HEAD.pack(MAGIC, VERSION, len(views), bytes.fromhex(model_id))]
-    for speed, one in views.items():
-        rows, clearness = one.rows, one.rows.clearness
+    for speed, view in views.items():
+        rows, clearness = view.rows, view.rows.clearness
         clear = np.ones(len(rows.vectors)) if clearness is None else clearness
-        sizes = (*rows.vectors.shape, *one.heights.shape, *one.peaks.shape)
+        sizes = (*rows.vectors.shape, *view.heights.shape, *view.peaks.shape)
         parts += [
-            _VIEW.pack(speed, one.duration, rows.hop, rows.start, *sizes),
+            _VIEW.pack(speed, view.duration, rows.hop, rows.start, *sizes),
             rows.vectors.astype("<f2").tobytes(),
             clear.astype("<f2").tobytes(),
-            np.rint(one.heights * (255 / HIGHEST)).astype(np.uint8).tobytes(),
-            one.peaks.astype("<u2").tobytes(),
+            np.rint(view.heights * (255 / HIGHEST)).astype(np.uint8).tobytes(),
+            view.peaks.astype("<u2").tobytes(),
         ]
     return b"".join(parts)
 
 
 def decode(data: bytes, sample_rate: int, dim: int) -> tuple[str, Outline]:
-    """The model's id, and the query.
+    """Decode to the model's id and the query, and check every size: the data is untrusted.
 
     Raises:
-        ValueError: it is none, or asks for more than a query may.
+        ValueError: it is not a query, or one beyond the limits.
     """
     try:
         magic, version, count, model_id = _HEAD.unpack_from(data)
         if magic != MAGIC or version != VERSION:
             raise ValueError(f"it is no query of version {VERSION}")
-        if not 1 <= count <= MOST_VIEWS:
+        if not 1 <= count <= MAX_VIEWS:
             raise ValueError(f"it has {count} views")
         reader = _Reader(data, _HEAD.size, sample_rate, dim)
         views = dict(reader.view() for _ in range(count))
     except struct.error as error:
         raise ValueError("it is cut off") from error
     if reader.at != len(data):
-        raise ValueError("more follows than it says")
+        raise ValueError("it is longer than its header says")
     first = views.pop(1.0, None)
     if first is None:
-        raise ValueError("the query as it is is missing")
+        raise ValueError("the view at speed 1 is missing")
     whole = Outline(first.samples, sample_rate, first.rows, first.heights, first.peaks, views)
     return model_id.hex(), whole
 
@@ -128,13 +131,13 @@ _ROWS = struct.Struct("<4sIId")
 
 
 def encode_rows(found: Fingerprint) -> bytes:
-    """The rows of a track: "FPRW", uint32 rows and dim, float64 hop (s), float16 (rows, dim)."""
+    """A track's embeddings: "FPRW", uint32 rows and dim, float64 hop (s), float16 (rows, dim)."""
     head = _ROWS.pack(b"FPRW", *found.vectors.shape, found.hop)
     return head + found.vectors.astype("<f2").tobytes()
 
 
 def decode_rows(data: bytes) -> Fingerprint:
-    """Raises ValueError if they are none."""
+    """Raises ValueError if the data is not that of `encode_rows`."""
     try:
         magic, rows, dim, hop = _ROWS.unpack_from(data)
     except struct.error as error:
@@ -146,7 +149,7 @@ def decode_rows(data: bytes) -> Fingerprint:
 
 
 class _Reader:
-    """Takes views from a query; every size is checked before it is believed."""
+    """Reads the views of a query one after the other, and checks each size before using it."""
 
     def __init__(self, data: bytes, at: int, sample_rate: int, dim: int) -> None:
         self.at, self._data, self._rate, self._dim = at, data, sample_rate, dim
@@ -156,8 +159,8 @@ class _Reader:
         self.at += _VIEW.size
         speed, seconds, hop, start = head[:4]
         rows, dim, frames, bins, blocks, kept = head[4:]
-        sane = 0.25 <= speed <= 4 and 0 < seconds <= SLOWEST * LONGEST_QUERY
-        if not (sane and FASTEST_HOP <= hop <= 10 and abs(start) <= LONGEST_QUERY):
+        sane = 0.25 <= speed <= 4 and 0 < seconds <= MAX_STRETCH * LONGEST_QUERY
+        if not (sane and MIN_HOP <= hop <= 10 and abs(start) <= LONGEST_QUERY):
             raise ValueError("its times make no sense")
         fits = dim == self._dim and bins == BINS[1] - BINS[0] and kept == QUERY_KEPT
         if not fits or not 0 < rows <= seconds / hop + 100 or not 0 < frames <= 100 * seconds + 10:
@@ -167,7 +170,7 @@ class _Reader:
         heights = self._array("u1", (frames, bins)).astype(np.float32) * np.float32(HIGHEST / 255)
         peaks = self._array("<u2", (blocks, kept)).astype(np.uint16)
         if (((peaks & 255) >= bins) & (peaks != EMPTY)).any():
-            raise ValueError("its peaks lie nowhere")
+            raise ValueError("its spectral peaks are out of range")
         samples = np.broadcast_to(np.float32(0), (round(seconds * self._rate),))
         found = Fingerprint(vectors, hop, start, clear)
         return round(speed, 6), Outline(samples, self._rate, found, heights, peaks)
@@ -182,9 +185,9 @@ class _Reader:
 
     @staticmethod
     def _unit(vectors: Floats) -> Floats:
-        """Rows of length 1, or 0; whatever else came."""
+        """Rows normalised to length 1, or 0 where they are shorter than 0.5."""
         if not np.isfinite(vectors).all():
-            raise ValueError("its embeddings are no numbers")
+            raise ValueError("its embeddings are not finite")
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
         unit: Floats = np.where(length > 0.5, vectors / np.maximum(length, 0.5), 0)
         return unit.astype(np.float32)

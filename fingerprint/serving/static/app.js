@@ -1,4 +1,4 @@
-// Puts the page together.
+// Entry point of the page: connects the parts below.
 import { $, el } from "./dom.js";
 import * as files from "./files.js";
 import * as library from "./library.js";
@@ -62,7 +62,7 @@ function wire() {
     addEventListener(kind, (event) => { event.preventDefault(); $("drop").classList.toggle("over", over); });
   }
   addEventListener("drop", (event) => { if (event.dataTransfer?.files[0]) { location.hash = "#listen"; take(event.dataTransfer.files); } });
-  addEventListener("storage", showHistory); // another tab has recognised something
+  addEventListener("storage", showHistory); // another tab has added to the history
   addEventListener("hashchange", route);
 }
 
@@ -74,7 +74,7 @@ async function take(several) {
   if (chosen.length > 1) $("state").textContent += ` ${t("only_first", { name: chosen[0].name })}`;
 }
 
-async function takeShared() { // from a phone's share sheet, by way of the service worker
+async function takeShared() { // a file from a phone's share sheet, stored by the service worker
   if (!new URLSearchParams(location.search).has("shared")) return;
   const kept = await caches.open("shared"), answer = await kept.match("shared");
   if (!answer) return;
@@ -88,5 +88,5 @@ wire();
 texts();
 route();
 resumeBefore();
-navigator.serviceWorker?.register("sw.js").catch(() => {}); // a certificate of its own does without
+navigator.serviceWorker?.register("sw.js").catch(() => {}); // not available with a self-signed certificate
 takeShared();

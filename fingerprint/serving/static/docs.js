@@ -1,4 +1,4 @@
-// The description of the API, for people: from openapi.json, without a library.
+// Renders openapi.json as a page, without a JavaScript library.
 import { $, el } from "./dom.js";
 
 const description = await (await fetch("openapi.json")).json();

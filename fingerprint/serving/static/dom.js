@@ -1,4 +1,4 @@
-// Small helpers. Text from tags and servers only ever becomes text, never markup.
+// DOM helpers. Text from tags and from the server is inserted as text, never as markup.
 import { t } from "./texts.js";
 
 export const $ = (id) => document.getElementById(id);
@@ -38,7 +38,7 @@ export function sureness(confidence) {
   return t("sureness", { words: t(`sure_${words}`), percent });
 }
 
-let covers = Promise.resolve(); // one after the other: a browser has few connections, and answers need them
+let covers = Promise.resolve(); // loaded one at a time: a browser has few connections, and queries need them
 
 export function cover(track, size) {
   const place = el("div", { className: "cover", "aria-hidden": "true" }, "♪");

@@ -1,12 +1,12 @@
-// A file: a snippet is named, a long recording becomes a timeline.
+// Files: a snippet is identified, a long recording is scanned into a timeline.
 import { $, clock, el, problemOf, titleOf } from "./dom.js";
 import { identify, ready } from "./prints-here.js";
 import { clearResult, showResult } from "./result.js";
 import { t } from "./texts.js";
 
-const SNIPPET = 45; // s; what lasts longer is scanned
-const QUERY = 30; // s of a snippet that are looked up where that is computed here
-const SMALL = 1 << 20; // bytes, where the browser cannot tell how long it lasts
+const SNIPPET = 45; // s; longer files are scanned
+const QUERY = 30; // s of a snippet that are used if its fingerprint is computed here
+const SMALL = 1 << 20; // bytes; used if the browser cannot tell the file's duration
 let reading;
 
 export function leave() { reading?.abort(); }
@@ -44,7 +44,7 @@ async function snippet(file, signal) {
   else $("state").textContent = t("no_match", { name: file.name });
 }
 
-// By a fingerprint that is made here; undefined where this browser cannot, or cannot decode the file.
+// Identify by a fingerprint computed here; undefined if the browser cannot compute it or decode the file.
 async function computed(file) {
   const card = await ready();
   if (!card) return undefined;
@@ -103,7 +103,7 @@ function draw(spans, seconds) {
   $("timeline").hidden = false;
 }
 
-function lengthOf(file) { // s; undefined where the browser cannot tell
+function lengthOf(file) { // s; undefined if the browser cannot tell
   return new Promise((resolve) => {
     const audio = new Audio();
     const finish = (value) => { URL.revokeObjectURL(audio.src); resolve(Number.isFinite(value) ? value : undefined); };

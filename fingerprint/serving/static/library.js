@@ -1,4 +1,4 @@
-// What is in the library: search, and with the token upload and removal.
+// The library: search, and with the token uploading and removing tracks.
 import { $, about, clock, cover, el, problemOf, titleOf } from "./dom.js";
 import { t } from "./texts.js";
 

@@ -1,4 +1,4 @@
-// The button: from a press to an answer.
+// The listen button: record, query, show the answer.
 import { $, el, problemOf, sureness, titleOf } from "./dom.js";
 import { Microphone, pcm, wav } from "./microphone.js";
 import { identify, ready } from "./prints-here.js";
@@ -9,9 +9,9 @@ import { t } from "./texts.js";
 
 const microphone = new Microphone(), picture = new Picture();
 const QUIET = -62; // dB of full scale
-const LOOKS = [2.4, 3.5, 5, 7, 10, 15, 20, 25]; // s of sound at which fingerprints are looked up
-const LONGEST = 30; // s of sound after which a server that is away is given up
-const MUTE = 5000; // ms without a block after which the microphone is given up
+const LOOKS = [2.4, 3.5, 5, 7, 10, 15, 20, 25]; // s of audio at which a fingerprint is computed and searched
+const LONGEST = 30; // s of audio after which an absent server is given up
+const MUTE = 5000; // ms without audio after which the microphone is given up
 let running;
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -39,7 +39,7 @@ export async function setBefore(on) {
   else if (!running) await microphone.close();
 }
 
-export async function resumeBefore() { // without asking: only where the page may listen already
+export async function resumeBefore() { // without a prompt: only if the page has the permission already
   if (!wantsBefore()) return;
   const state = await navigator.permissions?.query({ name: "microphone" }).catch(() => null);
   if (state?.state === "granted") await microphone.open().catch(() => {});
@@ -62,13 +62,13 @@ async function fail(error) {
 
 class Attempt {
   constructor() {
-    this.heard = []; // blocks of sound, from the ring on
+    this.heard = []; // blocks of audio, beginning with the ring buffer
     this.over = false;
     this.ended = new Promise((resolve, reject) => {
       this.end = () => { this.over = true; resolve(); };
       this.break = (error) => { this.over = true; reject(error); };
     });
-    this.ended.catch(() => {}); // it is raised where it is awaited
+    this.ended.catch(() => {}); // handled where it is awaited
   }
 
   async run() {
@@ -89,7 +89,7 @@ class Attempt {
     $("state").textContent = t("stopped");
   }
 
-  // Everything from the ring on, and then as it comes.
+  // Send the ring buffer, then live audio.
   begin() {
     const past = wantsBefore() ? microphone.past() : new Float32Array(0);
     const begun = Date.now();
@@ -103,7 +103,7 @@ class Attempt {
     return () => { clearInterval(watch); microphone.listeners.delete(listener); };
   }
 
-  // Where the connection breaks, everything is sent again over the next one.
+  // If the connection breaks, all audio is sent again over a new one.
   async bySound() {
     for (let pause = 500; ; pause *= 2) {
       const event = await this.asked();
@@ -119,7 +119,7 @@ class Attempt {
     }
   }
 
-  // The last event over a connection; undefined if it breaks before.
+  // The last event of a connection; undefined if it breaks before.
   asked() {
     const base = new URL(`v1/listen?rate=${microphone.rate}&partial=true`, location.href);
     base.protocol = base.protocol.replace("http", "ws");
@@ -135,7 +135,7 @@ class Attempt {
         if (event.event === "partial") this.partial(event.candidates); else resolve(event);
       };
       socket.onclose = () => resolve();
-      watch = setInterval(() => { // nothing leaves any more: a tunnel, and no end of it is told
+      watch = setInterval(() => { // data is no longer sent (no network, say), although the socket has not closed
         const now = socket.bufferedAmount;
         stuck = socket.readyState !== WebSocket.OPEN || (now && now >= left) ? stuck + 1 : 0;
         left = now;
@@ -145,13 +145,13 @@ class Attempt {
     }).finally(() => { clearInterval(watch); this.take = undefined; socket.close(); });
   }
 
-  // The last ten seconds at growing lengths, as fingerprints that are computed here.
+  // Search with fingerprints computed here, of the last seconds, up to ten, at growing lengths.
   async byPrints(card) {
     let failure;
     for (const [number, length] of LOOKS.entries()) {
       while (this.seconds() < length && !this.over) await sleep(50);
       if (this.over) return;
-      if (LOOKS[number + 1] <= this.seconds()) continue; // a later look sees this sound too
+      if (LOOKS[number + 1] <= this.seconds()) continue; // a later search includes this audio
       const at = this.seconds(), samples = this.last(10);
       let matches = [];
       failure = undefined;

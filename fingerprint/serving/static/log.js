@@ -1,11 +1,11 @@
-// What is recognised, as it happens: on this server, by whomever.
+// The live log: everything that the server recognises, for any client.
 import { $, about, cover, el, locale, problemOf, sureness, titleOf } from "./dom.js";
 import { t } from "./texts.js";
 
-const AGAIN = 5000; // ms after which a stream that was refused is asked for again
+const AGAIN = 5000; // ms after which a refused stream is opened again
 let source, again;
 
-// Every connection of the stream begins with the list: after a restart, a sleep or a tunnel it is whole again.
+// Each new connection first reloads the list, so it is complete after a restart, sleep or loss of network.
 export function open() {
   close();
   const own = source = new EventSource("v1/log/stream");
@@ -32,7 +32,7 @@ export function open() {
   own.onerror = () => {
     if (own !== source) return;
     $("live").textContent = t("broken");
-    if (own.readyState === EventSource.CLOSED) again = setTimeout(open, AGAIN); // refused: the browser gives up
+    if (own.readyState === EventSource.CLOSED) again = setTimeout(open, AGAIN); // refused: the browser does not reconnect by itself
   };
 }
 

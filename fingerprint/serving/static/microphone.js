@@ -1,6 +1,6 @@
-// The microphone, and a ring of the last seconds of it that leaves this page only when asked for.
+// The microphone, with a ring buffer of its last seconds, which is sent only after a press of the button.
 const KEPT = 10; // s
-const GAP = 1000; // ms without sound, as of a laptop that slept, after which older sound is another's
+const GAP = 1000; // ms without audio (a laptop that slept) after which the ring buffer is discarded
 
 export class Microphone {
   constructor() { this.listeners = new Set(); }
@@ -10,7 +10,7 @@ export class Microphone {
     return this.opened;
   }
 
-  async resume() { // a phone may have put it to sleep
+  async resume() { // a phone may have suspended it
     await this.open();
     await this.context.resume();
   }
@@ -50,7 +50,7 @@ export class Microphone {
 
   get stale() { return Date.now() - (this.latest ?? 0) > GAP; }
 
-  past() { // the ring, oldest first
+  past() { // the ring buffer, oldest first
     const size = this.stale ? 0 : Math.min(this.total, this.ring.length);
     const end = this.total % this.ring.length;
     const all = new Float32Array(size);
@@ -67,13 +67,13 @@ export class Microphone {
     await context?.close();
   }
 }
-export function pcm(samples) { // Float32 to 16 bits
+export function pcm(samples) { // Float32 to 16-bit samples
   const out = new Int16Array(samples.length);
   for (let i = 0; i < samples.length; i++) out[i] = Math.max(-1, Math.min(1, samples[i])) * 32767;
   return out;
 }
 
-export function wav(samples, rate) { // a file of 16 bits
+export function wav(samples, rate) { // a 16-bit WAV file
   const head = new DataView(new ArrayBuffer(44));
   const text = (at, word) => [...word].forEach((letter, i) => head.setUint8(at + i, letter.charCodeAt(0)));
   text(0, "RIFF"); head.setUint32(4, 36 + 2 * samples.length, true); text(8, "WAVEfmt ");

@@ -1,4 +1,4 @@
-// Level and running spectrogram of what the microphone hears.
+// Draws the microphone's level and a running spectrogram.
 import { $ } from "./dom.js";
 
 const STEP = 4; // pixels a frame

@@ -1,4 +1,4 @@
-// The page's side of prints.js. Where WebAssembly or the model is missing, `ready` is false.
+// The page's interface to the worker prints.js. Without WebAssembly or model, `ready` is false.
 let worker, waiting = new Map(), number = 0;
 
 function ask(message, transfer = []) {
@@ -20,7 +20,7 @@ function start() {
   return made;
 }
 
-// SIMD, as WebAssembly.validate tells: a function that makes a vector.
+// A module with one SIMD instruction; WebAssembly.validate shows whether SIMD is supported.
 const SIMD = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11]);
 
 let answer;
@@ -34,7 +34,7 @@ export function ready() { // the model's card, or undefined
   return answer;
 }
 
-function renewed() { // the server has another model since
+function renewed() { // the server has changed its model
   worker?.terminate();
   worker = answer = undefined;
   return ready();
@@ -44,7 +44,7 @@ export async function query(samples, rate, speeds = [1]) {
   return (await ask({ samples, rate, speeds }, [samples.buffer])).query;
 }
 
-// Matches of a query that is computed here; null where it has to be asked again, with more sound.
+// Matches of a query computed here; null if it has to be repeated with more audio.
 export async function identify(samples, rate, { thorough = true, top = 3, patience = 10_000 } = {}) {
   let speeds = [1];
   for (let round = 0; round < 4; round++) {

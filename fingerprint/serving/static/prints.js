@@ -1,5 +1,5 @@
-// A worker that computes a query from sound: what fingerprint/serving/wire.py describes. The same
-// steps as in Python: resample, embed by the model on ONNX Runtime, heights and peaks of a spectrogram.
+// A worker that computes a query in the format of fingerprint/serving/wire.py, in the same
+// steps as Python: resample, embed with ONNX Runtime, whitened spectrogram, spectral peaks.
 const RATE = 8000, SIZE = 512, HOP = 128, FIRST_BIN = 2, BINS = 248; // audio/peaks.py
 const MEAN_FRAMES = 15, MEAN_BINS = 7, PEAK_FRAMES = 3, PEAK_BINS = 4, LEAST = 0.5, BLOCK = 16, KEPT = 16;
 const HIGHEST = 6, EMPTY = 0xffff, CROSSINGS = 64;
@@ -10,7 +10,7 @@ export function resampled(input, ratio) {
   if (ratio === 1) return input;
   const out = new Float32Array(Math.round(input.length * ratio));
   const cutoff = 0.956 * Math.min(1, ratio), reach = CROSSINGS / cutoff;
-  const table = new Float64Array(CROSSINGS * 512 + 2); // half of the kernel, 512 points a crossing
+  const table = new Float64Array(CROSSINGS * 512 + 2); // half of the kernel, 512 points per zero crossing
   for (let i = 0; i < table.length; i++) {
     const x = i / 512, w = Math.min(1, x / CROSSINGS);
     const window = bessel(10 * Math.sqrt(1 - w * w)) / bessel(10);
@@ -35,7 +35,7 @@ function bessel(x) { // I0
   return sum;
 }
 
-// Logarithm of the power in windows of SIZE samples, HOP apart: one Float32Array of BINS a frame.
+// Log power of windows of SIZE samples, HOP apart: a Float32Array of BINS for each frame.
 function logPower(samples) {
   const window = Float64Array.from({ length: SIZE }, (_, i) => 0.5 - 0.5 * Math.cos(2 * Math.PI * i / SIZE));
   const rows = [];
@@ -73,7 +73,7 @@ function transform(re, im) { // FFT in place
 
 const clamp = (value, high) => Math.max(0, Math.min(high, value));
 
-// How far frames `first` to `last` rise above their local mean; beyond the ends it sounds as there.
+// Whitening: frames `first` to `last` minus their local mean; the edges are padded with the end frames.
 function whitened(levels, first, last) {
   const wide = levels.map((row) => { // sums over neighbouring bins
     const sums = new Float64Array(BINS);
@@ -115,7 +115,7 @@ function isTop(around, frame, bin) {
   return true;
 }
 
-// The file keeps the distance of rows as a default of an input; a web session takes no others.
+// Patches the default of the input `step` (the row distance), which a web session cannot override.
 function withStep(file, step) {
   const patched = new Uint8Array(file.slice(0));
   const mark = [0x10, 7, 0x42, 4, ...new TextEncoder().encode("step"), 0x4a, 8];
@@ -132,7 +132,7 @@ async function embedded(samples, isQuery) {
   const [, count, dim] = embeddings.dims, vectors = embeddings.data;
   const energy = new Float64Array(samples.length + 1);
   for (let i = 0; i < samples.length; i++) energy[i + 1] = energy[i] + samples[i] * samples[i];
-  for (let row = 0; row < count; row++) { // windows of silence match nothing
+  for (let row = 0; row < count; row++) { // silent windows get zero rows, which match nothing
     const from = Math.min(samples.length, row * step * about.frame_hop), to = Math.min(samples.length, from + about.window_samples);
     if (energy[to] - energy[from] < about.silence ** 2 * Math.max(1, to - from)) vectors.fill(0, row * dim, (row + 1) * dim);
   }
@@ -177,7 +177,7 @@ async function start() {
   }
 }
 
-// In: {id, samples, rate, speeds}; out: {id, query} or {id, error}. Without samples: is it ready?
+// In: {id, samples, rate, speeds}; out: {id, query} or {id, error}. Without samples: a readiness check.
 let ready;
 self.onmessage = async ({ data: { id, samples, rate, speeds } }) => {
   try {

@@ -1,16 +1,16 @@
-// The card of a track that was recognised, and the history in this browser.
+// The card of a recognised track, and the browser's history.
 import { $, clock, cover, el, locale, problemOf, sureness, titleOf } from "./dom.js";
 import { keep, kept } from "./storage.js";
 import { t } from "./texts.js";
 
 let ticking;
 
-export async function trackOf(match) { // what the library says of it; a match has no number
+export async function trackOf(match) { // the library's entry of a match, which has no id
   const response = await fetch(`v1/tracks?path=${encodeURIComponent(match.path)}`).catch(() => null);
   return response?.ok ? (await response.json()).tracks[0] : undefined;
 }
 
-// `since`: Date.now() of the moment that match.offset is for; none if it is of a file.
+// `since`: Date.now() at the moment of match.offset; undefined for files.
 export function showResult(match, { since, snippet } = {}) {
   const link = snippet && URL.createObjectURL(snippet);
   const draw = (track) => {
@@ -28,7 +28,7 @@ export function showResult(match, { since, snippet } = {}) {
   $("result").hidden = false;
   $("state").textContent = t("recognised", { title: titleOf(match) });
   remember(match);
-  trackOf(match).then((track) => { // the answer does not wait for the cover
+  trackOf(match).then((track) => { // the answer is shown before the cover is loaded
     if (!track || !card.isConnected) return;
     const open = card.querySelector("details")?.open;
     const next = draw(track);
@@ -46,7 +46,7 @@ export function clearResult() {
 
 function atPlace(match) { return el("p", { className: "soft" }, t("at", { time: clock(match.offset) })); }
 
-function runningPlace(match, track, since) { // where it is now, while it plays on
+function runningPlace(match, track, since) { // the current place in the track while it keeps playing
   const time = el("span"), bar = track ? el("progress", { max: track.duration, "aria-label": t("now") }) : null;
   const show = () => {
     const now = match.offset + match.rate * (Date.now() - since) / 1000;

@@ -1,4 +1,4 @@
-// What this browser keeps for the page; nothing where it keeps nothing (private windows, blocked cookies).
+// localStorage, or nothing if it is not available (private windows, blocked cookies).
 export function kept(key) {
   try { return localStorage.getItem(key); } catch { return null; }
 }

@@ -1,4 +1,4 @@
-// Takes what a phone's share sheet posts to share, and hands it to the page. It caches nothing else.
+// Service worker: passes files that a phone's share sheet posts to /share on to the page. It caches nothing else.
 self.addEventListener("install", () => self.skipWaiting());
 self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
 self.addEventListener("fetch", (event) => {

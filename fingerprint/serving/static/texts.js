@@ -1,4 +1,4 @@
-// Every text of the page, in every language: the one place to add another one.
+// All texts of the page, in all languages. Add a language here.
 import { kept } from "./storage.js";
 
 export const LANGUAGES = { en: "English", de: "Deutsch" };

@@ -1,4 +1,4 @@
-// Hands the microphone's samples to the page, 2,048 at a time.
+// AudioWorklet: passes the microphone's samples to the page, 2,048 at a time.
 class Tap extends AudioWorkletProcessor {
   constructor() {
     super();
