@@ -85,7 +85,7 @@ class SearchConfig(Record):
     at_first: Effort = Effort(windows=8, nodes=30_000, candidates=20)
     in_doubt: Effort = Effort(windows=32, nodes=200_000, candidates=50)
     landmarks: PositiveInt = 150  # candidates taken from landmarks when in doubt
-    at_other_speeds: Effort = Effort(windows=6, nodes=20_000, candidates=10)  # at each of them
+    at_other_speeds: Effort = Effort(windows=6, nodes=8_000, candidates=10)  # at each of them
     neighbours: PositiveInt = 20  # hits per query window
     rates: Range = (0.8, 1.2)  # playback speeds tried when the best candidates are refined
     semitones: tuple[float, ...] = (-2.0, -1.0, 1.0, 2.0)  # changes of speed undone when in doubt
