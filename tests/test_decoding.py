@@ -10,6 +10,7 @@ import pytest
 import soundfile
 from library_world import RATE, files_in, write_song
 
+from fingerprint.lab.tables import indexing
 from fingerprint.library import decoding
 from fingerprint.library.decoding import Decoded, Ended, Part, Undecodable, decode_all
 from fingerprint.types import Clip
@@ -113,3 +114,8 @@ def test_who_takes_parts_slowly_is_not_taken_for_a_decoder_that_hangs(
     assert all(isinstance(outcome, Part) for outcome in outcomes)
     decoded.close()
     assert children() == set()
+
+
+def test_the_benchmark_of_indexing_decodes_its_files(tmp_path: Path) -> None:
+    files = [write_song(tmp_path / f"{n}.wav", n, seconds=3.0) for n in range(2)]
+    assert indexing.decoded(files, jobs=1) == pytest.approx(6.0)

@@ -39,6 +39,8 @@ def main():
         if isinstance(one, Decoded | Part):
             seconds += one.clip.duration
     print(seconds)
+if __name__ == "__main__":
+    main()
 """
 RATE = 8_000  # Hz; what the shipped model takes
 
