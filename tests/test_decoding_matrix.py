@@ -84,6 +84,7 @@ NAMES = (
         "x.aac",
         "fast.m4a",
         "x.caf",
+        "x.voc",
         "x.wv",
     ]
 )

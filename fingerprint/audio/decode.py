@@ -25,7 +25,7 @@ from fingerprint.audio.files import display_name, reason
 from fingerprint.audio.formats import SNDFILE_SUFFIXES
 from fingerprint.audio.joined import Part, missing, recordings
 from fingerprint.audio.objects import address_of, fetched
-from fingerprint.audio.report import DecodeReport, announced_by_header, ogg_is_torn
+from fingerprint.audio.report import DecodeReport, announced_by_header, torn_unit
 from fingerprint.audio.sndfile import sndfile_chunks
 from fingerprint.errors import AudioError
 from fingerprint.types import Clip, Floats
@@ -313,8 +313,8 @@ def _settle(
         return
     if failures:
         report.add("cut", f"the rest cannot be decoded ({failures[0]})")
-    elif ogg_is_torn(file):
-        report.add("cut", "it breaks off within an Ogg page")
+    elif unit := torn_unit(file):
+        report.add("cut", f"it breaks off within {unit}")
     elif not announced_by_header(file) and (gone := missing(file)) > MISSING * (
         size := file.seek(0, SEEK_END)
     ):

@@ -191,15 +191,37 @@ def _mp3_headers(head: bytes) -> Iterator[int]:
             yield at
 
 
-def ogg_is_torn(file: BinaryIO | Part) -> bool:
-    """Whether the last page of an Ogg file is incomplete.
+def torn_unit(file: BinaryIO | Part) -> str | None:
+    """What an Ogg or VOC file breaks off within; None if it ends behind a page or block.
 
-    An end-of-stream flag is not required: stream recorders stop at any page, and some encoders
-    never set it.
+    An end-of-stream flag or a terminator is not required: stream recorders stop at any page, and
+    some encoders never write them.
     """
     file.seek(0)
-    if file.read(4) != b"OggS":
-        return False
+    head = file.read(22)
+    if head[:4] == b"OggS":
+        return "an Ogg page" if _ogg_is_torn(file) else None
+    if head.startswith(b"Creative Voice File\x1a"):
+        torn = _voc_is_torn(file, int.from_bytes(head[20:22], "little"))
+        return "a block of its VOC" if torn else None
+    return None
+
+
+def _voc_is_torn(file: BinaryIO | Part, at: int) -> bool:
+    """Whether the last block is incomplete; the first one begins at `at`."""
+    size = file.seek(0, 2)
+    while at < size:
+        file.seek(at)
+        head = file.read(4)  # a type, 0 for the terminator, and three bytes of length
+        if head[0] == 0:
+            return False
+        if len(head) < 4:
+            return True
+        at += 4 + int.from_bytes(head[1:], "little")
+    return at > size
+
+
+def _ogg_is_torn(file: BinaryIO | Part) -> bool:
     size = file.seek(0, 2)
     longest = 27 + 255 + 255 * 255  # bytes of the largest page: header, lacing values, segments
     file.seek(max(0, size - longest))
