@@ -27,12 +27,7 @@ from fingerprint.recognition.overlap import part_in_track
 from fingerprint.recognition.query import Query, at_speed
 from fingerprint.recognition.reference import Model, Reference
 from fingerprint.recognition.signal_check import Nothing, nothing_in
-from fingerprint.recognition.speed import (
-    candidate_of,
-    in_tune,
-    measured,
-    plain_rates,
-)
+from fingerprint.recognition.speed import candidate_of, in_tune, measured, plain_rates
 from fingerprint.recognition.verification import verify
 from fingerprint.types import (
     Candidate,
@@ -147,12 +142,12 @@ def _matches(
     matches = []
     for number, weight in enumerate(evidence[: len(found)]):
         candidate, part, later = found[number], None, tuple[float, ...]()
-        hopeless = probability(weight, query.model.calibration) < HOPELESS
-        if number in (0, second) and not hopeless:
+        answered = number in (0, second)
+        if answered and probability(weight, query.model.calibration) >= HOPELESS:
             candidate, part = _measured(query, candidate)
             part = part or (everything if second else None)
-        if number == 0 and not hopeless:
-            candidate, later = _at_its_earliest(query, candidate)
+            if number == 0:
+                candidate, later = _at_its_earliest(query, candidate)
         if (track := query.reference.track(candidate.track)) is not None:
             matches.append(_match(track, candidate, weight, later, query.model, part))
     return matches
@@ -309,11 +304,10 @@ def _verified(query: Query, found: list[Candidate]) -> list[Candidate]:
         if speed != 1:
             here = [in_tune(template, one, reference, speed, seconds)[0] for one in here]
             less = TUNED_GAIN
+        fits = verify(template, query.null, here, reference, speed)
         checked += [
             replace(one, fit=replace(fit, score=fit.score - less))
-            for one, fit in zip(
-                here, verify(template, query.null, here, reference, speed), strict=True
-            )
+            for one, fit in zip(here, fits, strict=True)
         ]
     return checked
 
