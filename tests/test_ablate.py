@@ -21,7 +21,7 @@ def test_the_table_has_mean_spread_and_difference_of_finished_runs(tmp_path: Pat
     leave_run(tmp_path, "dim-64-1", 120, None)  # was stopped
     rows = [ablate.row_of(name, tmp_path) for name in ("base", "dim-64")]
     lines = ablate.markdown(rows).splitlines()
-    assert lines[2] == "| base | the recipe, small | 55.0 | 7.1 |  | 2 |"
+    assert lines[2] == "| base | a small network, a short run | 55.0 | 7.1 |  | 2 |"
     assert lines[3] == "| dim-64 | 64 dimensions (base: 128). | 45.0 |  | -10.0 | 1 |"
     assert ablate.finished(tmp_path, "base", 1)
     assert not ablate.finished(tmp_path, "dim-64", 1)

@@ -67,12 +67,11 @@ def test_a_stage_lists_what_differs_from_the_stage_before(tmp_path: Path) -> Non
     stages:
       one: {steps: 3, start: old.pt, degrade: {noise: 0.5, room: 0.25}}
       two: {steps: 4, degrade: {noise: 0.75}}
-      three: {start: two/last.pt}
-    blend: {stages: [one, three], share: 0.5}
+      three: {start: two/model.pt}
     """
     recipe = load_recipe(write(tmp_path, recipe=text) / "recipe.yaml")
     one, two, three = recipe.stages.values()
-    assert (one.start, two.start, three.start) == ("old.pt", "", "two/last.pt")
+    assert (one.start, two.start, three.start) == ("old.pt", "", "two/model.pt")
     assert (one.steps, two.steps, three.steps) == (3, 4, 4)
     assert [stage.degrade.noise for stage in (one, two, three)] == [0.5, 0.75, 0.75]
     assert [stage.degrade.room for stage in (one, two, three)] == [0.25] * 3
@@ -87,16 +86,10 @@ def test_a_file_without_stages_is_a_recipe_of_one(tmp_path: Path) -> None:
     "text",
     [
         "stages: 3", "stages:", "stages: {one: 3}", "stages: {one: {stepz: 3}}",
-        "stages: {one: {}}\nblend: {stages: [one, two], share: 0.5}",
+        "stages: {one: {}}\nstage: one",
     ],
 )  # fmt: skip
 def test_what_is_wrong_in_a_recipe_is_one_line_that_names_it(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"wrong\.yaml") as error:
         load_recipe(write(tmp_path, wrong=text) / "wrong.yaml")
     assert "\n" not in str(error.value)
-
-
-def test_the_packaged_recipe_begins_with_the_defaults() -> None:
-    recipe = load_recipe(CONFIGS / "recipe.yaml")
-    assert recipe.stages["first"] == TrainConfig()
-    assert recipe.stages["seventh"].model.embedder.dim == 256

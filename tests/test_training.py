@@ -164,7 +164,7 @@ def test_a_track_has_the_wanted_positives_and_adjacent_windows(
 
 
 def test_a_run_starts_from_the_weights_of_another(whole_run: Path) -> None:
-    first = whole_run / "best.pt"
+    first = whole_run / "model.pt"
     after = State(TINY.model_copy(update={"start": str(first)}), CPU, World()).embedder
     given = read_checkpoint(first).weights
     assert all(torch.equal(after.state_dict()[name], given[name].float()) for name in given)
@@ -176,7 +176,7 @@ def test_a_run_starts_from_the_weights_of_another(whole_run: Path) -> None:
 def test_a_run_may_start_from_shorter_embeddings_whose_numbers_come_first(
     whole_run: Path, tmp_path: Path
 ) -> None:
-    first = whole_run / "best.pt"
+    first = whole_run / "model.pt"
     embedder = TINY.model.embedder
     longer = TINY.model.model_copy(
         update={"embedder": embedder.model_copy(update={"dim": embedder.dim + 5})}
@@ -187,7 +187,7 @@ def test_a_run_may_start_from_shorter_embeddings_whose_numbers_come_first(
     grown = state.averaged.unscaled(x)
     assert grown.shape[2] == embedder.dim + 5
     assert torch.allclose(grown[..., : embedder.dim], shorter.unscaled(x), atol=1e-6)
-    last = tmp_path / "last.pt"
+    last = tmp_path / "model.pt"
     state.export(last)
     with pytest.raises(ConfigError, match="is a model of other sizes"):
         State(TINY.model_copy(update={"start": str(last)}), CPU, World())
@@ -240,16 +240,14 @@ def test_a_resumed_run_ends_with_the_same_weights(
     train(TINY, Corpus.open(corpus_root), resumed, device="cpu")
     whole, cut = weights(whole_run / CHECKPOINT), weights(resumed / CHECKPOINT)
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
-    for kept in ("best.pt", "last.pt"):
-        ids = {read_checkpoint(folder / kept).id for folder in (whole_run, resumed)}
-        assert len(ids) == 1
+    assert len({read_checkpoint(run / "model.pt").id for run in (whole_run, resumed)}) == 1
     assert steps(resumed) == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_finished_run_is_left_as_it_is(corpus_root: Path, run: Path) -> None:
-    before = (run / "best.pt").read_bytes()
-    assert train(TINY, Corpus.open(corpus_root), run, device="cpu") == run / "best.pt"
-    assert (run / "best.pt").read_bytes() == before
+    before = (run / "model.pt").read_bytes()
+    assert train(TINY, Corpus.open(corpus_root), run, device="cpu") == run / "model.pt"
+    assert (run / "model.pt").read_bytes() == before
 
 
 def test_another_configuration_does_not_continue_a_run(corpus_root: Path, run: Path) -> None:
@@ -367,7 +365,7 @@ def test_two_processes_train_a_run_together(corpus_root: Path, tmp_path: Path) -
     torchrun(tmp_path / "train.py", str(tmp_path / "config.json"), str(corpus_root), str(run))
     assert steps(run) == [1, 2, 3, 4, 5, 6]
     assert len(list(run.glob("events.out.tfevents*"))) == 1
-    assert read_checkpoint(run / "best.pt").config == TINY.model
+    assert read_checkpoint(run / "model.pt").config == TINY.model
 
 
 def test_a_killed_process_loses_no_run(corpus_root: Path, tmp_path: Path) -> None:

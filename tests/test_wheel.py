@@ -129,8 +129,8 @@ def test_a_model_is_trained_on_a_folder_of_music(run, music_folder: Path, tmp_pa
         module="fingerprint.lab",
     )  # fmt: skip
     out = run("train", "own.yaml", "--corpus", "mine", "--output", "run", "--device", "cpu")
-    assert "Trained model: run/best.pt" in out
-    assert "dim" in run("info", "model", "--model", "run/best.pt", "--json")
+    assert "Trained model: run/model.pt" in out
+    assert "dim" in run("info", "model", "--model", "run/model.pt", "--json")
     out = run("evaluate", "--corpus", "mine", "--queries", "1", "--condition", "clean 2 s")
     assert "| clean 2 s | 1 | 100.0" in out
 

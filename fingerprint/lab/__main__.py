@@ -16,7 +16,6 @@ _TABLES = "fingerprint.lab.tables"
 COMMANDS = {
     "ablate": (f"{_COMMANDS}.ablate:main", "Train the experiments of the ablation study."),
     "broadcast": (f"{_COMMANDS}.broadcast:main", "Scan a made-up broadcast and score the spans."),
-    "blend": (f"{_COMMANDS}.blend:main", "Blend the weights before and after a run."),
     "corpus": (f"{_COMMANDS}.corpus:main", "Assemble the corpus from Debian packages."),
     "cut-recording": (
         f"{_COMMANDS}.cut_recording:main",

@@ -36,13 +36,14 @@ class ResidualBlock(nn.Module):
         self.second = nn.Conv2d(width, width, (3, span), padding=(1, 0), bias=False)
         self.second_norm = nn.BatchNorm2d(width)
         self.pool = nn.AvgPool2d(step)
+        self.halves = step != (1, 1)  # else there is nothing to pool
         self.project = nn.Conv2d(channels, width, 1, bias=False)
         self.trim = 1 if halve_time else 0
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.first_norm(self.first(x)))
         y = self.second_norm(self.second(y))  # (B, width, bands', F')
-        shortcut = self.project(self.pool(x))
+        shortcut = self.project(self.pool(x) if self.halves else x)
         # The shortcut keeps the frames at the centre of what the convolutions saw.
         shortcut = shortcut[..., self.trim : self.trim + y.shape[-1]]
         return F.relu(y + shortcut)

@@ -132,7 +132,7 @@ def hit_rate(run: Path) -> float | None:
 def row_of(name: str, output: Path) -> Row:
     """What is known of an experiment so far."""
     first = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
-    question = "the recipe, small" if name == BASE else first.removeprefix("# ")
+    question = "a small network, a short run" if name == BASE else first.removeprefix("# ")
     found = (hit_rate(run) for run in sorted(output.glob(f"{name}-[0-9]*")) if _is(run, name))
     return Row(name, question, tuple(rate for rate in found if rate is not None))
 

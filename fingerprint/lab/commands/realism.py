@@ -1,7 +1,7 @@
 """Compare how much of the music degradations and real recordings leave, by frequency band.
 
 python -m fingerprint.lab realism --real my-set                                # the recipe's stages
-python -m fingerprint.lab realism --real my-set --stage sixth --stage seventh
+python -m fingerprint.lab realism --real my-set --stage second
 python -m fingerprint.lab realism --real my-set other.yaml
 """
 

@@ -1,6 +1,8 @@
 """The batches of a run: functions of configuration, seed and step."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +27,8 @@ from fingerprint.lab.training.pairs import (
 from fingerprint.lab.training.sounds import draw_tracks
 from fingerprint.model.embedder import create_embedder
 from fingerprint.model.frontend import Frontend
+
+MAKERS = 2  # threads that make batches on a GPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +95,47 @@ class Batches:
         self._studio = Studio.of(material, device)
 
     def __iter__(self) -> Iterator[Batch]:
-        for step in range(self._first, self.plan.config.steps):
-            with torch.no_grad():
-                drawn = self.plan.draw(self._studio, step)
-                batch = self.plan.finish(drawn, self._frontend, step)
-            yield batch
+        steps = range(self._first, self.plan.config.steps)
+        if self._studio.rooms.device.type == "cuda":
+            yield from self._ahead(steps)
+        else:
+            yield from map(self._make, steps)
+
+    @torch.no_grad()
+    def _make(self, step: int) -> Batch:
+        drawn = self.plan.draw(self._studio, step)
+        return self.plan.finish(drawn, self._frontend, step)
+
+    def _ahead(self, steps: Iterable[int]) -> Iterator[Batch]:
+        """Batches made while the network learns from those before.
+
+        A batch is a thousand small kernels: launching them takes longer than running them. So
+        `MAKERS` threads launch them, each into a CUDA stream of its own.
+        """
+
+        def make(step: int) -> Batch:
+            with torch.cuda.stream(streams[step % MAKERS]):
+                batch = self._make(step)
+                torch.cuda.current_stream().synchronize()
+            return batch
+
+        torch.cuda.synchronize()  # the material has arrived
+        streams = [torch.cuda.Stream() for _ in range(MAKERS)]  # type: ignore[no-untyped-call]
+        coming = deque[Future[Batch]]()
+        with ThreadPoolExecutor(MAKERS) as pool:
+            for step in steps:
+                coming.append(pool.submit(make, step))
+                if len(coming) > MAKERS:
+                    yield _handed_over(coming.popleft().result())
+            while coming:
+                yield _handed_over(coming.popleft().result())
+
+
+def _handed_over(batch: Batch) -> Batch:
+    """The batch, of which the current stream now has to be done before its memory is used again."""
+    for tensor in (batch.spectrograms, batch.tracks):
+        tensor.record_stream(torch.cuda.current_stream())
+    return batch
 
 
 def load_material(

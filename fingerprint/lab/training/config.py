@@ -1,9 +1,9 @@
 """The configuration of training: degradations, mining, a run, and the recipe of several runs."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from fingerprint.config import ModelConfig, Positive, PositiveInt, Probability, Range, Record
 from fingerprint.errors import ConfigError
@@ -90,27 +90,13 @@ class TrainConfig(Record):
     validate_every: PositiveInt = 500  # steps
 
 
-class Blend(Record):
-    """The model of a recipe: `share` of the second stage's last weights, the rest the first's."""
-
-    stages: tuple[str, str]
-    share: Probability
-
-
 class Recipe(Record):
-    """Stages of training by name, in the order in which they run, and what is made of them.
+    """Stages of training by name, in the order in which they run.
 
     A stage may start from a file of an earlier one: `start` is then relative to the run's folder.
     """
 
     stages: dict[str, TrainConfig]
-    blend: Blend | None = None
-
-    @model_validator(mode="after")
-    def _blends_its_stages(self) -> Self:
-        if self.blend and not set(self.blend.stages) <= set(self.stages):
-            raise ValueError(f"blend names stages that the recipe lacks: {self.blend.stages}")
-        return self
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -8,6 +8,7 @@ device. Filters work in the frequency domain, where a batch is one product.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from fingerprint.lab.training.config import DegradeConfig
 
 EQ_POINTS = 8  # of the smooth random response, evenly in log frequency
 SINC_TAPS = 8  # of the interpolation filter that changes speed
+SINC_PHASES = 4_096  # of its table, to a sample: errors 70 dB down
 HARMONICS = (1, 2, 3, 4, 5, 7)  # of mains hum
 STRETCH_FRAME = 512  # samples that a change of tempo transforms at a time: 64 ms at 8 kHz
 STRETCH_HOP = 128
@@ -144,26 +146,32 @@ def change_speed(signal: Tensor, rate: Tensor) -> Tensor:
     """Play `rate` (B,) times as fast around the clip's middle, zeros beyond its ends: (B, T).
 
     Output sample t is input time `middle + (t - middle) * rate`, interpolated by a sinc of
-    `SINC_TAPS` taps under a (1 - x^2)^2 window. For small changes; nothing guards against
-    aliasing.
+    `SINC_TAPS` taps under a (1 - x^2)^2 window, at the nearest of `SINC_PHASES` places between
+    two samples. For small changes; nothing guards against aliasing.
     """
     length = signal.shape[1]
     middle = (length - 1) / 2
     time = torch.arange(length, device=signal.device) - middle
     place = middle + time * rate[:, None]  # (B, T) in input samples
     base = place.floor()
-    fraction = place - base
-    half = SINC_TAPS // 2
+    phase = ((place - base) * SINC_PHASES).round().long()
     padded = F.pad(signal, (SINC_TAPS, SINC_TAPS))
-    index = (base.long() + SINC_TAPS).clamp(half, padded.shape[1] - half - 1)
-    sine = torch.sin(math.pi * fraction) / math.pi  # sin(pi (fraction - k)) but for the sign
+    first = (base.long() + SINC_TAPS // 2 + 1).clamp(
+        0, length + SINC_TAPS
+    )  # input of the first tap
     total = torch.zeros_like(place)
-    for tap in range(1 - half, half + 1):
-        distance = fraction - tap
-        window = (1 - (distance / half).square()).square()
-        sinc = torch.where(distance.abs() < 1e-4, 1.0, sine * (-1) ** tap / distance)
-        total += sinc * window * padded.gather(1, index + tap)
+    for tap, weight in enumerate(_sinc_table().to(signal.device)):
+        total.addcmul_(weight[phase], padded[:, tap:].gather(1, first))
     return total
+
+
+@cache
+def _sinc_table() -> Tensor:
+    """Weights of the taps at each place between two samples: (SINC_TAPS, SINC_PHASES + 1)."""
+    half = SINC_TAPS // 2
+    tap = torch.arange(1 - half, half + 1)[:, None]
+    distance = torch.arange(SINC_PHASES + 1) / SINC_PHASES - tap
+    return torch.sinc(distance) * (1 - (distance / half).square()).square()
 
 
 def change_tempo(signal: Tensor, rate: Tensor) -> Tensor:
@@ -233,7 +241,8 @@ def muffle(signal: Tensor, sample_rate: int, cut: Tensor) -> Tensor:
 def control_gain(signal: Tensor, sample_rate: int, strength: Tensor) -> Tensor:
     """Automatic gain control: over the recent level to the power `strength` (B,): (B, T)."""
     span = round(LEVEL_SECONDS * sample_rate)
-    power = F.avg_pool1d(F.pad(signal.square()[:, None], (span - 1, 0)), span, 1)[:, 0]
+    energy = F.pad(signal.double().square().cumsum(dim=1), (span, 0))
+    power = ((energy[:, span:] - energy[:, :-span]) / span).float()
     whole = signal.square().mean(dim=1, keepdim=True)
     level = ((power + 1e-4 * whole) / whole.clamp(min=TINY)).clamp(min=1e-4)
     return signal * level ** (-strength[:, None] / 2)

@@ -4,9 +4,9 @@
     torchrun --nproc-per-node 8 -m fingerprint train   # data-parallel
 
 A run, or a stage of a recipe (`recipe`), is a folder: `checkpoint.pt` (everything needed to
-resume), `best.pt` (the model with the best validation retrieval so far), `last.pt` (the model as
-last validated), `metrics.jsonl` and TensorBoard events. A run that was stopped and resumed ends
-with the same weights as one that was not.
+resume), `model.pt` (the model, with averaged weights, as last validated), `metrics.jsonl` and
+TensorBoard events. A run that was stopped and resumed ends with the same weights as one that was
+not.
 """
 
 import json
@@ -29,6 +29,7 @@ from fingerprint.lab.training.validation import Validation
 from fingerprint.machine import pick_device
 from fingerprint.model.frontend import Frontend
 
+MODEL = "model.pt"
 COLLAPSED = 0.3  # spread below which embeddings crowd together; unit vectors spread evenly have 1
 
 
@@ -69,7 +70,7 @@ def train(
     After so many `minutes` it stops where it is; called again, it goes on from there.
 
     Returns:
-        The best model file so far, `run/best.pt`.
+        The model file, `run/model.pt`: with averaged weights, as last validated.
 
     Raises:
         CorpusError: the corpus lacks the music that the configuration names.
@@ -100,12 +101,10 @@ def train(
                     continue
                 due = state.step % config.validate_every == 0 or state.step == config.steps
                 hit_rate = validation.hit_rate(state.averaged) if due else None
-                if hit_rate is not None:
-                    _keep(state, hit_rate, run)
                 now = time.monotonic()
                 over = minutes is not None and now - started > 60 * minutes
-                if over and not due:
-                    state.export(run / "last.pt")
+                if due or over:
+                    state.export(run / MODEL)
                 if due or over or now - saved > 60 * config.checkpoint_minutes:
                     state.save(run)
                     saved = time.monotonic()
@@ -126,14 +125,7 @@ def train(
                 if over:
                     break
                 began = time.monotonic()
-    return run / "best.pt"
-
-
-def _keep(state: State, hit_rate: float, run: Path) -> None:
-    state.export(run / "last.pt")
-    if hit_rate >= state.best:
-        state.best = hit_rate
-        state.export(run / "best.pt")
+    return run / MODEL
 
 
 class Metrics:

@@ -162,22 +162,28 @@ def finish(
 def _noises(studio: Studio, tracks: Tensor, length: int, music: float, rng: Generator) -> Tensor:
     """Half the rows effects, half a babble of up to `VOICES` voices: (n, T) for n tracks.
 
-    Both are chains of recorded sounds; zeros if there are none. A share `music` of the rows has
-    other music instead.
+    Both are chains of recorded sounds; zeros if there are none. A babble is made of the voices of
+    other rows, each row's moved in time. A share `music` of the rows has other music instead.
     """
     n = len(tracks)
 
-    def uniform() -> Tensor:
-        return torch.rand(n, generator=rng, device=rng.device)
+    def uniform(count: int = n) -> Tensor:
+        return torch.rand(count, generator=rng, device=rng.device)
 
     babble = uniform() < 0.5
-    voices = torch.where(babble, (VOICES ** uniform()).long().clamp(1, VOICES), 1)
     noises = torch.zeros(n, length, device=rng.device)
-    for chosen, kinds in ((babble, studio.speech), (~babble, studio.effects)):
-        for voice in range(VOICES if kinds is studio.speech else 1):
-            (rows,) = torch.nonzero(chosen & (voices > voice), as_tuple=True)
-            if len(rows) and len(kinds):
-                noises[rows] += chains(studio.sounds, kinds, len(rows), length, rng)
+    (rows,) = torch.nonzero(babble, as_tuple=True)
+    if len(rows) and len(studio.speech):
+        alone = chains(studio.sounds, studio.speech, len(rows), length, rng)
+        voices = (VOICES ** uniform(len(rows))).long().clamp(1, VOICES)
+        for voice in range(VOICES):
+            (more,) = torch.nonzero(voices > voice, as_tuple=True)
+            if len(more):
+                shift = voice * length // VOICES
+                noises[rows[more]] += alone.roll((voice, shift), (0, 1))[more]
+    (rows,) = torch.nonzero(~babble, as_tuple=True)
+    if len(rows) and len(studio.effects):
+        noises[rows] = chains(studio.sounds, studio.effects, len(rows), length, rng)
     (rows,) = torch.nonzero(uniform() < music, as_tuple=True)
     if len(rows) and len(studio.music) > 1:
         step = torch.randint(1, len(studio.music), (n,), generator=rng, device=rng.device)

@@ -34,7 +34,6 @@ class State:
         self.here = here
         self.device = device
         self.step = 0
-        self.best = 0.0  # validation hit rate
         self.embedder = _first_embedder(config)
         self.embedder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(
@@ -86,7 +85,6 @@ class State:
         document = {
             "config": self.config.model_dump_json(),
             "step": self.step,
-            "best": self.best,
             "bfloat16": self.bfloat16,
             "embedder": self.embedder.state_dict(),
             "average": self.average.state_dict(),
@@ -106,7 +104,7 @@ class State:
         document = _read(run, self.config, self.device)
         if document is None:
             return
-        self.step, self.best = document["step"], document["best"]
+        self.step = document["step"]
         self.bfloat16 = document["bfloat16"]
         self.embedder.load_state_dict(document["embedder"])
         self.average.load_state_dict(document["average"])
