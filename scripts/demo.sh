@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ -x .venv/bin/python ] || python3 -m venv .venv
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[ffmpeg]'
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[ffmpeg,explain]'
 music=${1:-}
 if [ -z "$music" ]; then
   .venv/bin/python scripts/corpus.py --root data/demo --package wesnoth-1.16-music

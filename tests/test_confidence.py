@@ -21,7 +21,7 @@ from fingerprint.recognition.confidence import (
     probability,
     with_prior,
 )
-from fingerprint.types import Candidate, Circumstances, Evidence, Level, PeakFit
+from fingerprint.types import NO_PEAKS, Candidate, Circumstances, Evidence, Level, PeakFit
 
 FEW = settings(deadline=None, derandomize=True, max_examples=50)
 scores = st.floats(-1, 1)
@@ -117,7 +117,7 @@ def test_it_is_the_logistic_function_of_the_weighted_features() -> None:
     size, margin = math.log(1_000), 0.1 / 0.32
     expected = [0.8, margin, 0.2, 0.3, 1.0, size]
     expected += [MOST_FIT, 3.0, 4.0, math.log(100), MOST_FIT * size, 3.0 * size, 4.0 * size]
-    expected += [MOST_FIT**2, 9.0, margin**1.5]
+    expected += [MOST_FIT**1.5, 3.0**1.5, margin**1.5]
     np.testing.assert_allclose(features(evidence), expected)
     logit = 0.3 + float(np.dot(weights, expected))
     assert probability(evidence, calibration) == pytest.approx(1 / (1 + math.exp(-logit)))
@@ -135,6 +135,18 @@ def test_peaks_count_only_where_the_embeddings_see_the_track_too() -> None:
     assert fits(-1.0) == fits(0.4) == [0.0, 0.0, 0.0, 0.0]
     assert fits(1.6)[:2] == fits(9.0)[:2] == [MOST_FIT, MOST_FIT_MARGIN]
     assert 0 < fits(1.0)[0] < MOST_FIT
+
+
+def test_the_margin_counts_only_where_the_peaks_do_not_contradict_it() -> None:
+    """A modem resembles one track with such a sound more than any other music."""
+
+    def margin(fit: PeakFit) -> float:
+        given = Circumstances(5.0, Level(0.05, 0.06), 300_000)
+        return float(features(Evidence(0.6, 0.4, given, fit, 0.0))[1])
+
+    assert margin(PeakFit(-1.0, 1.0, 90)) == 0
+    assert margin(PeakFit(5.0, 4.0, 90)) == margin(NO_PEAKS) == pytest.approx(5.0)
+    assert 0 < margin(PeakFit(1.0, 2.0, 90)) < 5
 
 
 def test_there_is_a_weight_for_each_feature() -> None:

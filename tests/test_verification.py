@@ -1,5 +1,7 @@
 """Verification by peaks: queries are cut out of made-up songs, so that the truth is known."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from library_world import RATE, busy_song, excerpt
@@ -8,15 +10,18 @@ from fingerprint.audio.peaks import BLOCK, peaks_of
 from fingerprint.recognition.query import at_speed
 from fingerprint.recognition.speed import in_tune
 from fingerprint.recognition.verification import (
+    LEAST,
     Lines,
     best_of,
+    best_scores,
+    cohort_of,
     fit,
     null_of,
     refined,
     template_of,
     verify,
 )
-from fingerprint.types import Candidate, Clip, Floats, Ints, PeakCodes, PeakFit, Rows
+from fingerprint.types import Candidate, Clip, Doubles, Floats, Ints, PeakCodes, PeakFit, Rows
 
 SONGS = 12
 SECONDS = 20.0
@@ -27,8 +32,8 @@ class Stored:
 
     block = BLOCK
 
-    def __init__(self) -> None:
-        codes = [peaks_of(Clip(busy_song(seed, SECONDS), RATE)) for seed in range(SONGS)]
+    def __init__(self, codes: list[PeakCodes]) -> None:
+        self.codes = codes
         self.rows = Rows(np.cumsum([0, *map(len, codes)]).astype(np.int64))
         self._codes = np.concatenate(codes)
 
@@ -38,7 +43,7 @@ class Stored:
 
 @pytest.fixture(scope="module")
 def stored() -> Stored:
-    return Stored()
+    return Stored([peaks_of(Clip(busy_song(seed, SECONDS), RATE)) for seed in range(SONGS)])
 
 
 def cut(track: int, start: float, seconds: float, *, snr_db: float = 0.0) -> Clip:
@@ -85,6 +90,56 @@ def test_a_steady_tone_gains_nothing_by_standing_where_peaks_are(stored: Stored)
         line(stored, Candidate(2, 3.0, 1.0, 0)),
     )
     assert abs(float(fits.score[0])) < 2
+
+
+NOTE = RATE // 10  # samples
+
+
+def in_a_rhythm(sound: Callable[[np.random.Generator], Doubles]) -> Clip:
+    """20 s of short sounds at irregular times, always the same ones, with silence in between."""
+    samples = np.zeros(20 * RATE)
+    for number, time in enumerate(np.cumsum(np.random.default_rng(3).uniform(0.25, 0.8, 24))):
+        begin = round(time * RATE)
+        made = sound(np.random.default_rng(number)) * np.hanning(NOTE)
+        samples[begin : begin + NOTE] = 0.2 * made
+    return Clip(samples.astype(np.float32), RATE)
+
+
+def chord(rng: np.random.Generator) -> Doubles:
+    time = np.arange(NOTE) / RATE
+    return np.sin(2 * np.pi * rng.uniform(400, 1_800, (4, 1)) * time).sum(axis=0)
+
+
+def burst(rng: np.random.Generator) -> Doubles:
+    """Noise of the same frequencies."""
+    spectrum = np.fft.rfft(rng.standard_normal(NOTE))
+    frequency = np.fft.rfftfreq(NOTE, 1 / RATE)
+    noise = np.fft.irfft(np.where((frequency > 400) & (frequency < 1_800), spectrum, 0), NOTE)
+    return noise / noise.std()
+
+
+def test_bursts_in_the_rhythm_of_a_track_do_not_fit_its_notes(stored: Stored) -> None:
+    world = Stored([*stored.codes, peaks_of(in_a_rhythm(chord))])
+    place = [Candidate(SONGS, 3.0, 1.0, 0.5)]
+    ((same,), (only_rhythm,)) = (
+        verified(Clip(in_a_rhythm(sound).samples[3 * RATE : 10 * RATE], RATE), place, world)
+        for sound in (chord, burst)
+    )
+    assert same.score > 8
+    assert only_rhythm.score < 3
+
+
+def test_a_click_in_silence_is_measured_against_chance(stored: Stored) -> None:
+    """At random places hardly a peak stands where the click is, so the scores there hardly vary."""
+    samples = np.zeros(3 * RATE, np.float32)
+    samples[RATE : RATE + 40] = np.random.default_rng(2).uniform(-0.5, 0.5, 40)
+    template = template_of(Clip(samples, RATE))
+    scores = best_scores(template, stored, cohort_of(stored))
+    assert float(np.median(scores)) < LEAST.median / 2
+    assert null_of(template, stored).median == LEAST.median
+    music = null_of(template_of(cut(3, 6.0, 5.0)), stored)
+    assert music.median > LEAST.median
+    assert music.spread > LEAST.spread
 
 
 @pytest.mark.parametrize("offset", [-2.0, 0.0, 17.5])

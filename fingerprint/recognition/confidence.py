@@ -46,7 +46,11 @@ class Calibration(Record):
 FEATURES = 16
 MOST_FIT = 12.0  # spreads at which the fit of the peaks saturates
 MOST_FIT_MARGIN = 8.0
+MOST_MARGIN = 8.0
 HEARD = (0.5, 1.5)  # spreads of a score above its cohort between which peaks begin to count
+SEEN = (0.0, 2.0)  # spreads of the fit of the peaks between which the margin begins to count
+SUREST = 20.0  # log odds of an answer, at most
+ENOUGH = 40  # peaks, of 1.3 s; fewer cannot contradict the score
 
 
 def evidence_of(
@@ -86,16 +90,18 @@ def features(evidence: Evidence) -> NDArray[np.float64]:
     score falls with the length, a mean over more windows, and grows with the size, a maximum over
     more places. Of the spectral peaks: their fit, its margin over any other track's (both
     saturate), its sharpness, the logarithm of their number, and the first three times the logarithm
-    of the size. Peaks count only if the score is `HEARD` spreads above its cohort: clicks and beeps
-    fit the peaks of some track by their rhythm alone, but their embeddings are unlike its. Last,
-    powers of the margins and of the fit: far above all impostors, confidence rises faster than
-    linearly.
+    of the size. Peaks count only if the score is `HEARD` spreads above its cohort, and the score's
+    margin only if the peaks, where there are `ENOUGH`, fit by `SEEN` spreads: sounds that are no
+    music may fit the peaks of some track by chance, or resemble but one track, but hardly both.
+    Last, powers of the margins and of the fit: far above all impostors, confidence rises faster
+    than linearly.
     """
     given = evidence.given
-    margin = evidence.margin / (given.level.spread + LEAST_SPREAD)
     size = math.log(max(given.rows, 1))
     normal = (evidence.score - given.level.mean) / (given.level.spread + LEAST_SPREAD)
-    heard = min(max((normal - HEARD[0]) / (HEARD[1] - HEARD[0]), 0.0), 1.0)
+    heard = _share(normal, HEARD)
+    seen = _share(evidence.fit.score, SEEN) if evidence.fit.peaks >= ENOUGH else 1.0
+    margin = min(evidence.margin / (given.level.spread + LEAST_SPREAD), seen * MOST_MARGIN)
     fit, sharpness = min(evidence.fit.score, heard * MOST_FIT), evidence.fit.sharpness
     fit_margin = min(evidence.fit_margin, heard * MOST_FIT_MARGIN)
     return np.array(
@@ -113,16 +119,22 @@ def features(evidence: Evidence) -> NDArray[np.float64]:
             fit * size,
             fit_margin * size,
             sharpness * size,
-            max(fit, 0.0) ** 2,
-            max(fit_margin, 0.0) ** 2,
+            max(fit, 0.0) ** 1.5,
+            max(fit_margin, 0.0) ** 1.5,
             max(margin, 0.0) ** 1.5,
         ]
     )
 
 
+def _share(value: float, span: tuple[float, float]) -> float:
+    """How far a value has come from the first of two to the second, 0 to 1."""
+    return min(max((value - span[0]) / (span[1] - span[0]), 0.0), 1.0)
+
+
 def probability(evidence: Evidence, calibration: Calibration) -> float:
-    """The probability, 0..1, that the candidate is the track that plays."""
+    """The probability that the candidate is the track that plays: between 0 and 1, never either."""
     logit = calibration.intercept + float(features(evidence) @ np.array(calibration.weights))
+    logit = min(max(logit, -SUREST), SUREST)
     return 0.5 * (1 + math.tanh(logit / 2))  # The logistic function, without overflow.
 
 

@@ -190,15 +190,25 @@ def repeats(
 
 
 def _passage_scores(track: Floats, passage: Floats) -> Doubles:
-    """Mean cosine of the passage with the track from every fraction of a row on, (P,)."""
+    """Mean cosine of the passage with the track from every fraction of a row on, (P,).
+
+    The cosine with a mixture of two rows is the same mixture of the cosines with either, over the
+    mixture's length.
+    """
     count = len(passage)
     last = len(track) - count
     scores = np.zeros((last, FRACTIONS))
+    cosines = track @ passage.T
+    square = np.square(track).sum(axis=1)
+    product = (track[:-1] * track[1:]).sum(axis=1)
     for part in range(FRACTIONS):
-        shifted = _between_rows(track, np.arange(len(track) - 1) + part / FRACTIONS)
-        cosines = shifted @ passage.T
+        far = part / FRACTIONS
+        near = 1 - far
+        length = np.sqrt(near**2 * square[:-1] + far**2 * square[1:] + 2 * near * far * product)
+        mixed = near * cosines[:-1] + far * cosines[1:]
+        mixed /= np.maximum(length, 1e-6)[:, None]
         for i in range(count):
-            scores[:, part] += cosines[i : i + last, i]
+            scores[:, part] += mixed[i : i + last, i]
     flat: Doubles = (scores / count).ravel()
     return flat
 

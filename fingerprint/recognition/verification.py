@@ -31,6 +31,7 @@ from fingerprint.types import Candidate, Clip, Floats, Ints, Outline, PeakCodes,
 
 SECONDS = HOP / RATE  # s from one frame to the next
 HIGHEST = 6.0  # nepers above the local mean at which values saturate
+AROUND = 30  # bins on either side (470 Hz) whose mean is subtracted
 LEAST_VARIANCE = 0.05  # added to the variance of the values at a frequency
 LEAST_SUM = 2.0  # minimum sum of variances, so that a score of hardly any peaks stays low
 REACH = 8  # frames by which a line is shifted to find its best score
@@ -62,12 +63,12 @@ class StoredPeaks(Protocol):
 class Template:
     """The spectrogram of a query in which peaks are looked up.
 
-    `values` (F, bins): the query's rise above its local mean, centred over time at each frequency
-    and over frequency at each time. So steady tones and beats, which fit many tracks, count for
-    nothing; what counts is which frequencies sound when. `variance` (bins,) of the values over
-    time. `exact` and its variance are those of a frame's rise above slightly earlier and later
-    frames: they determine the offset to a fraction of a frame, for which sustained notes are
-    useless.
+    `values` (F, bins): the query's rise above its local mean, centred over time at each frequency,
+    and at each time over the frequencies around it. So steady tones, beats, clicks and bursts of
+    noise, which fit many tracks, count for nothing; what counts is which frequencies sound when.
+    `variance` (bins,) of the values over time. `exact` and its variance are those of a frame's rise
+    above slightly earlier and later frames, beats included: they determine the offset to a fraction
+    of a frame, for which sustained notes are useless.
     """
 
     values: Floats
@@ -79,9 +80,9 @@ class Template:
 def template_of(clip: Clip) -> Template:
     """The template of a query; one shorter than a window is padded."""
     height = heights_of(clip)
-    exact = _above_neighbours(_centred(height))
+    exact = _above_neighbours(_centred(height, height.mean(axis=1, keepdims=True)))
     height[:-1] = np.maximum(height[:-1], height[1:])  # frames of track and query lie apart
-    values = _centred(height)
+    values = _centred(height, _around(height))
     return Template(values, _variance(values), exact, _variance(exact))
 
 
@@ -114,8 +115,16 @@ def _above_neighbours(values: Floats) -> Floats:
     return above
 
 
-def _centred(height: Floats) -> Floats:
-    values: Floats = height - height.mean(axis=1, keepdims=True)
+def _around(height: Floats) -> Floats:
+    """The mean over `AROUND` bins on either side at the same time, (F, bins)."""
+    padded = np.pad(height, ((0, 0), (AROUND + 1, AROUND)), mode="edge")
+    total, width = padded.cumsum(axis=1), 2 * AROUND + 1
+    mean: Floats = (total[:, width:] - total[:, :-width]) / np.float32(width)
+    return mean
+
+
+def _centred(height: Floats, at_each_time: Floats) -> Floats:
+    values: Floats = height - at_each_time
     values -= values.mean(axis=0)
     return values
 
@@ -172,10 +181,15 @@ class Null:
     spread: float
 
 
+LEAST = Null(0.9, 0.5)  # of music, about; that of a query of clicks in silence is far narrower
+
+
 def null_of(template: Template, stored: StoredPeaks) -> Null:
-    """The scores of a template at `COHORT` random places of the reference."""
-    low, middle, high = np.percentile(best_scores(template, stored, _cohort(stored)), (16, 50, 84))
-    return Null(float(middle), float(high - low) / 2)
+    """The scores of a template at `COHORT` random places of the reference; at least `LEAST`."""
+    low, middle, high = np.percentile(
+        best_scores(template, stored, cohort_of(stored)), (16, 50, 84)
+    )
+    return Null(max(float(middle), LEAST.median), max(float(high - low) / 2, LEAST.spread))
 
 
 def verify(
@@ -213,7 +227,7 @@ def best_of(
     return candidates[best], float(scores[best])
 
 
-def _cohort(stored: StoredPeaks) -> Lines:
+def cohort_of(stored: StoredPeaks) -> Lines:
     """Lines at random places of the reference; the same reference gives the same ones."""
     starts = stored.rows.starts
     place = np.random.default_rng(0).random(COHORT) * starts[-1]

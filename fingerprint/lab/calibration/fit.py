@@ -8,8 +8,9 @@ tracks of a game share themes and loops, and a stranger's do not), as if they we
 library, when its best match is wrong. Passages of which pitch shifts have made new recordings add
 to those, and so do sounds by formula that are no music. Known and unknown queries weigh the same in
 the fit, however many there are: that is the prior that the confidence assumes, and it is stored
-with the weights. Logistic regression with next to no penalty gives probabilities that are right on
-average over what it was fitted on.
+with the weights. A logistic regression without a penalty answers most of these cases, and goes far
+beyond them: what fits somewhat better than any impostor here it takes for certain. With the penalty
+it answers 2 % fewer known queries and half as many unknown ones (in cross-validation).
 """
 
 from collections.abc import Callable, Sequence
@@ -36,7 +37,7 @@ SOME = (10, 30, 100)  # tracks of the smaller ones
 TIMES = (5.0, 30.0, 200.0, 2_000.0)  # as large as the corpus the simulated ones are
 REAL = "real"  # family of the queries that were recorded
 UNKNOWN_SHARE = 0.5  # of queries; the prior
-PENALTY = 1e3  # inverse strength, on standardised features: enough to keep idle weights small
+PENALTY = 5.0  # inverse strength, on standardised features
 
 
 def gather_for_fit(
