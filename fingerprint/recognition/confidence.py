@@ -49,8 +49,8 @@ MOST_FIT_MARGIN = 8.0
 MOST_MARGIN = 8.0
 HEARD = (0.5, 1.5)  # spreads of a score above its cohort between which peaks begin to count
 SEEN = (0.0, 2.0)  # spreads of the fit of the peaks between which the margin begins to count
-SUREST = 20.0  # log odds of an answer, at most
 ENOUGH = 40  # peaks, of 1.3 s; fewer cannot contradict the score
+SUREST = 20.0  # log odds of an answer, at most
 
 
 def evidence_of(

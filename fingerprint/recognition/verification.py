@@ -181,15 +181,17 @@ class Null:
     spread: float
 
 
-LEAST = Null(0.9, 0.5)  # of music, about; that of a query of clicks in silence is far narrower
+LEAST_NULL = Null(0.9, 0.5)  # of music, about; that of a query of clicks in silence is far narrower
 
 
 def null_of(template: Template, stored: StoredPeaks) -> Null:
-    """The scores of a template at `COHORT` random places of the reference; at least `LEAST`."""
-    low, middle, high = np.percentile(
-        best_scores(template, stored, cohort_of(stored)), (16, 50, 84)
-    )
-    return Null(max(float(middle), LEAST.median), max(float(high - low) / 2, LEAST.spread))
+    """The scores of a template at `COHORT` random places of the reference.
+
+    Median and spread are at least those of `LEAST_NULL`.
+    """
+    scores = best_scores(template, stored, cohort_of(stored))
+    low, middle, high = (float(score) for score in np.percentile(scores, (16, 50, 84)))
+    return Null(max(middle, LEAST_NULL.median), max((high - low) / 2, LEAST_NULL.spread))
 
 
 def verify(

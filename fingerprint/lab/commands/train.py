@@ -52,9 +52,9 @@ def train_command(
 ) -> None:
     """Train a model from a recipe.
 
-    RECIPE is a YAML file: one training run, or several stages, of which each starts from the one
-    before; its keys are explained in fingerprint/config.py. Without it, the recipe of the weights
-    that ship with the package is trained.
+    RECIPE is a YAML file: one training run, or several stages, of which each lists what differs
+    from the one before; its keys are explained in fingerprint/lab/training/config.py. Without it,
+    the recipe of the weights that ship with the package is trained.
 
     A run that was stopped resumes when the same command is given again. Under torchrun each
     process takes its share of every batch.

@@ -19,7 +19,7 @@ from fingerprint.lab.training.config import DegradeConfig
 
 EQ_POINTS = 8  # of the smooth random response, evenly in log frequency
 SINC_TAPS = 8  # of the interpolation filter that changes speed
-SINC_PHASES = 4_096  # of its table, to a sample: errors 70 dB down
+SINC_PHASES = 4_096  # of its table, to a sample: errors 60 dB down
 HARMONICS = (1, 2, 3, 4, 5, 7)  # of mains hum
 STRETCH_FRAME = 512  # samples that a change of tempo transforms at a time: 64 ms at 8 kHz
 STRETCH_HOP = 128
@@ -156,9 +156,8 @@ def change_speed(signal: Tensor, rate: Tensor) -> Tensor:
     base = place.floor()
     phase = ((place - base) * SINC_PHASES).round().long()
     padded = F.pad(signal, (SINC_TAPS, SINC_TAPS))
-    first = (base.long() + SINC_TAPS // 2 + 1).clamp(
-        0, length + SINC_TAPS
-    )  # input of the first tap
+    first = base.long() + SINC_TAPS // 2 + 1  # padded input under the first tap
+    first = first.clamp(0, length + SINC_TAPS)
     total = torch.zeros_like(place)
     for tap, weight in enumerate(_sinc_table().to(signal.device)):
         total.addcmul_(weight[phase], padded[:, tap:].gather(1, first))
