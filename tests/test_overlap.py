@@ -42,7 +42,9 @@ def joined(*pieces: Floats) -> tuple[Fingerprint, float]:
 def found(query: tuple[Fingerprint, float], offset: float, rate: float) -> Part | None:
     rows, seconds = query
     line = Candidate(1, offset, rate, 0.5)
-    return part_in_track(rows, line, Stored(), stranger=0.0, window=WINDOW, seconds=seconds)
+    return part_in_track(
+        rows, line, Stored(), stranger=0.0, window=WINDOW, seconds=seconds, rate_known=False
+    )
 
 
 @pytest.mark.parametrize("rate", [1.0, 0.93, 1.1])

@@ -68,7 +68,7 @@ def test_a_passage_at_another_tempo_is_named_with_its_rate(
 ) -> None:
     match = best(library, change_tempo(passage(songs), tempo))
     assert match.track.path.name == "3.wav"
-    assert match.rate == pytest.approx(tempo, rel=0.03)
+    assert match.rate == pytest.approx(tempo, rel=0.005)
 
 
 @pytest.mark.parametrize("speed", [0.71, 0.77, 0.84, 1.17, 1.23, 1.29])
@@ -98,7 +98,7 @@ def test_a_passage_at_a_tempo_far_off_is_named_with_its_rate_and_place(
 ) -> None:
     match = best(library, change_tempo(passage(songs), tempo))
     assert match.track.path.name == "3.wav"
-    assert match.rate == pytest.approx(tempo, rel=0.02)
+    assert match.rate == pytest.approx(tempo, rel=0.01)
     assert match.offset == pytest.approx(BEGIN, abs=0.2)
 
 

@@ -146,16 +146,6 @@ def fit(
     return _polished(replace(place, guesses=(line,)), query, rates, plain, STEP * stored.hop)[0]
 
 
-def refit(query: Fingerprint, line: Candidate, stored: StoredTracks, *, rates: Range) -> Candidate:
-    """The best line, at any of the rates, through a point of a known one."""
-    if not _tells_rates(query, stored.hop, rates):
-        return line
-    reach = max(1 - rates[0], rates[1] - 1)
-    places = places_of([line], query, stored, reach=reach)
-    tried = _tried(places, query, stored.hop, rates, line.rate)
-    return _polished(tried, query, rates, (), STEP * stored.hop)[0]
-
-
 def _order(candidate: Candidate) -> tuple[float, int, float]:
     return -round(candidate.score, TIE), candidate.track, candidate.offset
 

@@ -39,6 +39,7 @@ def part_in_track(
     stranger: float,
     window: float,
     seconds: float,
+    rate_known: bool,
 ) -> Part | None:
     """The part of a query in which the track plays; None if it is nearly all, or hardly any of it.
 
@@ -49,11 +50,13 @@ def part_in_track(
         stranger: mean cosine of this query with other music.
         window: s of audio that a row describes.
         seconds: length of the query.
+        rate_known: whether no line of rate 1 need be tried.
     """
     hop, starts = stored.hop, stored.rows.starts
     ends = np.array([0.0, seconds])
     around = line.offset + (line.rate - 1) * ends  # where lines of rate 1 begin that cross it
     plain = np.arange(around.min() - hop, around.max() + hop, query.hop)
+    plain = plain[:0] if rate_known else plain
     offsets, rates = np.append(plain, line.offset), np.append(np.ones(len(plain)), line.rate)
     total = int(starts[line.track + 1] - starts[line.track])
     low, high = (line.offset + line.rate * ends) / hop
@@ -68,9 +71,8 @@ def part_in_track(
     track = float(np.nanquantile(along[heard], HIGH, axis=1).max())
     least = stranger + BETWEEN * (track - stranger)
     first, last, sums = best_stretches(np.nan_to_num(along - least))
-    best = int(np.argmax(sums[:-1]))
-    if sums[-1] > WORSE * sums[best]:
-        best = len(plain)
+    sums[:-1] *= WORSE
+    best = int(np.argmax(sums))
     begin, end = float(moments[best, first[best]]), float(moments[best, last[best]]) + window
     # A window that is half something else is still more similar to the track than not.
     if begin <= hop:

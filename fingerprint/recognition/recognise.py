@@ -27,7 +27,13 @@ from fingerprint.recognition.overlap import part_in_track
 from fingerprint.recognition.query import Query, at_speed
 from fingerprint.recognition.reference import Model, Reference
 from fingerprint.recognition.signal_check import Nothing, nothing_in
-from fingerprint.recognition.speed import candidate_of, in_tune, measured, plain_rates
+from fingerprint.recognition.speed import (
+    at_its_tempo,
+    candidate_of,
+    in_tune,
+    measured,
+    plain_rates,
+)
 from fingerprint.recognition.verification import verify
 from fingerprint.types import (
     Candidate,
@@ -387,13 +393,16 @@ def _measured(query: Query, candidate: Candidate) -> tuple[Candidate, tuple[floa
 
     And where in the query (s) that part is; None if it is all of it.
     """
-    part, begin, candidate = _in_its_track(query, candidate)
+    line = at_its_tempo(query, candidate)
+    part, begin, candidate = _in_its_track(query, line, rate_known=line is not candidate)
     found = measured(part, candidate)
     within = None if part is query else (begin, begin + part.clip.duration)
     return replace(found, offset=found.offset - found.rate * begin), within
 
 
-def _in_its_track(query: Query, candidate: Candidate) -> tuple[Query, float, Candidate]:
+def _in_its_track(
+    query: Query, candidate: Candidate, *, rate_known: bool
+) -> tuple[Query, float, Candidate]:
     """The part of the query in which the track plays, where it begins (s), and its candidate."""
     slowest, fastest = query.config.rates
     without_sound = isinstance(query.clip, Outline)  # no part of it can be embedded
@@ -407,6 +416,7 @@ def _in_its_track(query: Query, candidate: Candidate) -> tuple[Query, float, Can
         stranger=query.level.mean,
         window=query.model.window,
         seconds=clip.duration,
+        rate_known=rate_known,
     )
     if found is None:
         return query, 0.0, candidate

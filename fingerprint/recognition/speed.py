@@ -16,7 +16,7 @@ from math import log2
 import numpy as np
 
 from fingerprint.recognition.alignment import weights_of
-from fingerprint.recognition.matcher import evidence_for, fit, refit, vertex
+from fingerprint.recognition.matcher import evidence_for, fit, vertex
 from fingerprint.recognition.query import Query, at_speed
 from fingerprint.recognition.verification import (
     StoredPeaks,
@@ -40,6 +40,7 @@ LEAST_TUNED = 6.0  # score of the peaks from which they determine the speed
 LEAST_FIT = 4.0  # spreads above the cohort from which the peaks determine offset and rate
 CLEAR_FIT = 8.0  # spreads at which the peaks would fit less well at any other speed
 SLACK = 0.1  # uncertainty of a rate measured by embeddings
+FAR_REACH = 32  # frames (0.5 s) by which a line of the wrong rate may be off at its middle
 HOPELESS = 0.1  # loss of score at a guessed speed from which the guess is rejected
 
 
@@ -58,7 +59,6 @@ def measured(query: Query, candidate: Candidate) -> Candidate:
         plain = exact.rate == candidate.rate == candidate.speed == 1
         if plain and candidate.fit.score >= CLEAR_FIT:
             return exact
-    candidate = _at_its_tempo(query, candidate)
     tuned = _at_its_pitch(query, candidate)
     if tuned is not None:
         return _by_peaks(query, tuned)
@@ -66,16 +66,29 @@ def measured(query: Query, candidate: Candidate) -> Candidate:
     return corrected if candidate.fit.score < LEAST_FIT else _by_peaks(query, corrected)
 
 
-def _at_its_tempo(query: Query, candidate: Candidate) -> Candidate:
-    """The candidate at a tempo outside those tried so far, if the embeddings fit it better."""
-    config, window = query.config, query.model.window
-    if candidate.speed != 1 or not config.rates[0] <= candidate.rate <= config.rates[1]:
+def at_its_tempo(query: Query, candidate: Candidate) -> Candidate:
+    """The candidate at the tempo at which its peaks fit best, whatever part of the query fits.
+
+    The unchanged candidate if its peaks fit clearly at the track's own speed, at no tempo, or far
+    better at another pitch.
+    """
+    plain = candidate.rate == 1 and candidate.fit.score >= CLEAR_FIT
+    if candidate.speed != 1 or plain:
         return candidate
-    line = line_of(candidate, 1.0, window)
-    far = refit(query.rows, line, query.reference, rates=config.far_rates)
-    rows = (query.clip.duration - window) / query.reference.hop
-    better = evidence_for(far.score, candidate.score, rows)
-    return candidate_of(far, 1.0, window) if better else candidate
+    template, reference = query.template(1.0), query.reference
+    line, rates = lines_of([candidate], reference), query.config.far_rates
+    offset, rate = refined(template, reference, line, rates, reach=FAR_REACH)
+    if rate == 1:
+        return candidate
+    found, score = best_of(
+        template, [replace(candidate, offset=offset, rate=round(rate, 9))], reference
+    )
+    if isinstance(query.clip, Clip):
+        seconds = query.clip.duration
+        _, tuned = in_tune(template, candidate, reference, 1.0, seconds, steps=FAR_TUNES)
+        if tuned**2 - score**2 >= TUNED_EVIDENCE:
+            return candidate
+    return found
 
 
 def _at_its_pitch(query: Query, candidate: Candidate) -> Candidate | None:

@@ -44,7 +44,11 @@ COHORT_SPREAD = 0.05  # added to the spread of the cohort's scores; keeps a scor
 NEIGHBOURS = (4, 5, 6, 7)  # frames away: the nearest frames whose windows hold other sound
 SHARPNESS = 0.55  # share of the mean over those frames that is subtracted
 LINES = 16  # scored at a time: their values fit a processor's cache
-EVIDENCE = 20.0  # difference of squared scores needed for a rate other than a plain one
+EVIDENCE = 25.0  # difference of squared scores needed for a rate other than a plain one
+SMEAR = 2  # frames on either side over which a template is smeared, to find other rates
+COARSE = 2.0  # frames between lines of the first grid in a smeared template
+FINE = 1 / 16  # frames between lines of the last grid, at most
+PROBED = 625  # frames (10 s) of a query that are used on the first grid
 
 
 class StoredPeaks(Protocol):
@@ -269,48 +273,81 @@ def refined(
     line: Lines,
     rates: tuple[float, float],
     plain: Sequence[float] = (1.0,),
+    reach: int = REACH,
 ) -> tuple[float, float]:
     """The offset (s) and the rate of the best line near a given one, to a fraction of a frame.
 
-    At the query's middle it is within `REACH` frames of the given line. It may have any of the
-    rates, but has a plain one unless the peaks contradict all of those.
+    At the query's middle it is within `reach` frames of the given line. It may have any of the
+    rates, but has a plain one, if there are any, unless the peaks contradict all of those. A
+    program that changes the tempo smears sounds over time, so other rates are found in a template
+    that is smeared as well.
     """
     middle = (len(template.exact) - 1) / 2  # frame of the query
     begin, rate = float(line.offset[0]), float(line.rate[0])
     at_middle = float(origin(line)[0]) + rate * middle  # frame of the track
     widest = max(rates[1], rate)
-    start = begin + (rate - widest) * middle * SECONDS
+    start = begin + (rate - widest) * middle * SECONDS - reach * SECONDS
     around = Lines(line.first, line.count, np.array([start]), np.array([widest]), np.ones(1))
-    frame, bin_, there = (array[0] for array in peaks_under(stored, around, len(template.exact)))
-    under = _Under(template, frame[there] - at_middle, bin_[there], middle)
-    free = under.best(rate, rates)
-    even = max((under.best(one, (one, one)) for one in plain), default=free)
-    _, moved, rate = free if free[0] ** 2 - even[0] ** 2 >= EVIDENCE else even
+    length = len(template.exact) + ceil(2 * reach / widest)
+    frame, bin_, there = (array[0] for array in peaks_under(stored, around, length))
+    apart, bin_ = frame[there] - at_middle, bin_[there]
+    smeared = _Under(_smeared(template.exact), apart, bin_, coarse=COARSE)
+    free = smeared.best(rate, rates, reach)
+    if plain and free[0] ** 2 - smeared.best_of(plain, reach)[0] ** 2 < EVIDENCE:
+        free = _Under(template.exact, apart, bin_, coarse=1.0).best_of(plain, reach)
+    _, moved, rate = free
     first = at_middle + moved - rate * middle  # frame of the track, under the query's first
     return (first - (rate - 1) * SIZE / 2 / HOP) * SECONDS, rate
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+def _smeared(values: Floats) -> Floats:
+    """The mean of each frame of `values` (F, bins) and the `SMEAR` frames before and after it."""
+    padded = np.pad(values, ((SMEAR, SMEAR), (0, 0)), mode="edge")
+    total = np.zeros_like(values)
+    for part in range(2 * SMEAR + 1):
+        total += padded[part : part + len(values)]
+    return total / np.float32(2 * SMEAR + 1)
+
+
 class _Under:
-    """The peaks around one line: frames relative to that under the query's middle, and bins."""
+    """The peaks around one line, and the scores of lines near it.
 
-    template: Template
-    apart: NDArray[np.float64]  # (P,)
-    bin_: Ints  # (P,)
-    middle: float  # frame of the query
+    Args:
+        values: of the query, (F, bins).
+        apart: frames (P,) of the track's peaks relative to that under the query's middle.
+        bin_: of the peaks, (P,).
+        coarse: frames between neighbouring lines of the first grid, at the middle and at the ends.
+    """
 
-    def best(self, rate: float, rates: tuple[float, float]) -> tuple[float, float, float]:
+    def __init__(
+        self, values: Floats, apart: NDArray[np.float64], bin_: Ints, *, coarse: float
+    ) -> None:
+        self._values, self._variance = values, _variance(values)
+        self._apart, self._bin, self._coarse = apart, bin_, coarse
+        self._middle = (len(values) - 1) / 2  # frame of the query
+
+    def best_of(self, rates: Sequence[float], reach: int) -> tuple[float, float, float]:
+        """The best of lines of some rates; see `best`."""
+        return max(self.best(one, (one, one), reach) for one in rates)
+
+    def best(
+        self, rate: float, rates: tuple[float, float], reach: int
+    ) -> tuple[float, float, float]:
         """The best score, its shift (frames) and its rate, on successively finer grids.
 
-        On the first grid neighbouring lines are a frame apart, at the middle and at the ends.
+        The first grid is of at most `PROBED` frames of the query.
         """
-        rate = min(max(rate, rates[0]), rates[1])
-        found = self._on_grid(
-            0.0, rate, float(REACH), max(rates[1] - rate, rate - rates[0]), 1.0, rates
-        )
-        for step in (1 / 4, 1 / 16):
-            turn = 4 * step / max(self.middle, 1)
-            found = self._on_grid(found[1], found[2], 4 * step, turn, step, rates)
+        low, high = rates
+        span, step = min(self._middle, PROBED / 2), self._coarse
+        rate = min(max(rate, low), high)
+        found = self._on_grid(0.0, rate, reach, max(high - rate, rate - low), span, step, rates)
+        while span < self._middle:
+            turn, span = 2 * step / span, min(2 * span, self._middle)
+            found = self._on_grid(found[1], found[2], 2 * step, turn, span, step, rates)
+        while step > FINE:
+            step /= 4
+            turn = 4 * step / max(span, 1)
+            found = self._on_grid(found[1], found[2], 4 * step, turn, span, step, rates)
         return found
 
     def _on_grid(
@@ -319,27 +356,30 @@ class _Under:
         rate: float,
         reach: float,
         turn: float,
+        span: float,
         step: float,
         rates: tuple[float, float],
     ) -> tuple[float, float, float]:
-        moves = moved + np.linspace(-reach, reach, 2 * round(reach / step) + 1)
-        count = ceil(turn * self.middle / step)
+        moves = moved + np.linspace(-reach, reach, 2 * ceil(reach / step) + 1)
+        count = ceil(turn * span / step)
         tried = np.unique(np.clip(rate + np.linspace(-turn, turn, 2 * count + 1), *rates))
-        scores = np.stack([self._scores((self.apart - moves[:, None]) / one) for one in tried])
+        near = np.abs(self._apart) <= span * tried[-1] + reach + abs(moved)
+        apart, bin_ = self._apart[near], self._bin[near]
+        scores = np.stack([self._scores((apart - moves[:, None]) / one, bin_) for one in tried])
         row, column = np.unravel_index(np.argmax(scores), scores.shape)
         return float(scores[row, column]), float(moves[column]), float(tried[row])
 
-    def _scores(self, apart: NDArray[np.float64]) -> Floats:
+    def _scores(self, apart: NDArray[np.float64], bin_: Ints) -> Floats:
         """Scores (L,) of peaks at frames (L, P) from the query's middle, interpolated in time."""
-        values, position = self.template.exact, apart + self.middle
+        values, position = self._values, apart + self._middle
         length, bins = values.shape
         under = (position >= 0) & (position < length - 1)
         below = np.where(under, position, 0).astype(np.int64)
         part = (position - below).astype(np.float32)
-        index = below * bins + self.bin_
+        index = below * bins + bin_
         here, after = values.take(index), values.take(np.minimum(index + bins, values.size - 1))
         total = np.where(under, here + part * (after - here), 0).sum(axis=1)
-        variance = np.where(under, self.template.exact_variance[self.bin_], 0).sum(axis=1)
+        variance = np.where(under, self._variance[bin_], 0).sum(axis=1)
         scores: Floats = total / np.sqrt(np.maximum(variance, LEAST_SUM))
         return scores
 
