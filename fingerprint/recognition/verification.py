@@ -362,7 +362,8 @@ class _Under:
     ) -> tuple[float, float, float]:
         moves = moved + np.linspace(-reach, reach, 2 * ceil(reach / step) + 1)
         count = ceil(turn * span / step)
-        tried = np.unique(np.clip(rate + np.linspace(-turn, turn, 2 * count + 1), *rates))
+        steps = np.linspace(-turn, turn, 2 * count + 1)
+        tried = np.array(list(dict.fromkeys(np.clip(rate + steps, *rates).tolist())))
         near = np.abs(self._apart) <= span * tried[-1] + reach + abs(moved)
         apart, bin_ = self._apart[near], self._bin[near]
         scores = np.stack([self._scores((apart - moves[:, None]) / one, bin_) for one in tried])
