@@ -25,9 +25,12 @@ from fingerprint.lab.peers.answers import Answer, read
 from fingerprint.lab.peers.asking import Plan, ask, standing
 from fingerprint.lab.peers.bit_errors import Alignment, best_alignment
 from fingerprint.lab.peers.client import PeerError, install
-from fingerprint.lab.peers.indexing import index
+from fingerprint.lab.peers.indexing import index, tracks_of
 from fingerprint.lab.peers.peer import Peer, State, library, prepare
+from fingerprint.lab.peers.real import ask_real, read_real, table
 from fingerprint.lab.peers.systems import SYSTEMS, System, choose
+from fingerprint.lab.real.folder import Line, RealSet
+from fingerprint.lab.real.folder import write_manifest as write_real
 from fingerprint.types import Floats
 
 needs_fpcalc = pytest.mark.skipif(not shutil.which("fpcalc"), reason="fpcalc is not installed")
@@ -132,7 +135,7 @@ def material(corpus: Corpus) -> Material:
 def chromaprint(corpus: Corpus, tmp_path: Path) -> Peer:
     """Chromaprint with every track of the corpus in its index."""
     (peer,) = prepare(corpus, choose(["chromaprint"]), tmp_path)
-    index(corpus, [peer], 1, lambda _: None)
+    index(tracks_of(corpus), [peer], 1, lambda _: None)
     return peer
 
 
@@ -197,10 +200,56 @@ def test_an_index_goes_on_from_what_was_saved(corpus: Corpus, chromaprint: Peer)
     assert whole["names"].tolist() == [file.path.name for file in library(corpus)]
     chromaprint.note(State(tracks=4, hours=1.0, seconds=1.0))  # stopped between index and note
     steps: list[Progress] = []
-    index(corpus, [chromaprint], 1, steps.append)
+    index(tracks_of(corpus), [chromaprint], 1, steps.append)
     assert [step.done for step in steps] == [5, 6]
     again = np.load(chromaprint.index / "codes.npz")
     assert all(np.array_equal(whole[key], again[key]) for key in whole.files)
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> RealSet:
+    """A query of 8 s of the set's only track, and one of a song that is nowhere."""
+    root = tmp_path / "real"
+    (root / "references").mkdir(parents=True)
+    for name, samples in (
+        ("references/track.wav", song(20)),
+        ("known.wav", song(20)[round(9.3 * WORKING_RATE) : round(17.3 * WORKING_RATE)]),
+        ("unknown.wav", song(21, 8.0)),
+    ):
+        soundfile.write(root / name, samples, WORKING_RATE)
+    known = Line(query="known.wav", reference="references/track.wav", offset_s=9.3, song="one")
+    write_real(root, [known, Line(query="unknown.wav", reference=None, offset_s=None, song="two")])
+    return RealSet.open(root)
+
+
+@needs_fpcalc
+def test_real_recordings_are_asked_of_a_copy_of_the_index_that_holds_their_tracks(
+    corpus: Corpus, chromaprint: Peer, real: RealSet
+) -> None:
+    steps: list[Progress] = []
+    (asked,) = ask_real(real, tracks_of(corpus), [chromaprint], steps.append)
+    assert [step.total for step in steps] == [7] + [8] * 8  # one track is added, then the queries
+    assert {length: row["top1"].value for length, row in asked.rows.items()} == {
+        "whole": 1,
+        "5": 1,
+        "3": 1,
+        "2": 0,  # too short for a fingerprint of Chromaprint
+    }
+    assert asked.rows["whole"]["answered_right"].value == 1
+    assert asked.rows["whole"]["unknown_answered"].total == 1
+    assert chromaprint.state().tracks == 6
+    assert "1 recordings of 1 songs and 1 of unknown ones" in table([asked], real)
+    assert "| 100/100/100/0 |" in table([asked], real)
+    again = ask_real(real, tracks_of(corpus), [chromaprint], steps.append)
+    assert again == [asked]
+    assert len(steps) == 9  # nothing was asked twice
+
+
+def test_without_an_evaluation_of_real_recordings_the_command_to_run_is_named(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ConfigError, match="run: fingerprint evaluate --real DIR --output"):
+        read_real(tmp_path)
 
 
 @needs_fpcalc

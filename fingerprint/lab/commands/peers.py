@@ -21,10 +21,12 @@ from fingerprint.lab.benchmark.material import SPLITS, Material
 from fingerprint.lab.corpus import Corpus
 from fingerprint.lab.peers.answers import check_same_queries, read_evaluation
 from fingerprint.lab.peers.asking import Plan, ask, standing
-from fingerprint.lab.peers.indexing import index
+from fingerprint.lab.peers.indexing import index, tracks_of
 from fingerprint.lab.peers.peer import Peer, library, prepare
+from fingerprint.lab.peers.real import RealStanding, ask_real, read_real, table
 from fingerprint.lab.peers.report import Comparison, save
 from fingerprint.lab.peers.systems import SYSTEMS, choose
+from fingerprint.lab.real.folder import RealSet
 
 PAGE = Path("docs/peers.md")
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -57,6 +59,9 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
     type=click.Choice([system.name for system in SYSTEMS]),
     help="Only this one; may be repeated.",
 )
+@click.option(
+    "--real", type=FOLDER, metavar="DIR", help="Also ask real recordings, made by `cut-recording`."
+)
 @click.option("--jobs", type=click.IntRange(min=1), default=1, help="Peers or queries at a time.")
 @click.option("--publish", is_flag=True, help="Put the figures into docs/peers.md as well.")
 def main(
@@ -68,6 +73,7 @@ def main(
     seed: int,
     conditions: tuple[str, ...],
     peers: tuple[str, ...],
+    real: Path | None,
     jobs: int,
     publish: bool,
 ) -> None:
@@ -77,8 +83,10 @@ def main(
     chosen = tuple(c for c in chosen if split == "test" or not c.unknown)
     plan = Plan(split, seed, queries, chosen)
     own = read_evaluation(evaluated, opened.root, split=split, seed=seed)
+    recordings = RealSet.open(real) if real else None
+    own_of_real = read_real(evaluated) if real else None
     ready = prepare(opened, choose(peers), output)
-    _run(opened, ready, plan, jobs)
+    of_real = _run(opened, ready, plan, recordings, jobs)
     standings = [
         replace(own, answers=plan.of(own.answers)),
         *(standing(peer, plan) for peer in ready),
@@ -87,13 +95,18 @@ def main(
     files = library(opened)
     hours = sum(file.seconds for file in files) / 3600
     compared = Comparison(standings, chosen, split, seed, queries, len(files), hours)
+    if recordings and own_of_real:
+        text = table([own_of_real, *of_real], recordings)
+        compared = replace(compared, real=text)
     page = PAGE if publish else None
-    table = save(compared, output, page)
-    click.echo(table.read_text(encoding="utf-8"))
+    written = save(compared, output, page)
+    click.echo(written.read_text(encoding="utf-8"))
 
 
-def _run(corpus: Corpus, peers: list[Peer], plan: Plan, jobs: int) -> None:
-    """Index and ask, with a bar that tells how far it is."""
+def _run(
+    corpus: Corpus, peers: list[Peer], plan: Plan, real: RealSet | None, jobs: int
+) -> list[RealStanding]:
+    """Index and ask, with a progress bar; the figures of real recordings, if there are any."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -106,6 +119,8 @@ def _run(corpus: Corpus, peers: list[Peer], plan: Plan, jobs: int) -> None:
         def show(now: evaluation.Progress) -> None:
             progress.update(bar, description=now.stage, completed=now.done, total=now.total)
 
-        index(corpus, peers, jobs, show)
+        tracks = tracks_of(corpus)
+        index(tracks, peers, jobs, show)
         material = Material.load(corpus, SPLITS[plan.split])
         ask(corpus, material, peers, plan, jobs, show)
+        return ask_real(real, tracks, peers, show) if real else []

@@ -29,10 +29,9 @@ class State:
     hours: float = 0.0  # of music
     seconds: float = 0.0  # to add them, without decoding
 
-    def after(self, file: CorpusFile, seconds: float) -> Self:
-        """With one more track."""
-        hours = self.hours + file.seconds / 3600
-        return type(self)(self.tracks + 1, hours, self.seconds + seconds)
+    def after(self, length: float, seconds: float) -> Self:
+        """With one more track of that length (s), which took `seconds` to add."""
+        return type(self)(self.tracks + 1, self.hours + length / 3600, self.seconds + seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +46,21 @@ class Peer:
     def index(self) -> Path:
         return self.folder / "index"
 
+    @property
+    def noted(self) -> Path:
+        """The file that says how much of the library is in the index."""
+        return self.folder / "indexed.json"
+
     def start(self) -> Client:
         self.index.mkdir(parents=True, exist_ok=True)
         return Client(self.system, self.python, self.index, log=self.folder / "log.txt")
 
     def state(self) -> State:
         """How much of the library is in the saved index."""
-        note = self.folder / "indexed.json"
-        return State(**json.loads(note.read_text())) if note.exists() else State()
+        return State(**json.loads(self.noted.read_text())) if self.noted.exists() else State()
 
     def note(self, state: State) -> None:
-        with atomic_write(self.folder / "indexed.json") as draft:
+        with atomic_write(self.noted) as draft:
             draft.write_text(json.dumps(asdict(state)) + "\n")
 
     def answers(self, split: str, seed: int) -> Path:

@@ -27,6 +27,7 @@ class Comparison:
     queries: int  # a condition
     tracks: int  # in the library
     hours: float  # in the library
+    real: str = ""  # the table of real recordings, if there is one
 
 
 def save(comparison: Comparison, folder: Path, page: Path | None = None) -> Path:
@@ -58,9 +59,13 @@ def markdown(comparison: Comparison) -> str:
     return (
         f"{c.queries} queries a condition from the {c.split} split (seed {c.seed}) against "
         f"{c.tracks} tracks, {c.hours:.1f} h. Top-1 in %.\n\n"
-        f"{_overview(c)}\n\n![Top-1 by length and by noise](peers.png)\n\n"
+        f"{_overview(c)}\n\n{_real(c)}![Top-1 by length and by noise](peers.png)\n\n"
         f"{_details(c)}\n\n{_systems(c)}\n"
     )
+
+
+def _real(c: Comparison) -> str:
+    return f"Real recordings. {c.real}\n\n" if c.real else ""
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
