@@ -31,7 +31,8 @@ PER_FRAME = 0.5  # peaks stored per frame, on average over a block
 EMPTY = np.uint16(0xFFFF)  # the code of a missing peak
 MARGIN = MEAN_FRAMES + PEAK_FRAMES  # frames on both sides on which a frame's peaks depend
 BATCH = 256  # frames processed at a time, which fit a processor's cache
-_WINDOW = np.hanning(SIZE + 1)[:-1].astype(np.float32)
+FFTS = 64  # windows transformed at a time
+_WINDOW = np.hanning(SIZE + 1)[:-1]
 
 
 class PeakExtractor:
@@ -144,60 +145,79 @@ def positions(codes: PeakCodes, block: int) -> tuple[Ints, Ints]:
 
 def log_power(samples: Floats) -> Floats:
     """Log power spectrogram of all whole windows in the samples, (frames, bins)."""
-    windows = np.lib.stride_tricks.sliding_window_view(samples, SIZE)[::HOP]
-    spectrum = np.fft.rfft(windows * _WINDOW, axis=1)[:, slice(*BINS)]
-    power = spectrum.real**2 + spectrum.imag**2
-    power += np.float32(FLOOR)
-    levels: Floats = np.log(power, out=power)
+    # In double precision, because NumPy's FFT takes longer in single precision.
+    windows = np.lib.stride_tricks.sliding_window_view(samples.astype(np.float64), SIZE)[::HOP]
+    levels = np.empty((len(windows), HEIGHT), np.float32)
+    windowed = np.empty((FFTS, SIZE))
+    spectrum = np.empty((FFTS, SIZE // 2 + 1), np.complex128)
+    for first in range(0, len(windows), FFTS):
+        part = windows[first : first + FFTS]
+        count = len(part)
+        np.multiply(part, _WINDOW, out=windowed[:count])
+        np.fft.rfft(windowed[:count], axis=1, out=spectrum[:count])
+        squares = spectrum.view(np.float64)[:count, 2 * BINS[0] : 2 * BINS[1]]
+        squares *= squares
+        power = levels[first : first + count]
+        np.add(squares[:, ::2], squares[:, 1::2], out=power, casting="same_kind")
+        power += np.float32(FLOOR)
+        np.log(power, out=power)
     return levels
 
 
 def whitened(levels: Floats) -> Floats:
     """Log powers (F + 2 * MEAN_FRAMES, bins) minus their local mean, (F, bins)."""
-    padded = np.pad(levels, ((0, 0), (MEAN_BINS, MEAN_BINS)), mode="edge")
-    total = _running(_running(padded, 2 * MEAN_FRAMES + 1, np.add), 2 * MEAN_BINS + 1, np.add, 1)
+    total = _over_bins(_over_frames(levels, MEAN_FRAMES, np.add), MEAN_BINS, np.add)
     total *= np.float32(1 / ((2 * MEAN_FRAMES + 1) * (2 * MEAN_BINS + 1)))
-    height: Floats = levels[MEAN_FRAMES : len(levels) - MEAN_FRAMES] - total
-    return height
+    return np.subtract(levels[MEAN_FRAMES : len(levels) - MEAN_FRAMES], total, out=total)
 
 
-def _running(values: Floats, length: int, join: np.ufunc, axis: int = 0) -> Floats:
-    """A running sum or maximum (`join`) over windows of `length`; the axis shrinks by `length` - 1.
+def _over_frames(values: Floats, reach: int, join: np.ufunc) -> Floats:
+    """The sum or maximum (`join`) over `reach` frames on both sides: (F + 2 * reach, B), (F, B)."""
+    width = values.shape[1]
+    return _running(values.ravel(), 2 * reach + 1, width, join).reshape(-1, width)
 
-    Windows are combined by doubling (as in exponentiation by squaring), so the order of additions,
-    and with it rounding, does not depend on a window's position.
+
+def _over_bins(values: Floats, reach: int, join: np.ufunc) -> Floats:
+    """The same over bins, (F, B) to (F, B); the outermost ones stand for those beyond."""
+    frames, width = values.shape
+    padded = np.empty((frames + 1, width + 2 * reach), np.float32)  # a row more, for whole rows
+    padded[:frames, :reach] = values[:, :1]
+    padded[:frames, reach : reach + width] = values
+    padded[:frames, reach + width :] = values[:, -1:]
+    padded[frames:] = 0
+    flat = padded.ravel()[: frames * padded.shape[1] + 2 * reach]
+    return _running(flat, 2 * reach + 1, 1, join).reshape(frames, -1)[:, :width]
+
+
+def _running(values: Floats, length: int, step: int, join: np.ufunc) -> Floats:
+    """A running sum or maximum (`join`) of every `length` values that are `step` apart.
+
+    The values are in one dimension, in which neither rows nor copies take time. Windows are
+    combined by doubling (as in exponentiation by squaring), so the order of additions, and with it
+    rounding, does not depend on a window's position.
     """
-    if axis == 1:
-
-        def cut(array: Floats, first: int, count: int) -> Floats:
-            return array[:, first : first + count]
-    else:
-
-        def cut(array: Floats, first: int, count: int) -> Floats:
-            return array[first : first + count]
-
-    left = values.shape[axis] - length + 1
-    power, size, done = values, 1, 0
-    result: Floats | None = None
+    result = np.empty(len(values) - (length - 1) * step, np.float32)
+    power, scratch = values, np.empty((2, len(values)), np.float32)
+    done, size = 0, 1  # values in `result`, in each element of `power`
     while True:
         if length & size:
-            part = cut(power, done, left)
-            result = part.copy() if result is None else join(result, part, out=result)
+            part = power[done * step : done * step + len(result)]
+            if done:
+                join(result, part, out=result)
+            else:
+                result[:] = part
             done += size
-        if done == length and result is not None:
+        if done == length:
             return result
-        wide = power.shape[axis] - size
-        power = join(cut(power, 0, wide), cut(power, size, wide))
-        size *= 2
+        wide = len(power) - size * step
+        power = join(power[:wide], power[size * step :], out=scratch[0, :wide])
+        scratch, size = scratch[::-1], 2 * size
 
 
 def _codes_of(levels: Floats, block_frames: int, most: int) -> PeakCodes:
     """The codes (blocks, most) of the peaks in log powers (F + 2 * MARGIN, bins)."""
     height = whitened(levels)  # (F + 2 * PEAK_FRAMES, bins)
-    around = np.pad(height, ((0, 0), (PEAK_BINS, PEAK_BINS)), mode="edge")
-    top = _running(
-        _running(around, 2 * PEAK_BINS + 1, np.maximum, 1), 2 * PEAK_FRAMES + 1, np.maximum
-    )
+    top = _over_frames(_over_bins(height, PEAK_BINS, np.maximum), PEAK_FRAMES, np.maximum)
     inner = height[PEAK_FRAMES : len(height) - PEAK_FRAMES]
     frame, bin_ = np.divmod(np.flatnonzero((inner == top) & (inner > LEAST)), inner.shape[1])
     block = frame // block_frames
