@@ -11,7 +11,7 @@ import re
 import shutil
 import struct
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from itertools import count
@@ -63,6 +63,7 @@ COUNTED = frozenset(
     }
     | {"tta", "voc", "w64", "wsd", "wv"}
 )
+DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
 SCALES = {"u8": 128.0, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
 NO_SOUND = (0.25, 1 << 16)  # share and bytes of a file beside its packets that are more than tags
 RESCUED = 1 << 20  # bytes of junk before a recording that are skipped
@@ -91,8 +92,8 @@ class MissingTrackError(DecoderError):
     """A file has no such audio track."""
 
 
-def mono(samples: Floats) -> Floats:
-    """One channel for several: (channels, T) -> (T,).
+def mono(samples: Floats | Sequence[Floats]) -> Floats:
+    """One channel for several, each (T,).
 
     That is their mean; or the loudest one where they cancel, as do the two of a balanced line or
     of a cable that is wired wrongly.
@@ -427,8 +428,10 @@ def _decoded(
     try:
         for packet in packets:
             for frame in _frames(av, packet, line.position, losses):
-                yield from line.take(frame)
-            yield from line.chunks(chunk)
+                if before := line.take(frame):
+                    yield from before
+            if line.waiting >= chunk:
+                yield from line.chunks(chunk)
     except (av.FFmpegError, OSError):  # a stream that breaks off
         yield from line.rest()
         raise
@@ -460,10 +463,11 @@ class _TimeLine:
     def __init__(self, av: Any, losses: _Losses) -> None:
         self._av, self._losses = av, losses
         self._fifo = av.AudioFifo()
-        self._layout: tuple[str, str, int] | None = None
+        self._layout: tuple[str, int, int] | None = None
         self._rate = 0
         self._due: float | None = None  # s; where the next frame belongs
         self.position = 0.0  # s that were taken
+        self.waiting = 0  # samples in the queue
 
     def take(self, frame: Any) -> list[Clip]:
         """Queue a frame; what has to go before it, where the layout changes or a hole is.
@@ -471,28 +475,32 @@ class _TimeLine:
         This runs once a packet, every 20 ms of sound: no generator, few attributes.
         """
         before: list[Clip] = []
-        layout = (frame.format.name, frame.layout.name, frame.sample_rate)
+        layout = (frame.format.name, frame.layout.nb_channels, frame.sample_rate)
         if layout != self._layout:
             before += self.rest()
             self._layout, self._rate = layout, frame.sample_rate
         time = frame.time
         if time is not None and self._due is not None and time - self._due > HOLE:
             before += self._hole(time - self._due)
-        seconds = frame.samples / self._rate
+        samples = frame.samples
+        seconds = samples / self._rate
         self._due = None if time is None else time + seconds
         self.position += seconds
         frame.pts = None  # the queue would compare it
         self._fifo.write(frame)
+        self.waiting += samples
         return before
 
     def chunks(self, size: int) -> Iterator[Clip]:
         """What has come in whole chunks."""
-        while self._fifo.samples >= size:
+        while self.waiting >= size:
+            self.waiting -= size
             yield _clip(self._fifo.read(size), self._rate)
 
     def rest(self) -> Iterator[Clip]:
         """What is left; another layout may follow."""
-        if self._fifo.samples:
+        if self.waiting:
+            self.waiting = 0
             yield _clip(self._fifo.read(), self._rate)
         self._fifo = self._av.AudioFifo()
 
@@ -508,16 +516,20 @@ class _TimeLine:
 
 
 def _clip(frame: Any, rate: int) -> Clip:
-    samples = frame.to_ndarray()  # (channels, T), or (1, T * channels) if they are interleaved
-    if not frame.format.is_planar:
-        samples = samples.reshape(-1, len(frame.layout.channels)).T
-    if samples.dtype != np.float32:
-        name = frame.format.packed.name
-        samples = samples.astype(np.float32)
-        if name == "u8":
-            samples -= np.float32(128)
-        samples *= np.float32(1 / SCALES.get(name, 1.0))
-    return Clip(mono(samples), rate)
+    kind, count = frame.format.packed.name, frame.samples
+    planes = [np.frombuffer(plane, DTYPES[kind]) for plane in frame.planes]
+    if frame.format.is_planar:
+        channels = [plane[:count] for plane in planes]
+    else:
+        many = frame.layout.nb_channels
+        channels = [planes[0][first : many * count : many] for first in range(many)]
+    if kind != "flt":
+        channels = [channel.astype(np.float32) for channel in channels]
+    for channel in channels if kind in SCALES else ():
+        if kind == "u8":
+            channel -= np.float32(128)
+        channel *= np.float32(1 / SCALES[kind])
+    return Clip(mono(channels), rate)
 
 
 @contextmanager
