@@ -363,8 +363,10 @@ def _mended(chunks: Iterator[Clip], name: str, report: DecodeReport) -> Iterator
             raise AudioError(
                 f"cannot read {name}: damaged (a sample rate of {chunk.sample_rate} Hz)"
             )
-        good = np.abs(chunk.samples) <= LARGEST_SAMPLE  # not a number fails this too
-        if not good.all():
+        samples = chunk.samples
+        lowest, highest = samples.min(initial=0), samples.max(initial=0)
+        if not (lowest >= -LARGEST_SAMPLE and highest <= LARGEST_SAMPLE):  # or not a number
+            good = np.abs(samples) <= LARGEST_SAMPLE
             first = first or total + int(np.argmin(good)) / chunk.sample_rate
             chunk.samples[~good] = 0
             bad += int(np.count_nonzero(~good))

@@ -19,6 +19,7 @@ from tempfile import TemporaryFile
 from typing import IO, Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fingerprint.audio.files import without_password
 from fingerprint.audio.formats import CODEC_WHITELIST, CODECS, FORMAT_WHITELIST
@@ -57,7 +58,6 @@ COUNTED = frozenset(
         "iff",
         "mov",
         "mpc",
-        "mpc8",
         "shn",
         "tak",
     }
@@ -66,11 +66,14 @@ COUNTED = frozenset(
 DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
 SCALES = {"u8": 128.0, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
 NO_SOUND = (0.25, 1 << 16)  # share and bytes of a file beside its packets that are more than tags
+ID3_HEADER = 10  # bytes
 RESCUED = 1 << 20  # bytes of junk before a recording that are skipped
 # How a container begins, where it needs one.
-BEGINNINGS = re.compile(b"|".join([*(kind.pattern for kind in KINDS), b"MAC ", b"MPCK"]), re.DOTALL)
+BEGINNINGS = re.compile(b"|".join([*(kind.pattern for kind in KINDS), b"MAC "]), re.DOTALL)
 # What needs no container: MPEG audio, AAC, AC-3, DTS, AMR, a broadcast, a disc; or ID3 before any.
 STREAMS = re.compile(rb"ID3|\xff[\xe0-\xff]|\x0b\x77|\x7f\xfe\x80\x01|#!AMR|\x47|\0\0\x01\xba")
+# A WAV with a header of the long form, WAVE_FORMAT_EXTENSIBLE.
+EXTENSIBLE = re.compile(rb"fmt \x28\0\0\0\xfe\xff")
 # What FFmpeg says where the bytes end within a sample, or a header does not say how many there are.
 OF_PCM = re.compile(r"[Pp]acket corrupt|Invalid PCM packet")
 # What FFmpeg says of an end that is torn, or of tracks and tags, which are not decoded.
@@ -147,7 +150,9 @@ def pyav_chunks(
             if not tracks:
                 which = f"no audio track {stream}" if stream else "no sound"
                 raise DecoderError(f"it has {which}")
-            yield from _first_audible(_pyav_tracks(av, file, container, tracks, report, losses))
+            decoded = _pyav_tracks(av, file, container, tracks, report, losses)
+            # Silence is held back only where another track may be decoded in its place.
+            yield from next(decoded) if len(tracks) == 1 else _first_audible(decoded)
     except av.error.MemoryError:
         raise
     except (av.FFmpegError, ValueError, OverflowError) as error:  # a frame that makes no sense
@@ -259,6 +264,8 @@ def _beginnings(file: BinaryIO | Part) -> list[int]:
     file.seek(0)
     head = file.read(RESCUED)
     found = BEGINNINGS.search(head)
+    if found is None and id3_size(file) >= file.seek(0, 2):  # its length is wrong
+        return [0, ID3_HEADER]
     if found is None or not found.start():
         return [0]
     return [0, found.start()] if STREAMS.match(head) else [found.start(), 0]
@@ -369,6 +376,8 @@ def _pyav_track(
 ) -> Iterator[Clip]:
     container, started = stream.container, False
     stream.codec_context.thread_count = 1  # files are decoded side by side
+    if stream.codec_context.name == "pcm_f24le" and EXTENSIBLE.search(_head(file)):
+        raise DecoderError("24 bits in 32, which FFmpeg takes for the floats of Cool Edit")
     if stream.codec_context.name == "flac":
         stream.codec_context.options = {"err_detect": "crccheck"}
     report.announced = _announced(container, stream)
@@ -383,6 +392,15 @@ def _pyav_track(
         raise DecoderError("too much of it is damaged")
     if not started:
         raise DecoderError("not audio, or damaged (nothing in it can be decoded)")
+
+
+def _head(file: BinaryIO | Part) -> bytes:
+    """The first bytes of a file, which somebody else is reading."""
+    at = file.tell()
+    file.seek(0)
+    head = file.read(4096)
+    file.seek(at)
+    return head
 
 
 def _unused(container: Any, file: BinaryIO | Part, losses: _Losses) -> float:
@@ -516,20 +534,25 @@ class _TimeLine:
 
 
 def _clip(frame: Any, rate: int) -> Clip:
-    kind, count = frame.format.packed.name, frame.samples
-    planes = [np.frombuffer(plane, DTYPES[kind]) for plane in frame.planes]
+    kind, count, many = frame.format.packed.name, frame.samples, frame.layout.nb_channels
+    # PyAV gives more planes than there are channels from the eighth on: do not touch these.
+    planes = [np.frombuffer(plane, DTYPES[kind]) for plane in frame.planes[:many]]
     if frame.format.is_planar:
         channels = [plane[:count] for plane in planes]
     else:
-        many = frame.layout.nb_channels
         channels = [planes[0][first : many * count : many] for first in range(many)]
     if kind != "flt":
-        channels = [channel.astype(np.float32) for channel in channels]
-    for channel in channels if kind in SCALES else ():
-        if kind == "u8":
-            channel -= np.float32(128)
-        channel *= np.float32(1 / SCALES[kind])
+        channels = [_scaled(channel, kind) for channel in channels]
     return Clip(mono(channels), rate)
+
+
+def _scaled(values: NDArray[Any], kind: str) -> Floats:
+    """Integers, or floats of 64 bits, as samples from -1 to 1."""
+    samples = values.astype(np.float32)
+    if kind == "u8":
+        samples -= np.float32(128)
+    samples *= np.float32(1 / SCALES.get(kind, 1.0))
+    return samples
 
 
 @contextmanager

@@ -194,6 +194,22 @@ def _end_of_wavpack(file: _File, at: int) -> int:
     return size
 
 
+def _end_of_musepack(file: _File, at: int) -> int | None:
+    """Of a Musepack of version 8: behind its last packet, `SE`."""
+    at, size = at + 4, file.seek(0, 2)
+    while at < size:
+        head = _head(file, at)
+        if not _PACKET_OF_MUSEPACK.match(head):
+            return None
+        length, width = head[2] & 0x7F, 3
+        while head[width - 1] & 0x80:
+            length, width = length << 7 | head[width] & 0x7F, width + 1
+        at += max(length, width)
+        if head[:2] == b"SE":
+            break
+    return at
+
+
 def _end_of_boxes(file: _File, at: int) -> int:
     """Of an MP4: where the next `ftyp` is, for each recording begins with one."""
     first, size = at, file.seek(0, 2)
@@ -249,6 +265,8 @@ _FIRST_OF_WAVPACK = re.compile(
     rb"[%b]" % re.escape(bytes(flags for flags in range(256) if flags & 8)),
     re.DOTALL,
 )
+# Two letters, and the length in seven bits a byte.
+_PACKET_OF_MUSEPACK = re.compile(rb"[A-Z]{2}[\x80-\xff]{0,8}[\0-\x7f]")
 _end_of_caf = partial(_end_of_chunks, chunks=8, name=4, order="big", data=b"data")
 _end_of_asf = partial(
     _end_of_chunks, chunks=0, name=16, order="little", data=b"\x36\x26\xb2\x75\x8e\x66"
@@ -265,6 +283,7 @@ KINDS: dict[re.Pattern[bytes], Callable[[_File, int], int | None]] = {
         (rb"FLV\x01[\x01\x04\x05]\0\0\0\x09\0{4}", _unsaid),
         (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\0\xaa\0\x62\xce\x6c", _end_of_asf),
         (_BLOCK_OF_WAVPACK.pattern, _end_of_wavpack),
+        (rb"MPCKSH", _end_of_musepack),
         (rb"TTA1[\x01\x02]\0[^\0]\0[\x08\x10\x18\x20]\0", _unsaid),
         (rb"\.RMF\0\0\0[\x10\x12]", _unsaid),
         (rb"Creative Voice File\x1a", _unsaid),

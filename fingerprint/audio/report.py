@@ -93,9 +93,9 @@ def clock(seconds: float) -> str:
 
 
 def announced_by_header(file: BinaryIO | Part) -> float:
-    """The length (s) by the header of a WAV or MP3 (Xing, Info, VBRI) file; 0 if there is none.
+    """The length (s) by the header of a WAV, Musepack or MP3 (Xing, VBRI) file; 0 without one.
 
-    Decoders of these two formats use the file's size instead, or an estimate.
+    Decoders of these formats use the file's size, an estimate, or round to 1.7 s.
     """
     file.seek(0)
     head = file.read(4096)
@@ -105,6 +105,8 @@ def announced_by_header(file: BinaryIO | Part) -> float:
         if size := id3_size(file):
             file.seek(size)
             head = file.read(4096)
+        if head[:6] == b"MPCKSH":
+            return _musepack_seconds(head)
         return _mp3_seconds(head)
     except (IndexError, ZeroDivisionError, OverflowError):
         return 0.0
@@ -139,6 +141,20 @@ def _wav_seconds(head: bytes) -> float:
     return 0.0
 
 
+def _musepack_seconds(head: bytes) -> float:
+    """From the header of a stream (SH) of version 8, whose numbers have seven bits a byte."""
+    numbers, at = [], 6
+    for skipped in (5, 0, 0):  # bytes behind the packet's length: a checksum, the version
+        number = 0
+        while head[at] & 0x80:
+            number, at = (number | head[at] & 0x7F) << 7, at + 1
+        numbers.append(number | head[at])
+        at += 1 + skipped
+    _, samples, silence = numbers
+    return max(0, samples - silence) / _MUSEPACK_RATES[head[at] >> 5]
+
+
+_MUSEPACK_RATES = (44_100, 48_000, 37_800, 32_000)  # Hz
 _MPEG_RATES = (44_100, 48_000, 32_000)  # Hz of MPEG-1; half of them in MPEG-2, a quarter in 2.5
 _MPEG_BIT_RATES = {  # kbit/s by (whether MPEG-1, layer)
     (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),

@@ -48,12 +48,15 @@ RATE = 8_000  # Hz; what the shipped model takes
 @click.command()
 @corpus_option
 @click.option("--files", "count", type=click.IntRange(min=1), default=40, show_default=True)
+@click.option("--long", "longest", type=click.IntRange(min=0), default=0, help="Add the N longest.")
 @click.option("--jobs", type=click.IntRange(min=1), default=available_cores, show_default="cores")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
-def main(corpus: Path, count: int, jobs: int, rounds: int) -> None:
+def main(corpus: Path, count: int, longest: int, jobs: int, rounds: int) -> None:
     """Time indexing against decoding and fpcalc."""
-    every = [file.path for file in Corpus.open(corpus).role("train")]
-    files = every[:: max(1, len(every) // count)][:count]
+    every = Corpus.open(corpus).role("train")
+    by_length = sorted(every, key=lambda file: -file.seconds)
+    chosen = [*every[:: max(1, len(every) // count)][:count], *by_length[:longest]]
+    files = list(dict.fromkeys(file.path for file in chosen))
     works: dict[str, Callable[[], object]] = {
         DECODING: lambda: decoded(files, jobs),
         "index": lambda: indexed(files, jobs),
