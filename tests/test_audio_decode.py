@@ -1,5 +1,6 @@
 import io
 import os
+import struct
 import threading
 import tracemalloc
 from pathlib import Path
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from fingerprint.audio import decode
 from fingerprint.audio.decode import load_clip, stream_clip
-from fingerprint.audio.report import DecodeReport
+from fingerprint.audio.joined import recordings
+from fingerprint.audio.report import DecodeReport, announced_by_header
 from fingerprint.errors import AudioError
 
 RATE = 8_000
@@ -45,6 +47,44 @@ def encoded(song, write_audio, tmp_path_factory):
 
 
 # The signal
+
+
+@pytest.mark.parametrize("suffix", [".flac", ".wav"])
+def test_all_of_eight_channels_are_averaged(suffix, tmp_path):
+    rng = np.random.default_rng(1)
+    channels = rng.uniform(-0.5, 0.5, (RATE, 8))
+    soundfile.write(tmp_path / f"x{suffix}", channels, RATE, subtype="PCM_16")
+    clip = load_clip(tmp_path / f"x{suffix}", RATE)
+    np.testing.assert_allclose(clip.samples, channels.mean(axis=1), atol=1e-4)
+
+
+def test_24_bits_in_32_are_integers(tmp_path):
+    samples = (tone(440, 2, RATE) * 2**23).astype("<i4") << 8
+    fmt = struct.pack("<4sIHHIIHHHHI", b"fmt ", 40, 0xFFFE, 1, RATE, RATE * 4, 4, 32, 22, 24, 4)
+    pcm = bytes.fromhex("0100000000001000800000aa00389b71")
+    data = struct.pack("<4sI", b"data", samples.nbytes) + samples.tobytes()
+    body = b"WAVE" + fmt + pcm + data
+    (tmp_path / "x.wav").write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    report = DecodeReport()
+    clip = load_clip(tmp_path / "x.wav", RATE, report=report)
+    np.testing.assert_allclose(clip.samples, samples / 2**31, atol=1e-6)
+    assert not report.damage
+
+
+def test_an_mp3_whose_id3_tag_says_it_is_larger_than_the_file_is_decoded(encoded, tmp_path):
+    pytest.importorskip("av")
+    tag = b"ID3\3\0\0\x7f\x7f\x7f\x7f"
+    (tmp_path / "x.mp3").write_bytes(tag + encoded[".mp3"].read_bytes())
+    clip, whole = load_clip(tmp_path / "x.mp3", RATE), load_clip(encoded[".mp3"], RATE)
+    assert abs(clip.duration - whole.duration) < 0.1
+
+
+def test_joined_musepack_is_taken_apart_and_its_length_read():
+    header = b"SH\x0e" + bytes(4) + b"\x08\xa0\xa6\x30\0\x1b\x1b"  # 12 s
+    one = b"MPCK" + header + b"AP\x81\x02" + bytes(126) + b"SE\3"
+    assert announced_by_header(io.BytesIO(one)) == 12
+    found = recordings(io.BytesIO(one + one + b"TAG" + bytes(125)))
+    assert [part.read() for part in found] == [one, one]
 
 
 @pytest.mark.parametrize("source_rate", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000, 192_000])

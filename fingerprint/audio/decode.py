@@ -27,6 +27,7 @@ from fingerprint.audio.joined import Part, missing, recordings
 from fingerprint.audio.objects import address_of, fetched
 from fingerprint.audio.report import DecodeReport, announced_by_header, torn_unit
 from fingerprint.audio.sndfile import sndfile_chunks
+from fingerprint.audio.trailing import ape_texts
 from fingerprint.errors import AudioError
 from fingerprint.types import Clip, Floats
 
@@ -256,13 +257,13 @@ def _decoded(
     size = file.seek(0, SEEK_END)
     if not size:
         raise AudioError(f"cannot read {name}: the file is empty")
-    parts, failures = recordings(file), list[DecoderError]()
+    parts, failures, tags = recordings(file), list[DecoderError](), ape_texts(file)
     for number, part in enumerate(parts, 1):
         own, before, started = DecodeReport(), report.announced, False
         try:
             for chunk in _recording(part, stream, own):
                 report.announced = before + own.announced
-                report.metadata = report.metadata or own.metadata
+                report.metadata = report.metadata or {**tags, **own.metadata}
                 if not started and _is_too_long(report.announced, size, cut):
                     raise _too_long(name, cut)
                 started = True

@@ -9,8 +9,10 @@ bytes are found with which a recording of the same kind begins.
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
 from typing import BinaryIO, Literal
+
+from fingerprint.audio.trailing import without_tags
 
 _MOST = 10_000  # recordings in one file
 _HEAD = 80  # bytes from which a kind is known
@@ -50,12 +52,13 @@ _File = BinaryIO | Part
 
 
 def recordings(file: BinaryIO) -> list[BinaryIO | Part]:
-    """The recordings in a file; mostly it is one."""
+    """The recordings in a file, without the tags behind them; mostly it is one."""
     begins = [0, *islice(_further(file), _MOST)]
-    if len(begins) == 1:
+    size = file.seek(0, 2)
+    places = [(begin, without_tags(file, begin, end)) for begin, end in pairwise([*begins, size])]
+    if places == [(0, size)]:
         return [file]
-    ends = [*begins[1:], file.seek(0, 2)]
-    return [Part(file, begin, end) for begin, end in zip(begins, ends, strict=True)]
+    return [Part(file, begin, end) for begin, end in places]
 
 
 def missing(file: _File) -> int:
