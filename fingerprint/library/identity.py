@@ -45,20 +45,22 @@ def twin_among(entries: Sequence[Entry], vectors: Floats) -> Path | None:
     """The same among tracks that are not in the library yet, by the path of the track."""
     if not entries:
         return None
-    every = np.concatenate([entry.vectors for entry in entries])
     lengths = [len(entry.vectors) for entry in entries]
     rows = Rows(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
 
     def stored(numbers: Ints) -> Floats:
-        return every[numbers]
+        track = np.searchsorted(rows.starts, numbers, side="right") - 1
+        places = zip(track, numbers - rows.starts[track], strict=True)
+        return np.stack([entries[number].vectors[row] for number, row in places])
 
-    twins = twins_of(vectors, lambda probes: _nearest(probes, every), rows, stored)
+    twins = twins_of(vectors, lambda probes: _nearest(probes, entries), rows, stored)
     return entries[twins[0].track].track.path if twins else None
 
 
-def _nearest(probes: Floats, rows: Floats) -> Hits:
-    cosines = probes @ rows.T  # (M, R)
-    kept = np.argpartition(-cosines, min(NEIGHBOURS, len(rows) - 1), axis=1)[:, :NEIGHBOURS]
+def _nearest(probes: Floats, entries: Sequence[Entry]) -> Hits:
+    cosines = np.concatenate([probes @ entry.vectors.T for entry in entries], axis=1)  # (M, R)
+    most = min(NEIGHBOURS, cosines.shape[1])
+    kept = np.argpartition(cosines, -most, axis=1)[:, -most:]
     query = np.repeat(np.arange(len(probes)), kept.shape[1])
     row = kept.ravel().astype(np.int64)
     return best_per_query(Hits(query, row, cosines[query, row]), NEIGHBOURS)
