@@ -74,12 +74,16 @@ def test_texts_of_an_ape_tag_are_read(song, write_audio, tmp_path):
     [
         b"APETAGEX" + struct.pack("<4I8x", 2000, 0xFFFF_FFF0, 9, 0),
         b"APETAGEX" + struct.pack("<4I8x", 2000, 0, 9, 0),
+        b"APETAGEX" + struct.pack("<4I8x", 2000, 500, 9, 0),
+        b"APETAGEX" + struct.pack("<4I8x", 2000, 500, 9, 1 << 31),
+        b"000500LYRICS200",
+        b"3DI\4\0\0\0\0\1\0",
         b"999999LYRICS200",
         b"3DI\4\0\0\x7f\x7f\x7f\x7f",
         b"TAG" + bytes(100),
     ],
 )
-def test_a_tag_that_says_it_is_larger_than_the_file_is_none(tail):
+def test_a_tag_with_a_wrong_size_hides_no_sound(tail):
     file = io.BytesIO(bytes(1_000) + tail)
     assert without_tags(file, 0, 1_000 + len(tail)) == 1_000 + len(tail)
     assert not ape_texts(file)

@@ -4,9 +4,11 @@ Decoders of formats without a container take them for damaged audio. So they get
 its trailing tags, and the text of APE tags is read here.
 """
 
+import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
+_MOST = 16  # tags of one file
 _TAIL = 256  # bytes by which the tags are found
 _ID3V1, _ENHANCED, _FOOTER = 128, 227, 32  # bytes
 _LARGEST = 1 << 25  # bytes of an APE tag that is read
@@ -33,34 +35,38 @@ def ape_texts(file: BinaryIO) -> dict[str, str]:
 
 def _tags(file: BinaryIO, begin: int, end: int) -> Iterator[tuple[int, int]]:
     """Where the tags lie, the last one first."""
-    while True:
+    for _ in range(_MOST):
         file.seek(max(begin, end - _TAIL))
-        size = _size(file.read(end - max(begin, end - _TAIL)))
+        size, head = _size(file.read(end - max(begin, end - _TAIL)))
         if size == _ID3V1:
             file.seek(max(begin, end - _ID3V1 - _ENHANCED))
             size += _ENHANCED * (file.read(4) == b"TAG+")
         if not 0 < size <= end - begin:
             return
+        file.seek(end - size)
+        if not head.match(file.read(_TAIL + 16)):  # its size is wrong
+            return
         yield end - size, end
         end -= size
 
 
-def _size(tail: bytes) -> int:
-    """Bytes of the tag with which a file ends; 0 without one."""
+def _size(tail: bytes) -> tuple[int, re.Pattern[bytes]]:
+    """Bytes of the tag with which a file ends, 0 without one; and how it must begin."""
     if tail[-_ID3V1:].startswith(b"TAG") and len(tail) >= _ID3V1:
-        return _ID3V1
+        return _ID3V1, re.compile(b"TAG")
     footer = tail[-_FOOTER:]
     if footer.startswith(b"APETAGEX"):
         header = _FOOTER if footer[23] & 0x80 else 0
-        return int.from_bytes(footer[12:16], "little") + header
+        head = rb"APETAGEX" if header else rb"(?s:.{8})[ -~]{2,255}\0"
+        return int.from_bytes(footer[12:16], "little") + header, re.compile(head)
     if tail.endswith(b"LYRICS200") and tail[-15:-9].isdigit():
-        return int(tail[-15:-9]) + 15
+        return int(tail[-15:-9]) + 15, re.compile(b"LYRICSBEGIN")
     if tail[-10:].startswith(b"3DI"):
         size = 0
         for byte in tail[-4:]:
             size = size << 7 | byte & 0x7F
-        return size + 20
-    return 0
+        return size + 20, re.compile(b"ID3")
+    return 0, re.compile(b"")
 
 
 def _texts(items: bytes) -> Iterator[tuple[str, str]]:
