@@ -49,13 +49,13 @@ def encoded(song, write_audio, tmp_path_factory):
 # The signal
 
 
-@pytest.mark.parametrize("suffix", [".flac", ".wav"])
-def test_all_of_eight_channels_are_averaged(suffix, tmp_path):
-    rng = np.random.default_rng(1)
-    channels = rng.uniform(-0.5, 0.5, (RATE, 8))
-    soundfile.write(tmp_path / f"x{suffix}", channels, RATE, subtype="PCM_16")
-    clip = load_clip(tmp_path / f"x{suffix}", RATE)
-    np.testing.assert_allclose(clip.samples, channels.mean(axis=1), atol=1e-4)
+@pytest.mark.parametrize(("suffix", "least"), [(".wav", 0.9999), (".ogg", 0.98)])
+def test_all_of_eight_channels_are_averaged(suffix, least, tmp_path):
+    channels = np.stack([tone(200 + 150 * i, 3, RATE) for i in range(8)], axis=1)
+    soundfile.write(tmp_path / f"x{suffix}", channels, RATE)
+    heard, mean = load_clip(tmp_path / f"x{suffix}", RATE).samples, channels.mean(axis=1)
+    assert len(heard) == len(mean)
+    assert np.corrcoef(heard, mean)[0, 1] > least
 
 
 def test_24_bits_in_32_are_integers(tmp_path):
