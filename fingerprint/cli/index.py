@@ -13,6 +13,7 @@ from fingerprint.answers import json_line
 from fingerprint.audio import files as audio_files
 from fingerprint.audio.files import display_name, find_audio, without_password
 from fingerprint.audio.objects import find_objects, is_object, spelled
+from fingerprint.audio.playlists import PLAYLIST_SUFFIXES
 from fingerprint.cli.inputs import listed, local
 from fingerprint.cli.opening import open_or_create
 from fingerprint.cli.options import (
@@ -60,8 +61,8 @@ def _cluster(address: str | None) -> str | None:
     "--files-from",
     type=click.Path(path_type=Path, allow_dash=True),
     metavar="FILE",
-    help="Also index the paths that FILE lists, one a line, or a playlist (M3U, PLS, XSPF, ASX); - "
-    "reads them from standard input.",
+    help="Also index the paths that FILE lists, one a line, or a playlist (M3U, PLS, XSPF, ASX, "
+    "WPL, CUE); - reads them from standard input.",
 )
 @strict_option
 @stream_option
@@ -209,7 +210,7 @@ def _found(names: Iterable[str]) -> tuple[list[Path], list[str]]:
             if is_object(name) and not Path(name).exists():
                 objects += find_objects(name)
             else:
-                paths.append(local(name))
+                paths.append(_no_playlist(local(name)))
         except AudioError as error:
             reasons.append(reason(error))
         except (OSError, ValueError) as error:
@@ -220,6 +221,13 @@ def _found(names: Iterable[str]) -> tuple[list[Path], list[str]]:
         reasons.append(one_line(f"cannot read {display_name(path)}: {audio_files.reason(error)}"))
 
     return [*find_audio(paths, unreachable), *dict.fromkeys(objects)], reasons
+
+
+def _no_playlist(path: Path) -> Path:
+    if path.suffix.lower() in PLAYLIST_SUFFIXES and path.is_file():
+        name = display_name(path)
+        raise AudioError(f"{name} is a playlist: index what it lists with --files-from {name}")
+    return path
 
 
 def show_progress(line: ProgressLine, now: "Progress") -> None:

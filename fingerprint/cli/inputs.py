@@ -9,7 +9,13 @@ from typing import BinaryIO
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from fingerprint.audio.files import display_name, without_password
-from fingerprint.audio.playlists import entries, lines, m3u_entries, text_of
+from fingerprint.audio.playlists import (
+    PLAYLIST_SUFFIXES,
+    entries,
+    lines,
+    m3u_entries,
+    text_of,
+)
 from fingerprint.cli.options import STDIN
 from fingerprint.errors import AudioError
 
@@ -20,13 +26,15 @@ def recording(name: str) -> Path | BinaryIO:
     """The file of that name, or standard input for "-".
 
     Raises:
-        AudioError: it is a folder, an address on the network, or a terminal.
+        AudioError: it is a folder, a playlist, an address on the network, or a terminal.
     """
     if name == STDIN:
         return standard_input()
     path = local(name)
     if path.is_dir():
         raise AudioError(f"{display_name(name)} is a folder; name the files in it")
+    if path.suffix.lower() in PLAYLIST_SUFFIXES and path.is_file():
+        raise AudioError(f"{display_name(name)} is a playlist; name the files in it")
     return path
 
 
@@ -64,7 +72,8 @@ def listed(file: Path | None) -> list[str]:
     """The names in a list, one a line or separated by null characters, or in a playlist.
 
     Names in a playlist are relative to its folder, others to the current folder; if there is no
-    such file, it is the other way round.
+    such file, it is the other way round. A line that begins with # is a comment, unless there is
+    such a file.
 
     Raises:
         AudioError: it is no text but, say, a recording, of which some line may be a single slash.
@@ -73,14 +82,16 @@ def listed(file: Path | None) -> list[str]:
         return []
     by_pipe = str(file) == STDIN
     text = text_of(sys.stdin.buffer.read() if by_pipe else file.read_bytes())
-    if "\0\0" in text:  # no name is empty
+    if "\0\0" in text or text.startswith("\0"):  # no name is empty
         raise AudioError(f"{spoken(str(file))} is no list of names, nor a playlist")
     names = m3u_entries(text) if file.suffix.lower() in (".m3u", ".m3u8") else entries(text)
     here, beside = Path(), Path() if by_pipe else file.parent
     if names is not None:
         return [_meant(name, (beside, here)) for name in names]
-    names = text.split("\0") if text.endswith("\0") else lines(text)
-    return [_meant(name, (here, beside)) for name in names if name.strip()]
+    if "\0" in text:
+        return [_meant(name, (here, beside)) for name in text.split("\0") if name]
+    found = ((name, _meant(name, (here, beside))) for name in lines(text) if name.strip())
+    return [path for name, path in found if name[0] != "#" or os.path.lexists(path)]
 
 
 def _meant(name: str, places: tuple[Path, Path]) -> str:

@@ -140,9 +140,9 @@ def _addresses(url: str) -> list[str]:
         content = _beginning(url)
     except (OSError, ValueError, HTTPException):
         return []
-    if b"\0" in content and not content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return []
     text = text_of(content)
+    if "\0" in text:
+        return []
     found = entries(text)
     names = m3u_entries(text) if found is None else found
     joined = [urljoin(url, name) for name in names] if found is not None else names
