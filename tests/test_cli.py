@@ -247,18 +247,19 @@ def _heeding_interrupts():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.usefixtures("_heeding_interrupts")
-def test_an_interrupt_from_the_keyboard_ends_a_real_process(tmp_path):
-    """The signal reaches a process that waits for its list of files."""
+def test_a_signal_ends_a_real_process(tmp_path, number):
+    """It waits for its list of files. SIGTERM and SIGHUP killed it: what was done was lost."""
     command = [sys.executable, "-m", "fingerprint", "index", "--files-from", "-"]
     environment = {**os.environ, "FINGERPRINT_LIBRARY": str(tmp_path / "library")}
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
     ) as process:
         _until_it_reads(process)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, stderr = process.communicate(timeout=20)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert stderr == b"Interrupted.\n"
     assert not (tmp_path / "library").exists()
 

@@ -4,9 +4,9 @@ Commands are thin: they read options, call the package and show what it returns.
 is imported when the command runs, and slow imports are inside its functions, so that `--help`
 answers at once.
 
-Exit status: 0 all went well, 1 an error, 2 wrong usage, 130 interrupted; `identify`, `scan`
-and `listen` give 1 for "not in the library", 2 for an error and 141 if the reader of their output
-has left.
+Exit status: 0 all went well, 1 an error, 2 wrong usage, 130 interrupted (143 by SIGTERM, 129 by
+SIGHUP); `identify`, `scan` and `listen` give 1 for "not in the library", 2 for an error and 141 if
+the reader of their output has left.
 """
 
 import io

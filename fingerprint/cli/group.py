@@ -2,8 +2,10 @@
 
 import errno
 import os
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from typing import Any, NoReturn
@@ -14,7 +16,7 @@ from fingerprint.cli.progress import discard, note
 from fingerprint.cli.text import reason
 from fingerprint.errors import FingerprintError
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells count
+INTERRUPTED = 130  # 128 + SIGINT, as shells count; 143 and 129 after SIGTERM and SIGHUP
 READER_LEFT = 141  # 128 + SIGPIPE; of commands whose 1 means something else than "error"
 EXTRAS = {
     "cryptography": "serve",
@@ -33,6 +35,17 @@ EXTRAS = {
     "torchaudio": "train",
     "uvicorn": "serve",
 }  # packages that only some installs have, and the extra that brings each
+
+
+class Stopped(KeyboardInterrupt):
+    """The process is to end: `kill`, `docker stop`, a terminal that is closed.
+
+    Like Ctrl-C, it lets commands keep what is done and delete their temporary files.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 class CommandGroup(click.Group):
@@ -87,13 +100,14 @@ class CommandGroup(click.Group):
         open_standard_streams()
         status: Any
         try:
-            status = run()
+            with stopping():
+                status = run()
         except click.ClickException as error:
             _show(error)
             status = error.exit_code
-        except click.Abort:  # an interrupt at the very end
+        except click.Abort as error:  # an interrupt at the very end
             note("Interrupted.")
-            status = INTERRUPTED
+            status = _status_after(error)
         except OSError as error:  # help could not be written
             discard(sys.stdout)
             note(f"Error: {reason(error)}")
@@ -105,8 +119,8 @@ class CommandGroup(click.Group):
             return super().make_context(*args, **extra)
         except BrokenPipeError:
             _reader_left(1)
-        except KeyboardInterrupt:
-            _interrupted()
+        except KeyboardInterrupt as error:
+            _interrupted(error)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -122,8 +136,8 @@ class CommandGroup(click.Group):
             self._fail(ctx, "there is not enough memory")
         except (FingerprintError, OSError) as error:
             self._fail(ctx, reason(error))
-        except KeyboardInterrupt:
-            _interrupted()
+        except KeyboardInterrupt as error:
+            _interrupted(error)
 
     def _invoke(self, ctx: click.Context) -> Any:
         """Run the command; a failure to clean up after an interrupt is that interrupt."""
@@ -187,6 +201,37 @@ def _follows_interrupt(error: BaseException) -> bool:
     return cause is not None and (isinstance(cause, KeyboardInterrupt) or _follows_interrupt(cause))
 
 
-def _interrupted() -> NoReturn:
+def _interrupted(error: KeyboardInterrupt) -> NoReturn:
     note("Interrupted.")
-    raise click.exceptions.Exit(INTERRUPTED)
+    raise click.exceptions.Exit(_status_after(error))
+
+
+def _status_after(error: BaseException | None) -> int:
+    """The exit status of an interrupt, as shells count."""
+    while error is not None:
+        if isinstance(error, Stopped):
+            return 128 + error.number
+        error = error.__cause__ or error.__context__
+    return INTERRUPTED
+
+
+@contextmanager
+def stopping() -> Iterator[None]:
+    """Raise `Stopped` on SIGTERM and SIGHUP, where they would kill; a second one does kill."""
+
+    def stop(number: int, _frame: object) -> NoReturn:
+        signal.signal(number, signal.SIG_DFL)
+        raise Stopped(number)
+
+    names = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    changed = [one for one in numbers if signal.getsignal(one) == signal.SIG_DFL]  # not by nohup
+    try:
+        with suppress(ValueError):  # not in the main thread
+            for number in changed:
+                signal.signal(number, stop)
+        yield
+    finally:
+        with suppress(ValueError):
+            for number in changed:
+                signal.signal(number, signal.SIG_DFL)
