@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -14,7 +14,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
         yield draft
         draft.replace(path)
     finally:
-        draft.unlink(missing_ok=True)
+        delete_draft(draft)
+
+
+def delete_draft(path: Path) -> None:
+    """Delete an unfinished file, if there is one; a disk that refuses has been reported already."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -429,3 +430,19 @@ def test_commands_with_names_of_any_bytes(title: str, stock: Path, tmp_path: Pat
     assert outcome.status == (2 if title == "usage" else 0), outcome
     assert "\x1b" not in outcome.out + outcome.err
     assert "Traceback" not in outcome.err
+
+
+def test_a_read_only_disk_is_one_line_that_names_the_file(world: Callable[[], World]) -> None:
+    """Deleting the draft, which there was none of, failed too and hid what was to be said."""
+    here = world()
+    script = 'mount -t tmpfs -o ro none "$0/more" && exec "$@"'
+    alone = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, here.place]
+    if shutil.which("unshare") is None or subprocess.run([*alone, "true"], check=False).returncode:
+        pytest.skip("may not mount")
+    command = [sys.executable, "-m", "fingerprint", "export", "--library", here.library]
+    done = subprocess.run(
+        [*alone, *command, here.place / "more" / "x.fplib"],
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == f"Error: cannot write {here.place}/more/x.fplib: Read-only file system\n"

@@ -1,6 +1,8 @@
 """The ONNX file: it computes what the model computes, says what it is, and fails in one line."""
 
 import math
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -293,3 +295,14 @@ def test_a_missing_package_is_named_with_its_remedy(
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ModelError, match=r"needs onnx: pip install 'fingerprint\[onnx\]'"):
         export_onnx(small, tmp_path / "m.onnx")
+
+
+def test_the_runtime_does_not_report_its_use() -> None:
+    """Its telemetry warned on every start of a user whose home cannot be written."""
+    load = "from fingerprint import Fingerprinter; Fingerprinter.default()"
+    environment = {**os.environ, "HOME": os.devnull}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    done = subprocess.run(
+        [sys.executable, "-c", load], env=environment, capture_output=True, check=True
+    )
+    assert done.stderr == b""

@@ -21,7 +21,7 @@ from annoy import AnnoyIndex
 from pydantic import ValidationError
 
 from fingerprint.config import PositiveInt, Record
-from fingerprint.disk import name_as_text
+from fingerprint.disk import delete_draft, name_as_text
 from fingerprint.errors import LibraryError
 from fingerprint.types import Floats, Hits, Ints
 
@@ -105,7 +105,7 @@ class VectorIndex:
                 f"cannot write the index {ann}: {reason}; free space or choose another folder"
             ) from error
         finally:
-            partial.unlink(missing_ok=True)
+            delete_draft(partial)
         return cls.open(path, dim)
 
     @classmethod

@@ -25,7 +25,7 @@ from fingerprint.audio.files import display_name
 from fingerprint.audio.peaks import are_sound
 from fingerprint.audio.report import Damage
 from fingerprint.config import Positive, PositiveInt, Record
-from fingerprint.disk import flush
+from fingerprint.disk import delete_draft, flush
 from fingerprint.errors import LibraryError
 from fingerprint.library.library import create, holds_something
 from fingerprint.library.profiles import profile_of
@@ -242,7 +242,7 @@ def _written(file: Path) -> Iterator[Path]:
     except OSError as error:
         raise LibraryError(f"cannot write {file}: {error.strerror or error}") from error
     finally:
-        new.unlink(missing_ok=True)
+        delete_draft(new)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from fingerprint.config import ModelConfig
+from fingerprint.disk import delete_draft
 from fingerprint.errors import ModelError
 from fingerprint.recognition.confidence import Calibration
 
@@ -70,7 +71,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         torch.save(document, part)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        delete_draft(part)
         raise ModelError(f"cannot write the model {path}: {error.strerror or error}") from error
 
 

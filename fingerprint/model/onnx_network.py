@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from fingerprint.config import ModelConfig
+from fingerprint.disk import delete_draft
 from fingerprint.errors import ModelError
 from fingerprint.model.network import About
 from fingerprint.recognition.confidence import Calibration
@@ -91,11 +92,13 @@ def write_whole(content: bytes, path: Path) -> None:
         part.write_bytes(content)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        delete_draft(part)
         raise ModelError(f"cannot write the model {path}: {error.strerror or error}") from error
 
 
 def _session(content: bytes, threads: int) -> Any:
+    # From version 1.32 on it would report its use to Microsoft.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
