@@ -69,6 +69,23 @@ def test_a_scan_names_what_plays_and_when(library: Library, tmp_path: Path) -> N
     assert reached[-1] == pytest.approx(145, abs=0.1)
 
 
+@pytest.mark.parametrize("before", [0.0, 7.3])
+def test_spans_lie_inside_the_recording_and_the_track(
+    library: Library, before: float, tmp_path: Path
+) -> None:
+    """Spans began before the recording, or before the track, by the reach of a window."""
+    path = tmp_path / "whole.wav"
+    recording = np.concatenate([hiss(before), song(3, LENGTH), hiss(before)])
+    soundfile.write(path, recording, RATE)
+    (span,) = (one for one in scan(path, library) if one.match)
+    assert span.match is not None
+    assert span.start >= 0
+    assert span.end <= len(recording) / RATE
+    assert span.match.offset >= -1e-9
+    assert span.match.offset + span.match.rate * span.duration <= LENGTH + 1e-9
+    assert (span.start, span.end) == pytest.approx((before, before + LENGTH), abs=1)
+
+
 def test_the_size_of_the_blocks_does_not_matter(library: Library) -> None:
     samples = programme()[15 * RATE : 40 * RATE]
 

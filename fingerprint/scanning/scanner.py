@@ -125,8 +125,12 @@ class Scanner:
         if found is None:
             return
         start = found.start if run.start is None else run.start
-        if found.end - start >= SHORTEST:
-            span = Span(start, found.end, self._match(run, start))
+        line, length = run.line(), run.last.match.track.duration
+        # Windows reach beyond the recording and the track; neither has anything there.
+        start = max(0.0, -line.place / line.rate, start)
+        end = min(self.position, (length - line.place) / line.rate, found.end)
+        if end - start >= SHORTEST:
+            span = Span(start, end, self._match(run, start))
             self._ended.append(Weighed(span, found.clearness * span.duration))
 
     def _match(self, run: Run, at: float) -> Match:
