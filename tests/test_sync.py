@@ -184,6 +184,20 @@ def test_what_may_not_be_read_is_not_damaged(library: Library, folder: Path) -> 
     assert check(again.catalog) == []
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_the_place_of_music_is_no_music(library: Library, folder: Path) -> None:
+    """`verify --repair` waited for ever for somebody who writes into it."""
+    sync(library, [folder])
+    library.close()
+    for file in (library.folder / "segments").glob("*.npy"):
+        file.write_bytes(file.read_bytes()[:-1] + b"x")
+    (folder / "A" / "1.wav").unlink()
+    os.mkfifo(folder / "A" / "1.wav")
+    done = repair(library.folder, Toy())
+    assert [path.name for path in done.embedded] == ["2.wav"]
+    assert [path.name for path, _ in done.lost] == ["1.wav"]
+
+
 def test_segments_behind_a_link_to_nowhere_are_not_damaged(library: Library, folder: Path) -> None:
     sync(library, [folder])
     library.close()
@@ -325,6 +339,17 @@ def test_a_files_name_is_no_pattern(
     assert found.patterns == {"S*g*.wav": 2}
 
 
+def test_a_link_names_what_it_leads_to(library: Library, folder: Path) -> None:
+    """A folder and a link to it are one when they are indexed, and when they are removed."""
+    index_files(library, [folder / "A" / "1.wav"])
+    (folder / "link").symlink_to(folder / "B")
+    index_files(library, [folder / "link" / "2.wav"])
+    (folder.parent / "other").symlink_to(folder)
+    listed = library.catalog.listed()
+    for name, number in (("other", 2), ("other/A/1.wav", 1), ("music/B/2.wav", 1), ("music/B", 1)):
+        assert len(select_all(listed, (), [str(folder.parent / name)]).tracks) == number
+
+
 # Copies.
 
 
@@ -335,6 +360,27 @@ def encodings(folder: Path, seed: int = 1) -> list[Path]:
     for number, path in enumerate(paths):
         soundfile.write(path, song(seed) + number * 1e-4, RATE, subtype="PCM_24")
     return paths
+
+
+def test_exact_copies_are_reported_however_short(library: Library, folder: Path) -> None:
+    """They were found by their embeddings alone, which too few rows do not tell apart."""
+    write_song(folder / "3.wav", 3, 0.6)
+    shutil.copy(folder / "3.wav", folder / "4.wav")
+    sync(library, [folder])
+    shutil.copy(folder / "3.wav", folder / "5.wav")
+    (later,) = sync(library, [folder]).report.duplicates
+    assert (later.path.name, later.exact) == ("5.wav", True)
+
+
+def test_names_of_one_file_cannot_go(library: Library, folder: Path) -> None:
+    """A hard link, or a folder that is mounted twice: deleting a "copy" may delete both."""
+    os.link(folder / "A" / "1.wav", folder / "link.wav")
+    shutil.copy(folder / "A" / "1.wav", folder / "copy.wav")
+    sync(library, [folder])
+    (group,) = find_duplicates(library)
+    assert {one.path.name: one.same_file for one in group.versions} == {
+        "1.wav": False, "copy.wav": False, "link.wav": True
+    }  # fmt: skip
 
 
 def test_the_best_of_many_encodings_is_settled_in_one_run(library: Library, tmp_path: Path) -> None:

@@ -104,8 +104,7 @@ def _tell_unreachable(listed: "Iterable[Listed]") -> None:
     states = ((one.track.path, presence(one.track.path)) for one in listed)
     out_of_reach = (Presence.EMPTIED, Presence.UNREACHABLE)
     kept = [Kept(path, state) for path, state in states if state in out_of_reach]
-    for (folder, why), number in _by_folder(kept).items():
-        note(f"kept: {counted(number, 'track')} of {display_name(folder)}: {why}")
+    _tell_kept(kept, "remove the folder, if that is so")
 
 
 def _paths(
@@ -205,22 +204,24 @@ def _sync(
         click.echo(f"removed {display_name(path)}")
     for _, why in done.report.failed:
         note(f"failed: {one_line(why)}")
-    for (folder, why), number in _by_folder(done.kept).items():
-        note(f"kept: {counted(number, 'track')} of {display_name(folder)}: {why}")
+    _tell_kept(done.kept, "--yes removes them")
     show_duplicates(done.report)
     show_damage(done.report)
     return failed + len(done.kept)
 
 
-def _by_folder(kept: "list[Kept]") -> Counter[tuple[Path, str]]:
+def _tell_kept(kept: "list[Kept]", remedy: str) -> None:
+    """Say of which folders tracks are kept, why, and what removes them."""
     from fingerprint.audio.files import Presence
 
     whys = {
-        Presence.GONE: "the files are gone, but so are most; --yes removes them",
-        Presence.EMPTIED: "the folder is empty, as if its drive were not there; --yes removes them",
+        Presence.GONE: f"the files are gone, but so are most; {remedy}",
+        Presence.EMPTIED: f"the folder is empty, as if its drive were not there; {remedy}",
         Presence.UNREACHABLE: "it cannot be read, or is a link to nowhere",
     }
-    return Counter((one.path.parent, whys[one.presence]) for one in kept)
+    folders = Counter((one.path.parent, whys[one.presence]) for one in kept)
+    for (folder, why), number in folders.items():
+        note(f"kept: {counted(number, 'track')} of {display_name(folder)}: {why}")
 
 
 class Asking:

@@ -82,7 +82,8 @@ def page(groups: list["Group"]) -> str:
 def _show_table(groups: list["Group"]) -> None:
     for group in groups:
         for number, version in enumerate(group.versions):
-            mark = "best" if number == 0 else "same" if version.exact else ""
+            same = "link" if version.same_file else "same" if version.exact else ""
+            mark = "best" if number == 0 else same
             track = "" if version.track_id is None else str(version.track_id)
             columns = f"{mark:<4}  {track:>6}  {clock(version.duration):>8}  {_rate(version):>10}"
             click.echo(f"{columns}  {display_name(version.path)}")
@@ -102,6 +103,7 @@ def _record(group: "Group") -> dict[str, object]:
                 "bytes": version.bytes,
                 "bit_rate": round(version.bit_rate),
                 "same_audio": version.exact,
+                "same_file": version.same_file,
             }
             for number, version in enumerate(group.versions)
         ],
@@ -109,11 +111,14 @@ def _record(group: "Group") -> dict[str, object]:
 
 
 def _summary(groups: list["Group"]) -> str:
-    spare = sum(len(group.versions) - 1 for group in groups)
-    size = sum(version.bytes for group in groups for version in group.versions[1:])
+    others = [version for group in groups for version in group.versions[1:]]
+    spare = [version for version in others if not version.same_file]
+    links = len(others) - len(spare)
+    size = sum(version.bytes for version in spare)
     return (
         f"{counted(len(groups), 'recording')} in several files; "
-        f"{counted(spare, 'file')} ({size / 1e6:,.1f} MB) could go."
+        f"{counted(len(spare), 'file')} ({size / 1e6:,.1f} MB) could go"
+        + (f"; {links:,} more are other names of the same file." if links else ".")
     )
 
 

@@ -1,7 +1,8 @@
 """Groups of tracks that are the same recording, and the best copy in each."""
 
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ class Version:
     duration: float  # s
     bytes: int
     exact: bool  # its audio is that of the best one, to the last sample
+    same_file: bool = False  # it is one before it in the group: a hard link, or mounted twice
 
     @property
     def bit_rate(self) -> float:
@@ -111,11 +113,28 @@ def _ranked(listed: list[Listed], noted: list[Path]) -> tuple[Version, ...]:
     # Of a file recorded as a copy, only the name and the size on disk are known.
     length = best.track.duration
     copies = (Version(path, None, length, _size(path), exact=False) for path in noted)
-    return (*versions, *copies)
+    return _names_of_one_file((*versions, *copies))
+
+
+def _names_of_one_file(versions: tuple[Version, ...]) -> tuple[Version, ...]:
+    """Mark names of a file that has another one before: deleting one may delete them all."""
+    seen: set[tuple[int, int]] = set()
+    found = []
+    for version in versions:
+        status = _status(version.path)
+        file = None if status is None or not status.st_ino else (status.st_dev, status.st_ino)
+        found.append(replace(version, same_file=file in seen))
+        seen |= {file} if file else set()
+    return tuple(found)
 
 
 def _size(path: Path) -> int:
+    status = _status(path)
+    return status.st_size if status else 0
+
+
+def _status(path: Path) -> os.stat_result | None:
     try:
-        return path.stat().st_size
+        return path.stat()
     except OSError:
-        return 0
+        return None

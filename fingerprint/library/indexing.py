@@ -273,7 +273,7 @@ class Run:
     def _add(self, new: Recording, vectors: Floats) -> None:
         """A recording whose content is new; its sound may be known, as another encoding."""
         entry = _entry(new, vectors, new.peaks)
-        twin = self._twin(vectors)
+        twin = self._twin(new.content, vectors)
         if twin is not None and (stands := self._batch.path_of(twin)) != new.path:
             moved = not self._batch.is_relabelled(twin) and has_left(twin)
             if not moved:
@@ -288,15 +288,24 @@ class Run:
         self.report.added += 1
         self.report.seconds_of_audio += new.duration
 
-    def _twin(self, vectors: Floats) -> Listed | Entry | None:
+    def _twin(self, content: bytes, vectors: Floats) -> Listed | Entry | None:
+        """Another track of the same recording: to the last sample, or by its embeddings."""
+        if same := self._batch.with_content(content):
+            return same[0]
+        for known in self._writer.catalog.by_content(content):
+            if self._may_be_twin(known):
+                return known
         if (path := twin_among(list(self._batch.entries.values()), vectors)) is not None:
             return self._batch.entries[path]
         if (number := twin_in_library(self._library, vectors)) is None:
             return None
         found = self._writer.catalog.by_id(number)
-        if found is None or self._batch.is_replaced(found):
-            return None
-        return None if self._batch.path_of(found) in self._batch.entries else found
+        return found if found is not None and self._may_be_twin(found) else None
+
+    def _may_be_twin(self, known: Listed) -> bool:
+        """Whether a track will be there after this batch, with the recording that it has now."""
+        replaced = self._batch.is_replaced(known)
+        return not replaced and self._batch.path_of(known) not in self._batch.entries
 
     def tell(self, seconds: float = 0.0) -> None:
         """Report progress; `seconds` have been read of recordings that are not done yet."""

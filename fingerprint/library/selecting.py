@@ -51,7 +51,7 @@ def select_all(
     A name is a file, a folder with everything in it, or a pattern of `fnmatch`, in which `*`
     stands for slashes too; relative ones begin in the current folder, except for a pattern that
     begins with `*`. A name that is a file's or a folder's, in the library or on the disk, is
-    never taken for a pattern.
+    never taken for a pattern. A link and its target are one.
     """
     chosen = {one.id for one in listed if one.id in ids}
     unknown = [f"number {number}" for number in ids if number not in chosen]
@@ -64,6 +64,8 @@ def select_all(
             continue
         there = absolute(path_of(name))
         found = {path for path in known if path.is_relative_to(there)}
+        if not found and os.path.lexists(there):
+            found = {path for path in known if _is_real(path, os.path.realpath(there))}
         if not found and _is_pattern(name) and not os.path.lexists(there):
             pattern = name if name.startswith("*") else _rooted(name)
             found = {path for path in known if fnmatchcase(str(path), pattern)}
@@ -78,6 +80,11 @@ def select_all(
         sorted(path for path in copies if path in paths),
         patterns,
     )
+
+
+def _is_real(path: Path, real: str) -> bool:
+    """Whether a file is, or lies in, the one of that real path: links to it are other names."""
+    return Path(os.path.realpath(path)).is_relative_to(real)
 
 
 def _is_pattern(name: str) -> bool:

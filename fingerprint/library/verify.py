@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fingerprint.audio.decode import open_recording
 from fingerprint.audio.files import Presence, display_name, presence
 from fingerprint.errors import LibraryError
 from fingerprint.library.embedding import Failure, embed_files
@@ -113,7 +114,7 @@ def _embedded(
     for one in tracks:
         path = one.track.path
         try:
-            path.open("rb").close()
+            open_recording(path).close()
             files[path] = Stamp.of(path)
         except OSError as error:
             is_gone = presence(path) is Presence.GONE
