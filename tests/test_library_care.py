@@ -137,7 +137,7 @@ def test_a_track_whose_music_is_gone_too_is_named_and_removed(
     (music / "0001.wav").unlink()
     done = repair(library.folder, Toy())
     assert [path.name for path, _ in done.lost] == ["0001.wav"]
-    assert "No such file" in done.lost[0][1]
+    assert "no such file" in done.lost[0][1]
     assert names_in(library) == ["0002.wav", "0003.wav"]
     assert check(library.catalog) == []
 
@@ -199,6 +199,39 @@ def test_an_exported_library_is_imported_as_it_was(tmp_path: Path, profile: str)
         clip, top=1, min_confidence=0
     )
     assert {p.name for p in tmp_path.iterdir()} == {"library", "new", "one.fplib"}
+
+
+def test_copies_survive_export_merge_and_repair(tmp_path: Path) -> None:
+    """They were left out without a word: the next run would have made tracks of them."""
+    (tmp_path / "music").mkdir()
+    paths = [write_song(tmp_path / "music" / f"{name}.wav", 1) for name in "abc"]
+    with Library.create_or_open(tmp_path / "library", Toy()) as library:
+        index_files(library, paths, on_duplicate="skip")
+        before = library.catalog.stamps()
+        export_library(library.folder, tmp_path / "one.fplib")
+        import_library(tmp_path / "one.fplib", tmp_path / "imported")
+        with Library.open(tmp_path / "imported", Toy()) as imported:
+            assert imported.catalog.stamps() == before
+        with Library.create_or_open(tmp_path / "merged", Toy()) as merged:
+            merge_library(merged, library.folder)
+            assert merged.catalog.stamps() == before
+    (codes,) = (tmp_path / "library" / "segments").glob("*.npy")
+    damage(codes)
+    repair(tmp_path / "library", Toy())
+    with Library.open(tmp_path / "library", Toy()) as library:
+        assert library.catalog.stamps() == before
+    damage(*(tmp_path / "library" / "segments").glob("*.npy"))
+    paths[0].unlink()  # a copy takes its place
+    done = repair(tmp_path / "library", Toy())
+    assert (done.embedded, done.lost) == ([paths[1]], [])
+    with Library.open(tmp_path / "library", Toy()) as library:
+        assert names_in(library) == ["b.wav"]
+        assert set(library.catalog.copies()) == {paths[2]}
+
+
+def damage(*files: Path) -> None:
+    for file in files:
+        file.write_bytes(file.read_bytes()[:-1] + b"x")
 
 
 def test_a_name_that_is_not_text_survives_the_journey(tmp_path: Path) -> None:

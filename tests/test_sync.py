@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from library_world import RATE, Toy, add, names_in, place_of, song, write_song
 from privileges import heeding_permissions
 
+from fingerprint.audio import files
 from fingerprint.audio.files import Presence, find_audio, presence
 from fingerprint.cli import changes, main, opening
 from fingerprint.errors import AudioError, LibraryError
@@ -100,6 +101,23 @@ def test_tracks_of_an_empty_mount_point_stay_unless_one_is_sure(
 
     assert len(sync(library, [folder], sure=sure).removed) == 1
     assert (stems(library), asked) == ({"1"}, [(1, 2)])
+
+
+def test_tracks_of_a_drive_that_is_unplugged_stay_unless_one_is_sure(
+    library: Library, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system deletes its folder beside those of other drives, as in /media/USER."""
+    monkeypatch.setattr(files, "DRIVES", (str(folder),))
+    write_song(folder / "A" / "3.wav", 3, SHORT)
+    sync(library, [folder])
+    (folder / "A" / "3.wav").unlink()
+    shutil.rmtree(folder / "B")
+    done = sync(library, [folder])
+    assert [path.name for path in done.removed] == ["3.wav"]
+    assert [one.presence for one in done.kept] == [Presence.EMPTIED]
+    assert stems(library) == {"1", "2"}
+    sync(library, [folder], sure=lambda _removed, _of: True)
+    assert stems(library) == {"1"}
 
 
 def test_a_folder_that_is_deleted_takes_its_tracks_along(library: Library, folder: Path) -> None:

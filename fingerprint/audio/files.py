@@ -14,6 +14,8 @@ from fingerprint.audio.objects import address_of, spelled
 from fingerprint.errors import AudioError
 
 ELSEWHERE = Path("/elsewhere")  # where a library lists files of other machines, by host
+# Where systems make a folder for each drive, and delete it when the drive is unplugged.
+DRIVES = ("/media", f"/media/{os.environ.get('USER', '')}", "/run/media/*", "/mnt", "/Volumes")
 Unreachable = Callable[[Path, OSError | ValueError], None]
 
 
@@ -149,7 +151,7 @@ class Presence(Enum):
 
     THERE = "is there"
     GONE = "is gone"  # the nearest existing folder above it can be listed and does not contain it
-    EMPTIED = "the folder is empty, as if its drive were not mounted"
+    EMPTIED = "the folder is empty, or made for drives, as if its drive were not mounted"
     # An unreadable folder or drive, a broken link, or a file of another machine.
     UNREACHABLE = "cannot be looked at"
 
@@ -187,7 +189,8 @@ def _emptiness(folder: Path) -> Presence:
         left = any(name[0] != "." and name != "lost+found" for name in os.listdir(folder))  # noqa: PTH208 - names may be any bytes
     except OSError:
         return Presence.UNREACHABLE
-    return Presence.GONE if left else Presence.EMPTIED
+    for_drives = any(folder.match(pattern) for pattern in DRIVES)
+    return Presence.GONE if left and not for_drives else Presence.EMPTIED
 
 
 def reason(error: OSError | ValueError) -> str:

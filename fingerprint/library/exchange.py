@@ -9,7 +9,7 @@ an index file says; they are built anew from the codes, which are numbers and no
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from itertools import pairwise
@@ -43,11 +43,13 @@ from fingerprint.library.store import CATALOG, Catalog
 from fingerprint.library.writer import absolute, writing
 from fingerprint.types import Tags, Track
 
-FORMAT = 3
+FORMAT = 4  # 3 had no copies
+READABLE = (3, FORMAT)
 IMPORTING = ".importing"  # of a folder while it is filled
 LONGEST_LINE = 1 << 20  # bytes that describe a track
 OnProgress = Callable[[int, int], None]
 Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+Time = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
 Text = Annotated[str, Field(max_length=20_000)]
 TAGS = frozenset(Tags.__dataclass_fields__)
 
@@ -78,20 +80,29 @@ class DamageLine(Record):
     seconds: Annotated[float, Field(ge=0, le=1e9)]
 
 
+class CopyLine(Record):
+    """A file that holds the same recording."""
+
+    path: Text
+    size: Count
+    mtime_ns: Time
+
+
 class TrackLine(Record):
-    """A line of `tracks.jsonl`; the path's bytes are percent-encoded."""
+    """A line of `tracks.jsonl`; the bytes of paths are percent-encoded."""
 
     path: Text
     segment: PositiveInt
     first_row: Count
     rows: PositiveInt
     size: Count
-    mtime_ns: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
+    mtime_ns: Time
     content: Annotated[str, Field(pattern="^([0-9a-f]{2}){0,64}$")]
     duration: Annotated[float, Field(ge=0, le=1e9)]
     added: Annotated[float, Field(ge=-1e12, le=1e12)]
     tags: dict[str, Text]
     damage: tuple[DamageLine, ...] = ()
+    copies: tuple[CopyLine, ...] = ()
 
 
 def export_library(
@@ -118,12 +129,12 @@ def export_library(
         with _written(file) as new, _new_archive(new) as archive:
             archive.writestr("library.json", manifest.model_dump_json())
             with archive.open("tracks.jsonl", "w", force_zip64=True) as stream:
-                damage = catalog.damage()
+                damage, copies = catalog.damage(), catalog.copies_by_track()
                 for info, held in zip(infos, spans, strict=True):
                     for span in held.alive.tolist():
                         one = listed[int(held.owners[span])]
                         place = (info.id, int(held.starts[span]), int(held.rows[span]))
-                        line = _line_of(one, place, damage.get(one.id, ()))
+                        line = _line_of(one, place, damage.get(one.id, ()), copies.get(one.id, ()))
                         stream.write(line.model_dump_json().encode() + b"\n")
             for number, (info, array) in enumerate(zip(infos, stored, strict=True)):
                 on_progress(number, len(infos))
@@ -260,11 +271,16 @@ def _member(segment: int, suffix: str) -> str:
     return f"segments/{segment:06d}.{suffix}"
 
 
-def _line_of(one: Listed, place: tuple[int, int, int], damage: tuple[Damage, ...]) -> TrackLine:
+def _line_of(
+    one: Listed,
+    place: tuple[int, int, int],
+    damage: tuple[Damage, ...],
+    copies: Iterable[tuple[Path, Stamp]],
+) -> TrackLine:
     tags = one.track.tags
     segment, first_row, rows = place
     return TrackLine(
-        path=quote_from_bytes(os.fsencode(one.track.path)),
+        path=_quoted(one.track.path),
         segment=segment,
         first_row=first_row,
         rows=rows,
@@ -275,19 +291,30 @@ def _line_of(one: Listed, place: tuple[int, int, int], damage: tuple[Damage, ...
         added=one.added,
         tags={name: getattr(tags, name) for name in sorted(TAGS)},
         damage=tuple(DamageLine.model_validate(one.as_record()) for one in damage),
+        copies=tuple(
+            CopyLine(path=_quoted(path), size=stamp.size, mtime_ns=stamp.mtime_ns)
+            for path, stamp in copies
+        ),
     )
+
+
+def _quoted(path: Path) -> str:
+    return quote_from_bytes(os.fsencode(path))
 
 
 def _unpack(file: Path, folder: Path, on_progress: OnProgress) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             manifest = Manifest.model_validate_json(archive.read(_plain(archive, "library.json")))
-            if manifest.format != FORMAT:
-                raise LibraryError(f"{file} has format {manifest.format}, not {FORMAT}")
+            if manifest.format not in READABLE:
+                raise LibraryError(
+                    f"{file} has format {manifest.format}, not {READABLE[0]} or {FORMAT}"
+                )
             profile = profile_of(manifest.profile)
             meta = Meta(manifest.model, manifest.dim, manifest.hop, profile)
             tracks = sorted(_tracks(archive), key=lambda line: (line.segment, line.first_row))
             _check_places(manifest.segments, tracks)
+            _check_paths(tracks)
             create(folder, meta)
             _fill(archive, folder, meta, manifest.segments, tracks, on_progress)
     except (zipfile.BadZipFile, EOFError, KeyError, NotImplementedError, ValueError) as error:
@@ -337,27 +364,37 @@ def _check_places(segments: list[SegmentLine], tracks: list[TrackLine]) -> None:
 def _tracks(archive: zipfile.ZipFile) -> Iterator[TrackLine]:
     with archive.open(_plain(archive, "tracks.jsonl")) as stream:
         while line := stream.readline(LONGEST_LINE):
-            found = TrackLine.model_validate_json(line)
-            path = _path_of(found)
-            if not path.is_absolute() or "\0" in str(path):
-                raise ValueError(f"{display_name(path)[:200]!r} is no absolute path")
-            yield found
+            yield TrackLine.model_validate_json(line)
 
 
-def _path_of(line: TrackLine) -> Path:
+def _check_paths(tracks: Iterable[TrackLine]) -> None:
+    """Raises ValueError if a file is listed twice, or by a name that is no absolute path."""
+    seen: set[Path] = set()
+    for path in (_path_of(one) for line in tracks for one in (line, *line.copies)):
+        if not path.is_absolute() or "\0" in str(path):
+            raise ValueError(f"{display_name(path)[:200]!r} is no absolute path")
+        if path in seen:
+            raise ValueError(f"{display_name(path)[:200]!r} is listed twice")
+        seen.add(path)
+
+
+def _path_of(line: TrackLine | CopyLine) -> Path:
     return Path(os.fsdecode(unquote_to_bytes(line.path)))
 
 
 def _insert(catalog: Catalog, line: TrackLine) -> int:
     """Add a track to a catalog; returns its id."""
     known = {name: text for name, text in line.tags.items() if name in TAGS}
-    return catalog.insert_track(
+    number = catalog.insert_track(
         Track(_path_of(line), line.duration, Tags(**known)),
         Stamp(line.size, line.mtime_ns),
         bytes.fromhex(line.content),
         added=line.added,
         damage=[Damage.of_record(one.model_dump()) for one in line.damage],
     )
+    for one in line.copies:
+        catalog.insert_copy(_path_of(one), Stamp(one.size, one.mtime_ns), number)
+    return number
 
 
 def _stored(archive: zipfile.ZipFile, info: SegmentLine, meta: Meta) -> Stored:

@@ -11,7 +11,7 @@ from fingerprint.library.library import Library
 from fingerprint.library.records import REMOVED
 from fingerprint.library.snapshot import Snapshot, take_snapshot
 from fingerprint.library.store import Catalog
-from fingerprint.library.writer import Changes, Entry, Writer
+from fingerprint.library.writer import Changes, Copy, Entry, Writer
 
 BATCH_ROWS = 200_000  # embeddings of a commit: 100 MB of memory
 
@@ -57,11 +57,13 @@ def merge_library(
 def _merged(
     writer: Writer, source: Catalog, now: Snapshot, on_progress: Callable[[int, int], None]
 ) -> Merged:
-    known = writer.stamps_of(track.path for track in source.tracks())
+    known = writer.stamps_of(source.stamps())
     total, added = len(now.owners), 0
     batch: list[Entry] = []
+    copies: list[Copy] = []
+    noted = source.copies_by_track()
     seen = 0
-    for number, entry in enumerate(_entries(source, now)):
+    for number, (owner, entry) in enumerate(_entries(source, now)):
         on_progress(number, total)
         seen += 1
         if entry.track.path in known or (
@@ -69,23 +71,25 @@ def _merged(
         ):
             continue
         batch.append(entry)
+        others = [one for one in noted.get(owner, ()) if one[0] not in known]
+        copies += [Copy(path, stamp, entry.track.path) for path, stamp in others]
         added += 1
         if sum(len(one.vectors) for one in batch) >= BATCH_ROWS:
-            writer.apply(Changes(entries=batch))
-            batch = []
-    writer.apply(Changes(entries=batch))
+            writer.apply(Changes(entries=batch, copies=copies))
+            batch, copies = [], []
+    writer.apply(Changes(entries=batch, copies=copies))
     writer.merge()
     return Merged(added, seen - added)
 
 
-def _entries(source: Catalog, now: Snapshot) -> Iterator[Entry]:
+def _entries(source: Catalog, now: Snapshot) -> Iterator[tuple[int, Entry]]:
     damage = source.damage()
     for span, owner in enumerate(now.owners.tolist()):
         listed = source.by_id(owner) if owner != REMOVED else None
         if listed is not None:
             rows = np.arange(*now.rows.starts[span : span + 2], dtype=np.int64)
             vectors = now.vectors(rows)
-            yield Entry(
+            entry = Entry(
                 listed.track,
                 listed.stamp,
                 vectors,
@@ -94,3 +98,4 @@ def _entries(source: Catalog, now: Snapshot) -> Iterator[Entry]:
                 now.peaks(rows),
                 damage.get(listed.id, ()),
             )
+            yield owner, entry

@@ -266,6 +266,15 @@ class Catalog:
             found = self._db.execute("SELECT path, track FROM copies ORDER BY path").fetchall()
         return {Path(os.fsdecode(path)): track for path, track in found}
 
+    def copies_by_track(self) -> dict[int, list[tuple[Path, Stamp]]]:
+        """The copies of each track, by its id, as they were when they were indexed."""
+        with self._reporting():
+            rows = self._db.execute("SELECT track, path, size, mtime_ns FROM copies ORDER BY path")
+            found: dict[int, list[tuple[Path, Stamp]]] = {}
+            for track, path, size, time in rows:
+                found.setdefault(track, []).append((Path(os.fsdecode(path)), Stamp(size, time)))
+        return found
+
     def damage(self) -> dict[int, tuple[Damage, ...]]:
         """The sound that was lost in decoding, by track id."""
         with self._reporting():

@@ -1,11 +1,11 @@
 """Verify every byte of a library against its checksums, and repair what is damaged."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fingerprint.audio.decode import open_recording
-from fingerprint.audio.files import Presence, display_name, presence
+from fingerprint.audio.files import Presence, display_name, presence, reason
 from fingerprint.errors import LibraryError
 from fingerprint.library.embedding import Failure, embed_files
 from fingerprint.library.library import Embedder
@@ -13,7 +13,7 @@ from fingerprint.library.records import REMOVED, Listed, SegmentInfo, Stamp
 from fingerprint.library.segments import CODES, PEAKS, damaged_files
 from fingerprint.library.snapshot import place_rows
 from fingerprint.library.store import CATALOG, Catalog
-from fingerprint.library.writer import Changes, Entry, Writer, writing
+from fingerprint.library.writer import Changes, Copy, Entry, Writer, writing
 from fingerprint.types import Track
 
 
@@ -107,27 +107,26 @@ def repair(folder: Path, model: Embedder, *, jobs: int = 0) -> Repairs:
 def _embedded(
     writer: Writer, tracks: Sequence[Listed], model: Embedder, jobs: int, done: Repairs
 ) -> Repairs:
-    """Index the files of these tracks again, all in one transaction."""
-    files: dict[Path, Stamp] = {}
-    lost: list[tuple[Path, str]] = []
-    waiting: list[tuple[Path, str]] = []
-    for one in tracks:
-        path = one.track.path
-        try:
-            open_recording(path).close()
-            files[path] = Stamp.of(path)
-        except OSError as error:
-            is_gone = presence(path) is Presence.GONE
-            why = f"cannot read {display_name(path)}: {error.strerror}"
-            (lost if is_gone else waiting).append((path, why))
+    """Index the files of these tracks again, all in one transaction.
+
+    A copy of a track takes the place of a file that is gone.
+    """
+    copies = writer.catalog.copies_by_track()
+    chosen, lost, waiting = _chosen(tracks, copies)
     if waiting:
         return replace(done, waiting=done.waiting + waiting)
-    entries = []
+    entries: list[Entry] = []
+    noted: list[Copy] = []
+    files = {path: Stamp.of(path) for path in chosen}
     for result in embed_files(files, model, jobs=jobs):
         if isinstance(result, Failure):
             lost.append((result.path, result.reason))
         elif result.vectors is not None:
             track = Track(result.path, result.duration, result.tags)
+            old = chosen[result.path]
+            if result.path != old.track.path or result.content == old.content:
+                others = [(old.track.path, old.stamp), *copies.get(old.id, ())]
+                noted += [Copy(path, stamp, result.path) for path, stamp in others]
             entries.append(
                 Entry(
                     track,
@@ -138,8 +137,39 @@ def _embedded(
                     damage=result.damage,
                 )
             )
-    gone = {path for path, _ in lost}
-    removed = [one.id for one in tracks if one.track.path in gone]
-    writer.apply(Changes(removed=removed, entries=entries))
+    # Entries replace tracks of the same path; the others are removed.
+    kept = {entry.track.path for entry in entries}
+    removed = [one.id for one in tracks if one.track.path not in kept]
+    noted = [
+        one for one in noted if one.path not in kept and presence(one.path) is not Presence.GONE
+    ]
+    writer.apply(Changes(removed=removed, entries=entries, copies=noted))
     paths = [entry.track.path for entry in entries]
     return replace(done, embedded=done.embedded + paths, lost=done.lost + lost)
+
+
+def _chosen(
+    tracks: Iterable[Listed], copies: Mapping[int, Sequence[tuple[Path, Stamp]]]
+) -> tuple[dict[Path, Listed], list[tuple[Path, str]], list[tuple[Path, str]]]:
+    """The file to embed for each track; what is lost; what is out of reach, with reasons."""
+    chosen: dict[Path, Listed] = {}
+    lost: list[tuple[Path, str]] = []
+    waiting: list[tuple[Path, str]] = []
+    for one in tracks:
+        candidates = [one.track.path, *(copy for copy, _ in copies.get(one.id, ()))]
+        whys = {path: _why_not(path) for path in candidates}
+        if readable := [path for path, why in whys.items() if why is None]:
+            chosen[readable[0]] = one
+            continue
+        is_gone = all(presence(path) is Presence.GONE for path in candidates)
+        (lost if is_gone else waiting).append((one.track.path, whys[one.track.path] or ""))
+    return chosen, lost, waiting
+
+
+def _why_not(path: Path) -> str | None:
+    """Why a file cannot be read; None if it can."""
+    try:
+        open_recording(path).close()
+    except OSError as error:
+        return f"cannot read {display_name(path)}: {reason(error)}"
+    return None
