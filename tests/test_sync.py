@@ -501,7 +501,7 @@ def test_the_command_says_what_it_keeps_and_removes_it_with_yes(
     kept = run("sync", folder, *place)
     assert kept.exit_code == 1
     assert kept.stderr == (
-        f"kept: 1 track of {folder}/B: the folder is empty, as if its drive were not there; "
+        f"kept: 1 track of {folder}/B: the folder is empty or gone, as if its drive were not there; "
         "--yes removes them\n"
     )
     removed = run("sync", "--yes", folder, *place)

@@ -151,7 +151,7 @@ class Presence(Enum):
 
     THERE = "is there"
     GONE = "is gone"  # the nearest existing folder above it can be listed and does not contain it
-    EMPTIED = "the folder is empty, or made for drives, as if its drive were not mounted"
+    EMPTIED = "the folder is empty or gone, as if its drive were not mounted"
     # An unreadable folder or drive, a broken link, or a file of another machine.
     UNREACHABLE = "cannot be looked at"
 

@@ -216,7 +216,7 @@ def _tell_kept(kept: "list[Kept]", remedy: str) -> None:
 
     whys = {
         Presence.GONE: f"the files are gone, but so are most; {remedy}",
-        Presence.EMPTIED: f"the folder is empty, as if its drive were not there; {remedy}",
+        Presence.EMPTIED: f"the folder is empty or gone, as if its drive were not there; {remedy}",
         Presence.UNREACHABLE: "it cannot be read, or is a link to nowhere",
     }
     folders = Counter((one.path.parent, whys[one.presence]) for one in kept)
