@@ -91,7 +91,7 @@ def test_damage_is_named_repaired_and_what_is_lost_is_named_too(folder: Path) ->
     ]
     repaired = run("verify", "--repair", "--library", folder)
     assert repaired.exit_code == 1
-    assert "lost: cannot read /music/0003.wav: No such file or directory" in repaired.stderr
+    assert "lost: cannot read /music/0003.wav: no such file or directory" in repaired.stderr
     assert run("verify", "--library", folder).exit_code == 0
     assert names_in(folder) == ["0001.wav", "0002.wav"]
 

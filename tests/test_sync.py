@@ -501,8 +501,8 @@ def test_the_command_says_what_it_keeps_and_removes_it_with_yes(
     kept = run("sync", folder, *place)
     assert kept.exit_code == 1
     assert kept.stderr == (
-        f"kept: 1 track of {folder}/B: the folder is empty or gone, as if its drive were not there; "
-        "--yes removes them\n"
+        f"kept: 1 track of {folder}/B: the folder is empty or gone, as if its drive were not "
+        "there; --yes removes them\n"
     )
     removed = run("sync", "--yes", folder, *place)
     assert removed.exit_code == 0

@@ -370,12 +370,13 @@ def _tracks(archive: zipfile.ZipFile) -> Iterator[TrackLine]:
 def _check_paths(tracks: Iterable[TrackLine]) -> None:
     """Raises ValueError if a file is listed twice, or by a name that is no absolute path."""
     seen: set[Path] = set()
-    for path in (_path_of(one) for line in tracks for one in (line, *line.copies)):
-        if not path.is_absolute() or "\0" in str(path):
-            raise ValueError(f"{display_name(path)[:200]!r} is no absolute path")
-        if path in seen:
-            raise ValueError(f"{display_name(path)[:200]!r} is listed twice")
-        seen.add(path)
+    for line in tracks:
+        for path in (_path_of(line), *map(_path_of, line.copies)):
+            if not path.is_absolute() or "\0" in str(path):
+                raise ValueError(f"{display_name(path)[:200]!r} is no absolute path")
+            if path in seen:
+                raise ValueError(f"{display_name(path)[:200]!r} is listed twice")
+            seen.add(path)
 
 
 def _path_of(line: TrackLine | CopyLine) -> Path:
