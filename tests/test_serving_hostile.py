@@ -192,6 +192,16 @@ def test_a_long_head_is_a_problem(server: Running) -> None:
     assert b"urn:fingerprint:problem:head-too-large" in answer
 
 
+def test_connections_that_are_closed_hold_no_memory(server: Running) -> None:
+    """Nor is what was being received on them kept until a timer runs out."""
+    refused, body = {"Host": "elsewhere.example"}, bytes(200 << 10)
+    before = 0
+    for number in range(300):
+        assert server.ask("POST", "/v1/identify", body, **refused).status == 421
+        before = before or (server.memory if number == 20 else 0)
+    assert server.memory - before < 10 << 20
+
+
 def test_connections_of_one_address_are_bounded(server: Running) -> None:
     with ExitStack() as stack:
         for _ in range(LIMITS["client_sockets"] + 20):  # type: ignore[operator]

@@ -57,7 +57,8 @@ class _Limited(HttpToolsProtocol):
     count: ClassVar[Counter[str]]  # connections by client address
     _client = ""
     _timer: asyncio.TimerHandle | None = None  # closes the connection if no headers arrive
-    _data = b""  # the last piece received
+    _watch: asyncio.TimerHandle | None = None  # closes the connection if the client does not read
+    _data = b""  # the piece that is being parsed
     _overhead = 0  # bytes since the last headers or body data, which the parser may be buffering
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -79,10 +80,12 @@ class _Limited(HttpToolsProtocol):
             self.transport.get_extra_info("socket").setsockopt(*RESET)
             self.transport.abort()
         elif unsent or not self.transport.is_closing():
-            self.loop.call_later(self.limits.stalled, self._watch_writing, unsent)
+            self._watch = self.loop.call_later(self.limits.stalled, self._watch_writing, unsent)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._release()
+        if self._watch is not None:  # it would keep this object alive
+            self._watch.cancel()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
@@ -105,6 +108,7 @@ class _Limited(HttpToolsProtocol):
         self._data = data
         self._overhead += len(data)
         super().data_received(data)
+        self._data = b""
         if self._overhead > self.limits.head and not self.transport.is_closing():
             self._refuse(Problem("head-too-large", f"a head may have {self.limits.head >> 10} KiB"))
 
