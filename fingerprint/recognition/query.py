@@ -45,6 +45,12 @@ class Query:
         """How well random peaks of the reference fit; that hardly depends on the query's speed."""
         return null_of(self.template(1.0), self.reference)
 
+    def near(self, speed: float) -> float:
+        """The speed itself; of an outline, the nearest speed that it was made with."""
+        if not isinstance(self.clip, Outline):
+            return speed
+        return min((1.0, *self.clip.others), key=lambda one: abs(one - speed))
+
     def template(self, speed: float) -> Template:
         """The spectrogram, with the change of speed undone, in which peaks are looked up."""
         if speed not in self._templates:

@@ -49,11 +49,8 @@ def measured(query: Query, candidate: Candidate) -> Candidate:
 
     The peaks determine both to a fraction of a frame. If they fit clearly at the track's own speed,
     that is the rate; otherwise speed and tempo are measured first, by the peaks if they fit at any
-    speed, by the embeddings if not. An outline only has the speeds that it was made with.
+    speed, by the embeddings if not. An outline cannot be embedded at other speeds.
     """
-    if isinstance(query.clip, Outline):
-        here = candidate.speed == 1 and candidate.fit.score >= LEAST_FIT
-        return _by_peaks(query, candidate) if here else candidate
     if candidate.fit.score >= LEAST_FIT:
         exact = _by_peaks(query, candidate)
         plain = exact.rate == candidate.rate == candidate.speed == 1
@@ -62,7 +59,8 @@ def measured(query: Query, candidate: Candidate) -> Candidate:
     tuned = _at_its_pitch(query, candidate)
     if tuned is not None:
         return _by_peaks(query, tuned)
-    corrected = at_its_speed(query, candidate)
+    without_sound = isinstance(query.clip, Outline)
+    corrected = candidate if without_sound else at_its_speed(query, candidate)
     return corrected if candidate.fit.score < LEAST_FIT else _by_peaks(query, corrected)
 
 
@@ -93,29 +91,31 @@ def at_its_tempo(query: Query, candidate: Candidate) -> Candidate:
 
 def _at_its_pitch(query: Query, candidate: Candidate) -> Candidate | None:
     """The candidate at the speed at which its peaks fit best; None if they fit at none."""
-    clip, reference, speed = query.clip, query.reference, candidate.speed
+    clip, reference, speed = query.clip, query.reference, query.near(candidate.speed)
     template = query.template(speed)
     _, plain = best_of(template, [candidate], reference, speed)
-    steps = TUNES if speed != 1 else FAR_TUNES
+    steps = TUNES if candidate.speed != 1 else FAR_TUNES
     tuned, score = in_tune(template, candidate, reference, speed, clip.duration, steps=steps)
     if score < LEAST_TUNED:
         return None
     if score**2 - plain**2 < TUNED_EVIDENCE:
         return candidate
-    template = query.template(tuned.speed)
-    fine, _ = in_tune(template, tuned, reference, tuned.speed, clip.duration, step=TUNE / 10)
+    speed = query.near(tuned.speed)
+    template = query.template(speed)
+    fine, _ = in_tune(template, tuned, reference, speed, clip.duration, step=TUNE / 10)
     return fine
 
 
 def _by_peaks(query: Query, candidate: Candidate) -> Candidate:
     """The candidate at the offset and rate at which its peaks fit best."""
-    rate, (low, high) = candidate.rate / candidate.speed, query.config.rates
-    line = lines_of([candidate], query.reference, candidate.speed)
-    template = query.template(candidate.speed)
-    plain = [one for one in plain_rates(candidate.speed) if abs(one - rate) <= SLACK]
+    speed = query.near(candidate.speed)
+    rate, (low, high) = candidate.rate / speed, query.config.rates
+    line = lines_of([candidate], query.reference, speed)
+    every = (one * (candidate.speed / speed) for one in plain_rates(candidate.speed))
+    plain = [one for one in every if abs(one - rate) <= SLACK]
     rates = min(low, rate - SLACK), max(high, rate + SLACK)
-    offset, rate = refined(template, query.reference, line, rates, plain)
-    return replace(candidate, offset=offset, rate=round(rate * candidate.speed, 9))
+    offset, rate = refined(query.template(speed), query.reference, line, rates, plain)
+    return replace(candidate, offset=offset, rate=round(rate * speed, 9))
 
 
 def at_its_speed(query: Query, candidate: Candidate) -> Candidate:

@@ -287,10 +287,11 @@ def refined(
     at_middle = float(origin(line)[0]) + rate * middle  # frame of the track
     widest = max(rates[1], rate)
     start = begin + (rate - widest) * middle * SECONDS - reach * SECONDS
-    around = Lines(line.first, line.count, np.array([start]), np.array([widest]), np.ones(1))
+    around = Lines(line.first, line.count, np.array([start]), np.array([widest]), line.pitch)
     length = len(template.exact) + ceil(2 * reach / widest)
-    frame, bin_, there = (array[0] for array in peaks_under(stored, around, length))
-    apart, bin_ = frame[there] - at_middle, bin_[there]
+    frame, bin_, there = peaks_under(stored, around, length)
+    bin_, there = _at_pitch(bin_, there, around)
+    apart, bin_ = (frame[there] - at_middle).astype(np.float64), bin_[there]
     smeared = _Under(_smeared(template.exact), apart, bin_, coarse=COARSE)
     free = smeared.best(rate, rates, reach)
     if plain and free[0] ** 2 - smeared.best_of(plain, reach)[0] ** 2 < EVIDENCE:
@@ -394,10 +395,7 @@ def _totals(
     """
     length, bins = template.values.shape
     frame, bin_, there = peaks_under(stored, lines, length)
-    if (lines.pitch != 1).any():
-        bin_ = np.rint((bin_ + BINS[0]) * lines.pitch[:, None]).astype(np.int64) - BINS[0]
-        there &= (bin_ >= 0) & (bin_ < bins)
-        bin_ = np.where(there, bin_, 0)
+    bin_, there = _at_pitch(bin_, there, lines)
     position = np.rint((frame - origin(lines)[:, None]) / lines.rate[:, None]).astype(np.int64)
     under = there & (position >= 0) & (position < length)
     variance: Floats = np.where(under, template.variance[bin_], np.float32(0)).sum(axis=1)
@@ -412,6 +410,15 @@ def _totals(
     for some in range(0, len(index), LINES):
         totals[some : some + LINES] = runs[index[some : some + LINES]].sum(axis=1)
     return totals, variance, under.sum(axis=1)
+
+
+def _at_pitch(bin_: Ints, there: NDArray[np.bool_], lines: Lines) -> tuple[Ints, NDArray[np.bool_]]:
+    """The bins of peaks (C, P) in the query, and which of the peaks are there."""
+    if (lines.pitch == 1).all():
+        return bin_, there
+    bin_ = np.rint((bin_ + BINS[0]) * lines.pitch[:, None]).astype(np.int64) - BINS[0]
+    there = there & (bin_ >= 0) & (bin_ < BINS[1] - BINS[0])
+    return np.where(there, bin_, 0), there
 
 
 def origin(lines: Lines) -> NDArray[np.float64]:
