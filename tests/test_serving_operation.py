@@ -40,6 +40,7 @@ from serving_world import (
 from websockets.sync.client import connect
 
 from fingerprint.cli.serve import _host_name
+from fingerprint.library.indexing import index_files
 from fingerprint.library.library import Library
 from fingerprint.library.verify import check
 from fingerprint.serving.journal import Journal
@@ -147,6 +148,33 @@ def test_an_upload_begins_no_library_where_one_is_away(tmp_path: Path) -> None:
         assert not folder.exists()
         (tmp_path / "away").rename(folder)
         assert running.ask("POST", "/v1/tracks", content, **BEARER).status == 201
+
+
+def test_a_library_that_is_away_or_replaced_is_followed(tmp_path: Path) -> None:
+    folder = toy_library(tmp_path)
+    with toy_server(folder, token=TOKEN) as running:
+        identify = "/v1/identify?min_confidence=0"
+        folder.rename(tmp_path / "away")
+        assert running.ask("GET", "/readyz").kind == "library-unavailable"
+        assert running.ask("GET", "/healthz").status == 200
+        assert "fingerprint_library_tracks NaN" in running.ask("GET", "/metrics").body.decode()
+        with Library.create_or_open(folder, Toy()) as other:
+            index_files(other, [write_song(tmp_path / "other.wav", 7)])
+        (track,) = running.ask("GET", "/v1/tracks").json["tracks"]
+        assert Path(track["path"]).name == "other.wav"
+        assert running.ask("GET", "/readyz").json["tracks"] == 1
+        matches = running.ask("POST", identify, snippet(7)).json["matches"]
+        assert [Path(one["path"]).name for one in matches] == ["other.wav"]
+        assert running.ask("DELETE", "/v1/tracks/3", **BEARER).kind == "not-found"
+        folder.rename(tmp_path / "other")
+        (tmp_path / "away").rename(folder)
+        assert running.ask("GET", "/readyz").json["tracks"] == 3
+        catalog = (folder / "catalog.db").read_bytes()
+        (folder / "catalog.db").write_bytes(b"no catalog" * 100)
+        assert running.ask("GET", "/readyz").kind == "library-unavailable"
+        assert running.ask("POST", identify, snippet(1)).kind == "library-unavailable"
+        (folder / "catalog.db").write_bytes(catalog)
+        assert running.ask("POST", identify, snippet(1)).json["status"] == "match"
 
 
 # The log and its webhooks

@@ -41,14 +41,16 @@ class Embedding(Protocol):
 
 
 class Library:
-    """An open library. It follows what a writer, here or in another process, commits meanwhile."""
+    """An open library. It follows what a writer, here or in another process, commits meanwhile.
+
+    If its folder is replaced by another library of the same model, it becomes that one.
+    """
 
     def __init__(self, catalog: Catalog, model: Embedder, config: SearchConfig) -> None:
         self.model = model
         self.config = config
-        self._catalog = catalog
-        # One pair, replaced at once: threads that share a library never mix two moments.
-        self._taken = (catalog.version(), take_snapshot(catalog))
+        # Replaced at once: threads that share a library never mix two moments.
+        self._taken = (catalog, catalog.version(), take_snapshot(catalog))
 
     @classmethod
     def open(cls, path: Path, model: Embedder, *, config: SearchConfig = DEFAULTS) -> Self:
@@ -58,13 +60,8 @@ class Library:
             LibraryError: there is none, or it is damaged, of another format version, or made
                 with another model.
         """
-        catalog = Catalog(path)
+        catalog = _open_catalog(path, model)
         try:
-            if catalog.meta.model_id != model.id:
-                raise LibraryError(
-                    f"the library {path} was made with model {catalog.meta.model_id[:12]}, this is "
-                    f"model {model.id[:12]}: use that model, or index into a new folder"
-                )
             return cls(catalog, model, config)
         except BaseException:
             catalog.close()
@@ -106,28 +103,36 @@ class Library:
         self.close()
 
     def close(self) -> None:
-        self._catalog.close()
+        self._taken[0].close()
 
     @property
     def folder(self) -> Path:
-        return self._catalog.folder
+        return self._taken[0].folder
 
     @property
     def meta(self) -> Meta:
         """The model and the profile that it is made for."""
-        return self._catalog.meta
+        return self.catalog.meta
 
     @property
     def catalog(self) -> Catalog:
-        """What it says of segments and tracks, for those who look after the library."""
-        return self._catalog
+        """What it says of segments and tracks, for those who look after the library.
+
+        Raises:
+            LibraryError: the library has been replaced by one that cannot be opened.
+        """
+        catalog = self._taken[0]
+        if catalog.is_replaced():  # the old one is closed when no thread holds it any more
+            catalog = _open_catalog(catalog.folder, self.model)
+            self._taken = (catalog, catalog.version(), take_snapshot(catalog))
+        return catalog
 
     def tracks(self) -> list[Track]:
         """Every track, in the order of their paths."""
-        return self._catalog.tracks()
+        return self.catalog.tracks()
 
     def info(self) -> LibraryInfo:
-        return self._catalog.info()
+        return self.catalog.info()
 
     def counts(self) -> Counts:
         """The library in numbers."""
@@ -180,7 +185,7 @@ class Library:
     def fingerprint(self, track: Track) -> Fingerprint | None:
         """The stored rows of a track; None if it is not in the library."""
         now = self.snapshot()
-        number = self._catalog.track_id(track.path)
+        number = now.catalog.track_id(track.path)
         (spans,) = np.nonzero(now.owners == number)
         if number is None or not len(spans):
             return None
@@ -189,7 +194,7 @@ class Library:
 
     def writing(self) -> AbstractContextManager[Writer]:
         """Be the library's one writer for a while; see `fingerprint.library.writer.writing`."""
-        return writing(self._catalog.folder)
+        return writing(self.folder)
 
     def remove(self, paths: Iterable[Path]) -> int:
         """Remove the tracks of these files; returns how many there were.
@@ -202,11 +207,24 @@ class Library:
 
     def snapshot(self) -> Snapshot:
         """The library as it is now: the last one taken, unless a writer has changed it since."""
-        version, (known, last) = self._catalog.version(), self._taken
-        if version != known:
-            last = take_snapshot(self._catalog, last)
-            self._taken = (version, last)
+        catalog = self.catalog
+        version, (of, known, last) = catalog.version(), self._taken
+        if of is catalog and version != known:
+            last = take_snapshot(catalog, last)
+            self._taken = (catalog, version, last)
         return last
+
+
+def _open_catalog(path: Path, model: Embedder) -> Catalog:
+    """The catalog of the library in a folder, which must have been made with this model."""
+    catalog = Catalog(path)
+    if catalog.meta.model_id != model.id:
+        catalog.close()
+        raise LibraryError(
+            f"the library {path} was made with model {catalog.meta.model_id[:12]}, this is "
+            f"model {model.id[:12]}: use that model, or index into a new folder"
+        )
+    return catalog
 
 
 def library_info(path: Path) -> LibraryInfo:

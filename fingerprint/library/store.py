@@ -121,6 +121,7 @@ class Catalog:
                 f"{folder} is not a fingerprint library: it has no {CATALOG}; "
                 "make one with `fingerprint index`, or name another folder"
             )
+        self._identity = _identity(path)
         with self._reporting():
             # "rw" because a reader, too, may have to roll back a killed writer's transaction;
             # on a read-only disk SQLite falls back to "ro".
@@ -155,6 +156,16 @@ class Catalog:
 
     def close(self) -> None:
         self._db.close()
+
+    def is_replaced(self) -> bool:
+        """Whether another file has taken the place of the open one, since its library was replaced.
+
+        False if there is no file now: then the open one is all that is left of the library.
+        """
+        try:
+            return _identity(self.folder / CATALOG) != self._identity
+        except OSError:
+            return False
 
     def version(self) -> int:
         """A number that changes whenever another connection has changed the catalog."""
@@ -505,6 +516,12 @@ def _pairs(blob: object) -> tuple[Ints, Ints]:
     except (TypeError, ValueError) as error:
         raise sqlite3.DatabaseError("a segment's row holds values of another kind") from error
     return owners, rows
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Equal for the same file only, as long as it is open."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _folded(*parts: str | bytes) -> str:

@@ -61,7 +61,6 @@ class MilvusLibrary(Library):
         self._attach(place)
 
     def _attach(self, place: MilvusCatalog) -> None:
-        self._catalog = cast("Catalog", place)  # it has the methods that `Library` uses
         self._place = place
         self._rows = RowStore(place)
         self._index = place.server.index(place.rows)
@@ -118,6 +117,13 @@ class MilvusLibrary(Library):
 
         return platformdirs.user_data_path("fingerprint") / "milvus" / self._place.name
 
+    @property
+    def catalog(self) -> Catalog:
+        return cast("Catalog", self._place)  # it has the methods that `Library` uses
+
+    def close(self) -> None:
+        self._place.close()
+
     def counts(self) -> Counts:
         return self._place.counts()
 
@@ -134,7 +140,7 @@ class MilvusLibrary(Library):
             place = MilvusCatalog(self._place.server)
             _check_model(place, self.model)
             self._rows, self._latest = RowStore(place), 0
-            self._catalog, self._place = cast("Catalog", place), place
+            self._place = place
             self._index = place.server.index(place.rows)
             self._now = self._snapshot(Known.of({}))
         stale = now - self._looked >= START_OVER or not self._latest

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -114,17 +114,20 @@ def _add_health(app: FastAPI) -> None:
         response_class=Response,
         responses={
             200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
-            **documented("library-unavailable"),
+            **documented(),
         },
     )
     def metrics(service: Served) -> Response:
-        """Requests, latencies by phase, queue lengths, refusals, tracks and rows."""
-        try:
-            now = service.library.snapshot()
-            service.metrics.tracks.set(service.library.info().tracks)
-        except (LibraryError, OSError) as error:
-            raise library_unavailable(error) from error
-        service.metrics.rows.set(int(now.rows.starts[-1]) if len(now.rows.starts) else 0)
+        """Requests, latencies by phase, queue lengths, refusals; tracks and rows.
+
+        The number of tracks and rows is NaN while the library cannot be read.
+        """
+        tracks = rows = float("nan")
+        with suppress(LibraryError, OSError):
+            starts = service.library.snapshot().rows.starts
+            tracks, rows = service.library.info().tracks, int(starts[-1]) if len(starts) else 0
+        service.metrics.tracks.set(tracks)
+        service.metrics.rows.set(rows)
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
 
