@@ -262,6 +262,12 @@ def test_a_web_socket_takes_no_huge_messages(server: Running) -> None:
         assert listening.close_code in (1009, 1006)
 
 
+def test_a_text_that_is_no_text_ends_the_audio(server: Running) -> None:
+    with raw(server, UPGRADE + b"\r\n") as connection:
+        connection.sendall(b"\x81\x82" + bytes(4) + b"\xff\xfe")
+        assert b'"unknown"' in connection.recv(1 << 16) + connection.recv(1 << 16)
+
+
 @pytest.mark.parametrize(
     "more", [b"X-Long: " + b"a" * 9_000, b"\r\n".join([b"X-Many: x"] * 200), b"Content-Length: 1"]
 )

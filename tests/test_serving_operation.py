@@ -3,10 +3,12 @@
 Limits against hostile clients are in `test_serving_hostile`.
 """
 
+import asyncio
 import csv
 import io
 import json
 import os
+import resource
 import signal
 import socket
 import sqlite3
@@ -46,7 +48,7 @@ from fingerprint.library.verify import check
 from fingerprint.serving.journal import Journal
 from fingerprint.serving.problems import Problem
 from fingerprint.serving.slots import Slots, client_key
-from fingerprint.serving.webhooks import signature
+from fingerprint.serving.webhooks import _deliver_due, signature
 
 PROJECT = Path(__file__).parents[1]
 
@@ -277,8 +279,10 @@ def test_messages_postponed_by_a_wrong_clock_are_due(tmp_path: Path) -> None:
     journal.add("listen", {"path": "a"})
     now = time.time()
     (message,) = journal.due(now)
-    journal.postpone(message, now + 60)
+    journal.postpone(message, now + 1)
     assert journal.due(now) == []
+    assert journal.due(now - 1) == []
+    assert [one.id for one in journal.due(now - 60)] == [message.id]  # the clock was put back
     journal.postpone(message, now + 10 * 365 * 86_400)
     assert [one.id for one in journal.due(now)] == [message.id]
 
@@ -294,6 +298,58 @@ def test_a_log_that_cannot_be_written_costs_no_answer(library: Path, tmp_path: P
         running.ask("POST", "/v1/identify?min_confidence=0", snippet(2))
         entries = running.ask("GET", "/v1/log").json["entries"]
         assert [Path(one["match"]["path"]).name for one in entries] == ["0002.wav"]
+
+
+def test_a_full_disk_costs_no_answer_that_needs_none(library: Path, tmp_path: Path) -> None:
+    with toy_server(library, journal=str(tmp_path / "log.db"), token=TOKEN) as running:
+        limit = resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE)
+        content = snippet(1)
+        for size, status in ((len(content), 200), (1000, 507)):  # no room for the log; for a body
+            resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (size, limit[1]))
+            found = running.ask("POST", "/v1/identify?min_confidence=0", content)
+            assert found.status == status
+        assert found.kind == "no-room"
+        assert running.ask("POST", "/v1/tracks", content, **BEARER).kind == "no-room"
+        assert running.ask("GET", "/v1/log").status in (200, 503)
+        resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, limit)
+        assert running.ask("POST", "/v1/identify?min_confidence=0", content).status == 200
+        assert running.ask("GET", "/v1/log").json["entries"][0]["source"] == "identify"
+
+
+def test_webhooks_that_were_delivered_while_the_disk_was_full_are_not_sent_again(
+    tmp_path: Path,
+) -> None:
+    sent: Queue[str] = Queue()
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            sent.put(self.headers["Webhook-Id"])
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    receiver = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    threading.Thread(target=receiver.serve_forever, daemon=True).start()
+    url, delivered = f"http://127.0.0.1:{receiver.server_port}/", set[str]()
+    journal = Journal(tmp_path / "log.db", keep_days=1, webhook=True)
+    journal.add("listen", {"path": "a"})
+    try:
+        with sqlite3.connect(tmp_path / "log.db", isolation_level=None) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            for _ in range(2):
+                with pytest.raises(sqlite3.OperationalError):
+                    asyncio.run(_deliver_due(journal, url, "secret", delivered))
+            other.execute("ROLLBACK")
+        asyncio.run(_deliver_due(journal, url, "secret", delivered))
+    finally:
+        receiver.shutdown()
+        receiver.server_close()
+    assert sent.qsize() == 1
+    assert journal.due(time.time()) == []
+    assert delivered == set()
 
 
 def test_a_log_that_is_damaged_is_a_problem_and_costs_no_answer(

@@ -390,7 +390,10 @@ def test_music_is_added_and_removed_on_the_page(
     page.on("dialog", lambda dialog: dialog.accept())
     with cli_server(folder, "--token-file", str(token)) as running:
         open_(page, running, "#library")
-        page.click("#view-library summary")
+        page.wait_for_selector("#tracks li")
+        assert not page.is_visible("#tracks button")
+        page.click("#change summary")
+        assert page.is_visible("#tracks button")
         page.set_input_files("#upload", str(music_folder / "song1.flac"))
         wait_for_text(page, "#uploads", "needs the token")
         page.fill("#token", TOKEN)

@@ -1,6 +1,8 @@
 """Receive a request's body into a temporary file, with limits on its size and its time."""
 
 import asyncio
+import logging
+from contextlib import suppress
 from tempfile import TemporaryFile
 from time import perf_counter
 from typing import Any, BinaryIO
@@ -16,6 +18,7 @@ from fingerprint.serving.slots import client_of
 # Only multipart forms are refused. `curl --data-binary` labels a raw body as
 # application/x-www-form-urlencoded, so that type is accepted.
 FORM = "multipart/"
+log = logging.getLogger("fingerprint.requests")
 RECORDING_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -31,6 +34,7 @@ BODY_PROBLEMS = (  # of every route that takes a recording
     "not-a-body",
     "bad-request",
     "library-unavailable",
+    "no-room",
 )
 
 
@@ -40,7 +44,8 @@ async def receive(request: Request, service: Service, limit: int) -> BinaryIO:
     Returns an unnamed temporary file, positioned at its start, which the caller closes.
 
     Raises:
-        Problem: the body is empty, too large, too slow, or a form; or too many are being received.
+        Problem: the body is empty, too large, too slow, or a form; too many are being received; or
+            the temporary folder is full.
         starlette.requests.ClientDisconnect: the client has closed the connection.
     """
     if service.stopping.is_set():
@@ -51,39 +56,47 @@ async def receive(request: Request, service: Service, limit: int) -> BinaryIO:
     begin = perf_counter()
     try:
         with slots.held(client_of(request)):
-            return await _receive(request, limit, limits)
+            return await _received(request, limit, limits)
+    except OSError as error:
+        log.error("a body cannot be kept in the temporary folder: %s", error)
+        raise Problem("no-room") from error
     finally:
         service.metrics.phase.labels("receive").observe(perf_counter() - begin)
 
 
-async def _receive(request: Request, limit: int, limits: Limits) -> BinaryIO:
+async def _received(request: Request, limit: int, limits: Limits) -> BinaryIO:
+    file = TemporaryFile()  # noqa: SIM115 - the caller closes it
+    try:
+        await _copy(request, file, limit, limits)
+        file.seek(0)
+    except BaseException:
+        with suppress(OSError):  # closing writes what is buffered
+            file.close()
+        raise
+    return file
+
+
+async def _copy(request: Request, file: BinaryIO, limit: int, limits: Limits) -> None:
     loop = asyncio.get_running_loop()
     begin, size = loop.time(), 0
-    file = TemporaryFile()  # noqa: SIM115 - the caller closes it
     chunks = aiter(request.stream())
-    try:
-        while True:
-            try:
-                async with asyncio.timeout(limits.idle):
-                    chunk = await anext(chunks, None)
-            except TimeoutError:
-                raise Problem("too-slow", f"nothing came for {limits.idle:g} s") from None
-            if chunk is None:
-                break
-            size += len(chunk)
-            if size > limit:
-                raise _too_large(limit)
-            file.write(chunk)
-            timed = loop.time() - begin - limits.grace  # s in which a minimum rate is required
-            if size < timed * limits.slowest:
-                raise Problem("too-slow", f"it came at less than {limits.slowest} bytes a second")
-        if not size:
-            raise Problem("unreadable", "the request has no body")
-    except BaseException:
-        file.close()
-        raise
-    file.seek(0)
-    return file
+    while True:
+        try:
+            async with asyncio.timeout(limits.idle):
+                chunk = await anext(chunks, None)
+        except TimeoutError:
+            raise Problem("too-slow", f"nothing came for {limits.idle:g} s") from None
+        if chunk is None:
+            break
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        file.write(chunk)
+        timed = loop.time() - begin - limits.grace  # s in which a minimum rate is required
+        if size < timed * limits.slowest:
+            raise Problem("too-slow", f"it came at less than {limits.slowest} bytes a second")
+    if not size:
+        raise Problem("unreadable", "the request has no body")
 
 
 def _check_headers(request: Request, limit: int) -> None:

@@ -149,14 +149,15 @@ class Journal:
     def due(self, now: float, limit: int = 20) -> list[Message]:
         """Messages that are due for delivery, the oldest first.
 
-        A due time further away than `MAX_BACKOFF` was set while the clock was wrong, so such
-        messages count as due, too.
+        A due time further away than the pause after the last attempt was set before the clock was
+        put back, so such messages count as due, too.
         """
         with self._lock:
             rows = self._db.execute(
-                "SELECT id, body, attempts FROM outbox WHERE due <= ? OR due > ? "
-                "ORDER BY written LIMIT ?",
-                (now, now + MAX_BACKOFF + 1, limit),
+                "SELECT id, body, attempts FROM outbox "
+                "WHERE due <= ?1 OR due > ?1 + 1 + min(?2, 1 << min(attempts, 30)) "
+                "ORDER BY written LIMIT ?3",
+                (now, MAX_BACKOFF, limit),
             ).fetchall()
         return [Message(*row) for row in rows]
 

@@ -74,6 +74,7 @@ KINDS: dict[str, tuple[int, str, str]] = {
         "Ask again after Retry-After.",
     ),
     "log-unavailable": (503, "The log cannot be read", "The server's own log says why."),
+    "no-room": (507, "The server has no room for the request", "Its own log says why."),
     "stopping": (503, "The server is being stopped", "Ask again when it is back."),
 }
 _BY_STATUS = {400: "bad-request", 404: "not-found", 405: "method-not-allowed"}

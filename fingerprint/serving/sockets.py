@@ -34,6 +34,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     """A WebSocket that answers a bad handshake with 400, and has back-pressure on pongs.
 
     While the client does not read, nothing is read from it, so pings cannot fill the write buffer.
+    The content of text messages is ignored, so it need not be valid UTF-8.
     """
 
     def data_received(self, data: bytes) -> None:
@@ -41,6 +42,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if not self.handshake_initiated:  # the headers are complete, but not a valid handshake
             self.transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
             self.transport.close()
+
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text":
+            self.frames = [b"".join(self.frames).decode(errors="replace").encode()]
+        super().send_receive_event_to_app()
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -175,6 +175,7 @@ def track_fingerprint(service: Served, number: Id) -> Response:
             "not-a-body",
             "bad-request",
             "library-unavailable",
+            "no-room",
         ),
     },
 )

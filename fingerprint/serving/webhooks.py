@@ -32,10 +32,11 @@ class _NoRedirects(HTTPRedirectHandler):
 
 async def deliver(journal: Journal, url: str, secret: str) -> None:
     """Deliver messages as they become due, until cancelled."""
+    delivered: set[str] = set()  # that could not be deleted from the outbox
     while True:
         journal.outbox_changed.clear()
         try:
-            pause = await _deliver_due(journal, url, secret)
+            pause = await _deliver_due(journal, url, secret, delivered)
         except sqlite3.Error as error:
             log.error("the outbox of webhooks cannot be used: %s", error)
             pause = OUTBOX_RETRY
@@ -45,11 +46,13 @@ async def deliver(journal: Journal, url: str, secret: str) -> None:
             continue
 
 
-async def _deliver_due(journal: Journal, url: str, secret: str) -> float:
+async def _deliver_due(journal: Journal, url: str, secret: str, delivered: set[str]) -> float:
     """Send the messages that are due; returns the seconds until the next one is due."""
     for message in journal.due(time.time()):
-        if await asyncio.to_thread(_post, url, secret, message):
+        if message.id in delivered or await asyncio.to_thread(_post, url, secret, message):
+            delivered.add(message.id)
             journal.drop([message])
+            delivered.discard(message.id)
         elif message.attempts + 1 >= MAX_ATTEMPTS:
             log.error("webhook %s is given up after %d attempts", message.id, MAX_ATTEMPTS)
             journal.drop([message])

@@ -18,13 +18,13 @@ export async function search(more = false) {
   if (more) $("tracks").append(...rows); else $("tracks").replaceChildren(...rows);
   $("more").hidden = cursor === null;
   $("found").textContent = $("tracks").children.length ? t("found", { count: $("tracks").children.length }) : t("none");
-  if (more && rows.length) rows[0].querySelector("button").focus();
+  if (more && rows.length) rows[0].focus();
 }
 
 function row(track) {
   const name = titleOf(track);
   const remove = el("button", { type: "button", className: "plain", "aria-label": t("remove_name", { name }) }, t("remove"));
-  const item = el("li", {}, cover(track, 48),
+  const item = el("li", { tabIndex: -1 }, cover(track, 48),
     el("div", {}, name, el("small", {}, about(track.artist, track.album, clock(track.duration)))), remove);
   remove.addEventListener("click", async () => {
     if (!confirm(t("sure_remove", { name }))) return;
