@@ -1,4 +1,4 @@
-"""A server under load: right answers, overhead, throughput and memory.
+"""A server under load: right answers, overhead, throughput and memory; and computed queries.
 
     python -m fingerprint.lab serve-bench data/demo/library
     python -m fingerprint.lab serve-bench data/demo/library --clients 50 --requests 2000
@@ -12,6 +12,8 @@ Snippets of five seconds with noise 15 dB below them are cut from the library's 
    of a few seconds, of which the median counts, for other work on the machine comes and goes.
    What an answer costs in processor time, everything that is refused included, says the same
    whatever else the machine does.
+3. Queries that the client computes, which send no sound: how their answers differ from those of the
+   library itself, at the track's own speed and at others.
 """
 
 import os
@@ -42,7 +44,9 @@ from fingerprint.errors import AudioError
 from fingerprint.library.library import Library
 from fingerprint.machine import available_cores
 from fingerprint.model.fingerprinter import Fingerprinter
-from fingerprint.types import Track
+from fingerprint.recognition.query import at_speed
+from fingerprint.serving.remote import RemoteLibrary
+from fingerprint.types import Match, Track
 
 SECONDS = 5.0
 NOISE_DB = -15.0
@@ -51,6 +55,7 @@ WARM_UP, ALONE = 10, 60
 TURNS = 8
 TIMEOUT = 120.0  # s
 KEPT = 10.0  # s that a connection is used again
+SPEEDS = (1.0, 0.97, 1.02)  # at which computed queries are compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,9 @@ def main(library: Path, clients: int, requests: int, workers: int) -> None:
             storm = Storm(server, snippets, clients)
             turns = [_turn(local, storm, workers, -(-requests // TURNS)) for _ in range(TURNS)]
             _report(turns, storm)
+            with RemoteLibrary(server.url, opened.model) as remote:
+                for speed in SPEEDS:
+                    _compare(opened, remote, snippets, speed)
     sys.exit(0 if storm.right else 1)
 
 
@@ -178,6 +186,10 @@ class Served:
         return HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT)
 
     @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
     def pid(self) -> int:
         return self._process.pid
 
@@ -261,6 +273,28 @@ def _turn(local: Local, storm: Storm, threads: int, requests: int) -> Turn:
     seconds, answered = perf_counter() - begin, storm.statuses[200] - answered
     served_cost = (_spent(storm.server.pid) - spent) / answered
     return Turn(here, here_cost, answered / seconds, served_cost, (process_time() - own) / seconds)
+
+
+def _compare(here: Library, remote: RemoteLibrary, snippets: list[Snippet], speed: float) -> None:
+    """The answers to computed queries against those of the library itself."""
+    pairs: list[tuple[Match, Match]] = []
+    for snippet in snippets:
+        clip = load_clip(BytesIO(snippet.content), here.model.sample_rate)
+        near, far = (of.identify(at_speed(clip, speed), top=1) for of in (here, remote))
+        if near and far and near[0].track.path == far[0].track.path:
+            pairs.append((near[0], far[0]))
+        elif near or far:
+            click.echo(f"computed and not computed differ: {Path(snippet.path).name}")
+    differences = [
+        (abs(a.offset - b.offset), abs(a.rate - b.rate), abs(a.confidence - b.confidence))
+        for a, b in pairs
+    ]
+    offset, rate, confidence = map(sorted, zip(*differences, strict=True))
+    click.echo(
+        f"computed queries at speed {speed:g}: {len(pairs)} of {len(snippets)} answered, with the same track; "
+        f"offsets differ by {1e3 * median(offset):.0f} ms ({1e3 * offset[-1]:.0f} at most), rates "
+        f"by {median(rate):.2%} ({rate[-1]:.2%}), confidences by at most {confidence[-1]:.4f}"
+    )
 
 
 def _spent(process: int) -> float:
