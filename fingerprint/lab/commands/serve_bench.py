@@ -291,9 +291,10 @@ def _compare(here: Library, remote: RemoteLibrary, snippets: list[Snippet], spee
     ]
     offset, rate, confidence = map(sorted, zip(*differences, strict=True))
     click.echo(
-        f"computed queries at speed {speed:g}: {len(pairs)} of {len(snippets)} answered, with the same track; "
-        f"offsets differ by {1e3 * median(offset):.0f} ms ({1e3 * offset[-1]:.0f} at most), rates "
-        f"by {median(rate):.2%} ({rate[-1]:.2%}), confidences by at most {confidence[-1]:.4f}"
+        f"computed queries at speed {speed:g}: {len(pairs)} of {len(snippets)} answered, with the "
+        f"same track; offsets differ by {1e3 * median(offset):.0f} ms, {1e3 * offset[-1]:.0f} at "
+        f"most, rates by {median(rate):.2%}, {rate[-1]:.2%} at most, confidences by at most "
+        f"{confidence[-1]:.4f}"
     )
 
 
