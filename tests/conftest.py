@@ -1,7 +1,7 @@
 """Shared fixtures: music that is made up, seeded and distinct for every seed, in every format."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Before NumPy: on arrays as small as these, threads spend their time waiting for one another.
@@ -57,6 +57,14 @@ def save_audio(path: Path, samples: Floats, sample_rate: int, **options: str) ->
 @pytest.fixture(scope="session")
 def song() -> Callable[..., Floats]:
     return make_song
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a user's commands keep in a cache is not kept in the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

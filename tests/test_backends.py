@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from library_world import (
     RATE,
     Toy,
@@ -28,6 +29,7 @@ from library_world import place_of as place_in
 
 from fingerprint.audio.report import Damage
 from fingerprint.errors import LibraryError
+from fingerprint.index.landmarks import query_landmarks
 from fingerprint.library.indexing import index_files
 from fingerprint.library.library import Library
 from fingerprint.library.records import Stamp
@@ -278,6 +280,38 @@ def test_a_scan_names_what_plays(backend: Backend) -> None:
         spans = scan(Path("mix"), library, blocks=iter([mix]), min_confidence=0.5)
         names = [span.match.track.path.name for span in spans if span.match]
         assert names == ["0002.wav", "0001.wav"]
+
+
+def test_landmarks_follow_what_is_added_replaced_and_removed(
+    backend: Backend, tmp_path: Path
+) -> None:
+    files = {seed: tmp_path / f"{seed:04d}.wav" for seed in (1, 2, 3)}
+    with backend.open(Toy()) as library:
+
+        def index(path: Path, seed: int) -> None:
+            soundfile.write(path, busy_song(seed, 12.0 + seed), RATE, subtype="PCM_16")
+            index_files(library, [path])
+
+        def voted(seed: int) -> tuple[str, float]:
+            reference = library.snapshot()
+            clip = excerpt(busy_song(seed, 12.0 + seed), 5.2, 4.0, snr_db=5)
+            found = reference.vote(query_landmarks(clip), 20)
+            track = reference.track(found[0].track) if found else None
+            return (track.path.name, found[0].offset) if track else ("none", 0.0)
+
+        for seed, path in files.items():
+            index(path, seed)
+            if not library.meta.profile.landmarks:
+                assert voted(seed) == ("none", 0.0)
+                return
+            assert voted(seed) == (path.name, pytest.approx(5.2, abs=0.1))
+        index(files[1], 4)
+        assert voted(4) == ("0001.wav", pytest.approx(5.2, abs=0.1))
+        library.remove([files[2]])
+        assert voted(2)[0] != "0002.wav"
+        assert voted(3) == ("0003.wav", pytest.approx(5.2, abs=0.1))
+    with backend.open(Toy()) as library:
+        assert voted(4) == ("0001.wav", pytest.approx(5.2, abs=0.1))
 
 
 def test_a_killed_run_is_completed_and_doubles_nothing(backend: Backend, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> tuple[Landmarks, list[int
     codes = [peaks_of(Clip(busy_song(seed), RATE)) for seed in range(SONGS)]
     firsts = np.cumsum([0, *map(len, codes)])[:-1]
     path = tmp_path_factory.mktemp("index") / "000001"
-    Landmarks.build(np.concatenate(codes), BLOCK, firsts, path)
+    Landmarks.of(np.concatenate(codes), BLOCK, firsts).write(path)
     return Landmarks.open(path), (firsts * BLOCK).tolist()
 
 
@@ -51,7 +51,7 @@ def test_unknown_music_and_silence_have_low_confidence(index: tuple[Landmarks, l
 def test_no_landmark_reaches_from_one_track_into_the_next(tmp_path: Path) -> None:
     codes = peaks_of(Clip(busy_song(1, 6.0), RATE))
     for name, firsts in (("whole", [0]), ("parts", range(0, len(codes), 2))):
-        Landmarks.build(codes, BLOCK, np.array(firsts), tmp_path / name)
+        Landmarks.of(codes, BLOCK, np.array(firsts)).write(tmp_path / name)
     whole, parts = (Landmarks.open(tmp_path / name) for name in ("whole", "parts"))
     assert len(parts.frames) < len(whole.frames)
     wait = np.repeat(parts.hashes & 63, np.diff(parts.starts))
@@ -62,7 +62,7 @@ def test_no_landmark_reaches_from_one_track_into_the_next(tmp_path: Path) -> Non
 @pytest.mark.parametrize("peaks", [0, 3])
 def test_a_tiny_landmark_index_is_written_and_queried(tmp_path: Path, peaks: int) -> None:
     codes = np.full((peaks, 8), 0xFFFF, np.uint16)
-    Landmarks.build(codes, BLOCK, np.zeros(1, np.int64), tmp_path / "none")
+    Landmarks.of(codes, BLOCK, np.zeros(1, np.int64)).write(tmp_path / "none")
     found = Landmarks.open(tmp_path / "none").vote(
         query_landmarks(Clip(busy_song(1, 3.0), RATE)), 5
     )
@@ -71,7 +71,7 @@ def test_a_tiny_landmark_index_is_written_and_queried(tmp_path: Path, peaks: int
 
 def test_a_damaged_file_is_refused(index: tuple[Landmarks, list[int]], tmp_path: Path) -> None:
     codes = peaks_of(Clip(busy_song(1, 6.0), RATE))
-    Landmarks.build(codes, BLOCK, np.zeros(1, np.int64), tmp_path / "one")
+    Landmarks.of(codes, BLOCK, np.zeros(1, np.int64)).write(tmp_path / "one")
     file = tmp_path / "one.landmarks"
     whole = file.read_bytes()
     for spoilt in (b"", whole[:6], whole[: len(whole) // 8 * 4], b"\xff" * len(whole)):

@@ -11,7 +11,7 @@ The index on disk is an inverted index: the distinct hashes in ascending order, 
 which each occurs. Pure NumPy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,9 +20,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fingerprint.audio.peaks import BLOCK, peaks_of, positions
+from fingerprint.audio.peaks import BLOCK, FRAME_RATE, peaks_of, positions
 from fingerprint.errors import LibraryError
-from fingerprint.types import Clip, Ints, Outline, PeakCodes
+from fingerprint.types import Candidate, Clip, Ints, Outline, PeakCodes, Rows
 
 SUFFIX = "landmarks"
 FAN = 2  # landmarks that begin at a peak of a track
@@ -66,30 +66,35 @@ class Landmarks:
     frames: Words
 
     @classmethod
-    def build(cls, peaks: PeakCodes, block: int, firsts: Ints, path: Path) -> None:
-        """Write the index of peaks (rows, kept) to `<path>.landmarks`.
+    def of(cls, peaks: PeakCodes, block: int, firsts: Ints) -> Self:
+        """The index of peaks (rows, kept).
 
         Args:
             peaks: peaks of several tracks, one track after the other.
             block: frames of a row.
             firsts: first rows of the tracks, ascending; no landmark spans two tracks.
-            path: the file's path without its suffix.
         """
         bounds = np.unique(np.concatenate([firsts, [0, len(peaks)]])).tolist()
         # A hash and its frame are one number of 64 bits: a third of the memory, sorted in place.
         found = [np.empty(0, np.uint64)]
         for begin, end in pairwise(bounds):
             frame, bin_ = positions(peaks[begin:end], block)
-            hashes, when = _landmarks(frame, bin_, FAN)
-            found.append((hashes << 32 | when + begin * block).astype(np.uint64))
+            pairs, when = _landmarks(frame, bin_, FAN)
+            found.append((pairs << 32 | when + begin * block).astype(np.uint64))
         every = np.concatenate(found)
         del found
         every.sort()
-        hashes, frames = (every >> np.uint64(32)).astype("<u4"), every.astype("<u4")
+        hashes: Words = (every >> np.uint64(32)).astype("<u4")
+        frames: Words = every.astype("<u4")
         first = np.flatnonzero(np.diff(hashes, prepend=hashes[:1] + np.uint32(1)))
+        return cls(hashes[first], np.append(first, len(every)).astype("<u4"), frames)
+
+    def write(self, path: Path) -> None:
+        """Write the index to `<path>.landmarks`."""
+        header = np.array([len(self.hashes), len(self.frames)], "<u4")
         with _file(path).open("wb") as file:
-            for part in ([len(first), len(every)], hashes[first], first, [len(every)], frames):
-                file.write(np.asarray(part, dtype="<u4").data)
+            for part in (header, self.hashes, self.starts, self.frames):
+                file.write(np.ascontiguousarray(part, dtype="<u4").data)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -138,6 +143,52 @@ def _most_voted(bins: Ints, votes: Ints, most: int) -> Votes:
     leading = np.flatnonzero(votes >= least)
     best = leading[np.argsort(-votes[leading], kind="stable")[:most]]
     return Votes(bins[best].astype(np.int64) * BIN + BIN, votes[best].astype(np.int64))
+
+
+def candidates(
+    query: Query,
+    segments: Iterable[tuple[Landmarks | None, int]],
+    rows: Rows,
+    alive: NDArray[np.bool_],
+    *,
+    block: int,
+    most: int,
+) -> list[Candidate]:
+    """At most `most` candidates, those with the most landmarks in common with the query.
+
+    Offsets are exact to a few frames; scores are 0.
+
+    Args:
+        query: the query's landmarks.
+        segments: the landmarks and the number of rows of each, one segment after the other.
+        rows: the rows of the tracks in all segments.
+        alive: which of the tracks may be candidates.
+        block: frames of a row.
+        most: candidates.
+    """
+    frames, votes = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    first = 0
+    for landmarks, count in segments:
+        if landmarks is not None:
+            found = landmarks.vote(query, 4 * most)
+            frames.append(found.frame + first * block)
+            votes.append(found.votes)
+        first += count
+    frame, votes_of = np.concatenate(frames), np.concatenate(votes)
+    frame = frame[np.argsort(-votes_of, kind="stable")]
+    # The query may begin before its track, so its middle decides which track it is in.
+    middle = (frame + query.frames.max(initial=0) // 2) // block
+    total = rows.starts[-1] if len(rows.starts) else 0
+    inside = (middle >= 0) & (middle < total)
+    frame, middle = frame[inside], middle[inside]
+    track = np.searchsorted(rows.starts, middle, side="right") - 1
+    frame, track = frame[alive[track]], track[alive[track]]
+    kept = first_of_each(track)[:most]
+    begins = frame[kept] - rows.starts[track[kept]] * block
+    return [
+        Candidate(int(number), float(begin) / FRAME_RATE, 1.0, 0.0)
+        for number, begin in zip(track[kept], begins, strict=True)
+    ]
 
 
 def query_landmarks(clip: Clip) -> Query:

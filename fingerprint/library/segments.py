@@ -132,7 +132,8 @@ def write_segment(
         _build_index(folder, number, stored.codes, meta)
         if meta.profile.landmarks:
             firsts = np.cumsum([0, *lengths])[:-1].astype(np.int64)
-            Landmarks.build(stored.peaks, meta.peak_block, firsts, codes_path.with_suffix(""))
+            marks = Landmarks.of(stored.peaks, meta.peak_block, firsts)
+            marks.write(codes_path.with_suffix(""))
         for path in files_of(folder, number):
             flush(path)
         flush(codes_path.parent)

@@ -6,9 +6,9 @@ from functools import cached_property
 
 import numpy as np
 
-from fingerprint.audio.peaks import BLOCK, FRAME_RATE
+from fingerprint.audio.peaks import BLOCK
 from fingerprint.errors import LibraryError
-from fingerprint.index.landmarks import Query, first_of_each
+from fingerprint.index.landmarks import Query, candidates
 from fingerprint.index.neighbours import best_per_query, reranked, where
 from fingerprint.library.records import REMOVED, SegmentInfo, Spans
 from fingerprint.library.segments import Segment, open_segment
@@ -88,32 +88,10 @@ class Snapshot:
         return found
 
     def vote(self, query: Query, most: int) -> list[Candidate]:
-        """At most `most` candidates, those with the most landmarks in common with the query.
-
-        Offsets are exact to a few frames; scores are 0.
-        """
-        frames, votes = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-        for segment, first in zip(self.segments, self._first_rows(), strict=False):
-            if segment.landmarks is not None:
-                found = segment.landmarks.vote(query, 4 * most)
-                frames.append(found.frame + first * self.block)
-                votes.append(found.votes)
-        frame, count = np.concatenate(frames), np.concatenate(votes)
-        frame = frame[np.argsort(-count, kind="stable")]
-        # The query may begin before its track, so its middle decides which track it is in.
-        middle = (frame + query.frames.max(initial=0) // 2) // self.block
-        total = self.rows.starts[-1] if len(self.rows.starts) else 0
-        inside = (middle >= 0) & (middle < total)
-        frame, middle = frame[inside], middle[inside]
-        track = np.searchsorted(self.rows.starts, middle, side="right") - 1
-        alive = self.owners[track] != REMOVED
-        frame, track = frame[alive], track[alive]
-        kept = first_of_each(track)[:most]
-        begins = frame[kept] - self.rows.starts[track[kept]] * self.block
-        return [
-            Candidate(int(number), float(begin) / FRAME_RATE, 1.0, 0.0)
-            for number, begin in zip(track[kept], begins, strict=True)
-        ]
+        """At most `most` candidates, those with the most landmarks in common with the query."""
+        parts = [(segment.landmarks, segment.info.rows) for segment in self.segments]
+        alive = self.owners != REMOVED
+        return candidates(query, parts, self.rows, alive, block=self.block, most=most)
 
     def _first_rows(self) -> Ints:
         lengths = [segment.info.rows for segment in self.segments]

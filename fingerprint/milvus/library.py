@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
@@ -37,8 +38,9 @@ from fingerprint.milvus.catalog import (
     place_of,
     tracks_since,
 )
+from fingerprint.milvus.landmarks import LocalLandmarks
 from fingerprint.milvus.server import Server, suitable
-from fingerprint.milvus.snapshot import Known, MilvusSnapshot, RowStore, packed
+from fingerprint.milvus.snapshot import Known, MilvusSnapshot, RowStore, packed, peaks_of
 from fingerprint.types import Fingerprint, Floats, Track
 
 LOOK_AGAIN = 2.0  # s between two refreshes of what other writers have changed
@@ -62,7 +64,7 @@ class MilvusLibrary(Library):
 
     def _attach(self, place: MilvusCatalog) -> None:
         self._place = place
-        self._rows = RowStore(place)
+        self._rows, self._landmarks = _readers(place)
         self._index = place.server.index(place.rows)
         self._now, self._latest, self._looked = self._snapshot(Known.of({})), 0, -START_OVER
         self.snapshot()
@@ -139,8 +141,8 @@ class MilvusLibrary(Library):
         if self._latest and not self._place.is_current():  # the alias has been moved
             place = MilvusCatalog(self._place.server)
             _check_model(place, self.model)
-            self._rows, self._latest = RowStore(place), 0
-            self._place = place
+            self._rows, self._landmarks = _readers(place)
+            self._place, self._latest = place, 0
             self._index = place.server.index(place.rows)
             self._now = self._snapshot(Known.of({}))
         stale = now - self._looked >= START_OVER or not self._latest
@@ -152,7 +154,7 @@ class MilvusLibrary(Library):
         self._looked = now
 
     def _snapshot(self, known: Known) -> MilvusSnapshot:
-        return MilvusSnapshot(self._place, known, self._rows, self._index)
+        return MilvusSnapshot(self._place, known, self._rows, self._landmarks, self._index)
 
     def fingerprint(self, track: Track) -> Fingerprint | None:
         """The stored rows of a track; None if it is not in the library."""
@@ -409,6 +411,19 @@ def publish(address: Address, alias: str) -> None:
                 f"{alias} is a collection at {address.named(alias)}, not an alias: choose another"
             )
         server.point(alias, place.name)
+
+
+def _readers(place: MilvusCatalog) -> tuple[RowStore, LocalLandmarks | None]:
+    """What reads rows, and the landmarks if the library's profile has some."""
+    import platformdirs
+
+    rows, meta = RowStore(place), place.meta
+    if not meta.profile.landmarks:
+        return rows, None
+    of = repr((place.address.uri, place.name, meta.model_id, meta.profile.name))
+    name = f"{place.name}-{blake2b(of.encode(), digest_size=8).hexdigest()}"
+    folder = platformdirs.user_cache_path("fingerprint") / "milvus" / name
+    return rows, LocalLandmarks(folder, meta.peak_block, partial(peaks_of, rows))
 
 
 def _check_model(place: MilvusCatalog, model: Embedder) -> None:

@@ -4,6 +4,7 @@ The entries of the tracks are read once and then only what has changed; they lay
 end in one space of rows, as recognition wants them. A row's key in Milvus is the number of its
 track and its position in it. The index holds the first numbers of its embedding; beside them lies,
 as text, the code of the whole embedding with the spectral peaks, by which hits are compared again.
+Landmarks are in `landmarks`.
 """
 
 import base64
@@ -22,12 +23,13 @@ from fingerprint.index.quantisation import Codes, decode
 from fingerprint.library.records import Meta
 from fingerprint.library.segments import PEAK_KIND, Stored
 from fingerprint.milvus.catalog import POSITION_BITS, TRACK, MilvusCatalog
+from fingerprint.milvus.landmarks import LocalLandmarks
 from fingerprint.milvus.server import MOST, Index
 from fingerprint.recognition.cohort import sample
 from fingerprint.types import Candidate, Floats, Hits, Ints, PeakCodes, Rows, Track
 
 CACHED = 65_536  # rows that are kept in memory
-AT_ONCE = 8_000  # rows that are read in one round trip
+MOST_RUNS = 500  # of consecutive keys that are asked for as ranges
 
 
 @dataclass(frozen=True, eq=False)  # no slots: the order is a cached property
@@ -99,8 +101,11 @@ class RowStore:
         self._next = 0
         self._lock = Lock()
 
-    def read(self, keys: Ints) -> tuple[Codes, PeakCodes]:
-        """Codes (K, width) and peaks (K, kept) of the rows with these keys, silent where none."""
+    def read(self, keys: Ints, *, strong: bool = False) -> tuple[Codes, PeakCodes]:
+        """Codes (K, width) and peaks (K, kept) of the rows with these keys, silent where none.
+
+        `strong`: also of rows that another writer has only just written.
+        """
         wanted, which = np.unique(keys, return_inverse=True)
         with self._lock:
             slots = np.array([self._slot.get(key, -1) for key in wanted.tolist()], np.int64)
@@ -108,17 +113,18 @@ class RowStore:
             rows = np.tile(_silence(self._meta), (len(wanted), 1))
             rows[known] = self._kept[slots[known]]
         missing = wanted[~known]
-        for first in range(0, len(missing), AT_ONCE):
-            found, content = self._fetched(missing[first : first + AT_ONCE])
+        for first in range(0, len(missing), MOST):
+            found, content = self._fetched(missing[first : first + MOST], strong=strong)
             rows[np.searchsorted(wanted, found)] = content
             if len(missing) <= CACHED // 4:
                 self._keep(found, content)
         octets = rows[which.ravel()]
         return unpacked(octets, self._meta)
 
-    def _fetched(self, keys: Ints) -> tuple[Ints, Any]:
-        which = f"id in {keys.tolist()}"
-        found = self._catalog.server.query(self._catalog.rows, which, ("id", "stored"))
+    def _fetched(self, keys: Ints, *, strong: bool) -> tuple[Ints, Any]:
+        found = self._catalog.server.query(
+            self._catalog.rows, _which(keys), ("id", "stored"), strong=strong
+        )
         numbers = np.array([one["id"] for one in found], dtype=np.int64)
         text = "".join(one["stored"] for one in found)
         content = np.frombuffer(base64.b64decode(text), np.uint8).reshape(-1, self._width)
@@ -143,6 +149,7 @@ class MilvusSnapshot:
     catalog: MilvusCatalog
     known: Known
     stored: RowStore
+    landmarks: LocalLandmarks | None
     index: Index
 
     @cached_property
@@ -210,9 +217,11 @@ class MilvusSnapshot:
         """The spectral peaks (K, kept) of the rows (K,)."""
         return self.stored.read(self._keys(rows))[1]
 
-    def vote(self, query: Query, most: int) -> list[Candidate]:  # noqa: ARG002 - no landmarks
-        """None: a library in Milvus has no landmarks."""
-        return []
+    def vote(self, query: Query, most: int) -> list[Candidate]:
+        """At most `most` candidates, those with the most landmarks in common with the query."""
+        if self.landmarks is None:
+            return []
+        return self.landmarks.vote(query, most, self.owners, self._lengths)
 
     def _keys(self, rows: Ints) -> Ints:
         track = np.searchsorted(self.rows.starts, rows, side="right") - 1
@@ -227,6 +236,13 @@ class MilvusSnapshot:
         track = order[at]
         alive = (numbers[at] == number) & (position < self._lengths[track])
         return self.rows.starts[track] + position, alive
+
+
+def peaks_of(stored: RowStore, number: Ints, rows: Ints) -> PeakCodes:
+    """The peaks of whole tracks with these numbers and numbers of rows."""
+    first = np.cumsum(rows) - rows
+    position = np.arange(rows.sum()) - np.repeat(first, rows)
+    return stored.read(np.repeat(number, rows) << POSITION_BITS | position, strong=True)[1]
 
 
 def packed(stored: Stored, number: int, vectors: Floats) -> list[dict[str, Any]]:
@@ -257,6 +273,14 @@ def unpacked(octets: Any, meta: Meta) -> tuple[Codes, PeakCodes]:
 def stored_width(meta: Meta) -> int:
     """Bytes of a row: a multiple of three, so that base64 needs no padding."""
     return int(_silence(meta).shape[0])
+
+
+def _which(keys: Ints) -> str:
+    """The expression for keys, ascending. Milvus reads a few ranges faster than many keys."""
+    runs = np.split(keys, np.flatnonzero(np.diff(keys) > 1) + 1)
+    if len(runs) > MOST_RUNS:
+        return f"id in {keys.tolist()}"
+    return " or ".join(f"(id >= {run[0]} and id <= {run[-1]})" for run in runs)
 
 
 def _silence(meta: Meta) -> Any:
