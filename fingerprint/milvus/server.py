@@ -24,7 +24,7 @@ TIMEOUT = 30.0  # s for one call
 WRITE_TIMEOUT = 120.0  # s for one write: a busy server slows writers down
 LONG_TIMEOUT = 600.0  # s to build an index or to load a collection
 PATIENCE = 60.0  # s for which a failing call is repeated: the server may restart
-FIRST_PATIENCE = 10.0  # s for which connecting is tried
+FIRST_PATIENCE = 20.0  # s for which connecting is tried
 PAUSE, LONGEST_PAUSE = 0.5, 5.0  # s between attempts
 MOST = 16_384  # entities that Milvus returns in one answer, at most
 USER, TOKEN = "FINGERPRINT_MILVUS_USER", "FINGERPRINT_MILVUS_TOKEN"  # environment variables
@@ -103,7 +103,7 @@ class Server:
         if address.embedded:
             _require_lite(address)
         self._client = self._repeated(
-            lambda: MilvusClient(uri=address.uri, token=token, timeout=TIMEOUT),
+            lambda: MilvusClient(uri=address.uri, token=token, timeout=FIRST_PATIENCE),
             patience=FIRST_PATIENCE,
         )
         if address.embedded:
