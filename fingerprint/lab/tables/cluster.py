@@ -1,6 +1,7 @@
 """Indexing on Ray: what a killed worker and a killed driver cost, and how fast one worker is.
 
     python -m fingerprint.lab ray-bench --corpus data/corpus --tracks 80 --rounds 3
+    python -m fingerprint.lab ray-bench --corpus data/corpus --tracks 1000 --rounds 0
 
 Every run is the command itself, into a new library. In each round the plain `index --jobs 1` and
 `index --ray --jobs 1` take turns; the ratio is of one round, with and without what starting and
@@ -26,9 +27,11 @@ import click
 from fingerprint.cli.options import corpus_option
 from fingerprint.errors import LibraryError
 from fingerprint.lab.corpus import Corpus
+from fingerprint.lab.corpus.config import Role
 from fingerprint.lab.tables.indexing import descendants
 from fingerprint.library.store import Catalog
 
+ROLES: tuple[Role, ...] = ("train", "validation", "test")  # whose files are indexed
 Contents = list[tuple[Path, bytes, float]]  # path, digest of the content and length of each track
 
 
@@ -38,7 +41,8 @@ Contents = list[tuple[Path, bytes, float]]  # path, digest of the content and le
 @click.option("--rounds", type=click.IntRange(min=0), default=3, show_default=True)
 def main(corpus: Path, tracks: int, rounds: int) -> None:
     """Index on Ray, kill a worker, kill the driver, and time one worker."""
-    every = [file.path for file in Corpus.open(corpus).role("train")]
+    opened = Corpus.open(corpus)
+    every = [file.path for role in ROLES for file in opened.role(role)]
     files = every[:: max(1, len(every) // tracks)][:tracks]
     with TemporaryDirectory(prefix="fingerprint-") as folder:
         bench = _Bench(Path(folder), files)
