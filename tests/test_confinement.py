@@ -294,6 +294,25 @@ def test_a_header_with_the_bytes_to_match_is_believed_before_anything_is_decoded
         next(blocks)
 
 
+def test_a_recording_that_begins_with_silence_is_not_read_to_its_end_first():
+    """Where a file has one track there is nothing to choose; 69 h of silence took minutes."""
+
+    class Counted(BytesIO):
+        count = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            data = super().read(size)
+            self.count += len(data)
+            return data
+
+    stream = Counted()
+    soundfile.write(stream, np.zeros(600 * RATE), RATE, format="WAV")
+    size = stream.tell()
+    stream.seek(0)
+    next(stream_clip(stream, RATE, block=1.0))
+    assert stream.count < size / 2
+
+
 def test_a_header_that_tells_of_more_than_there_is_is_reported(tmp_path):
     path = sparse_wav(tmp_path / "short.wav", 160_000, 4_000_000_000)
     report = DecodeReport()
