@@ -77,7 +77,7 @@ def main(
     jobs: int,
     publish: bool,
 ) -> None:
-    """Ask other recognisers what `fingerprint evaluate` asks, and put all in one table."""
+    """Run the queries of `fingerprint evaluate` on other recognisers, and put all in one table."""
     opened = Corpus.open(corpus)
     chosen = select(conditions) if conditions else CONDITIONS
     chosen = tuple(c for c in chosen if split == "test" or not c.unknown)
@@ -106,7 +106,7 @@ def main(
 def _run(
     corpus: Corpus, peers: list[Peer], plan: Plan, real: RealSet | None, jobs: int
 ) -> list[RealStanding]:
-    """Index and ask, with a progress bar; the figures of real recordings, if there are any."""
+    """Index and query, with a progress bar; the figures of real recordings, if there are any."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -5,8 +5,8 @@
 
 A reference library is made of the corpus's tracks (or taken up again), which keeps every row with
 four bits a number and compares every sign. The profiles' libraries are derived from it. Then the
-same degraded passages of validation tracks are asked of each, and the whole answer counts: the
-query is heard at other speeds when in doubt, and so on.
+same degraded passages of validation tracks are searched in each, and the whole answer counts: a
+query in doubt is also searched at other speeds, and so on.
 """
 
 import re
@@ -27,7 +27,7 @@ from fingerprint.library.merge import merge_library
 from fingerprint.library.profiles import PROFILES, REFERENCE
 from fingerprint.model.fingerprinter import Fingerprinter
 
-ASKED = ("noise 2 s", "noise 5 s", "phone 2 s", "phone 5 s")
+NAMES = ("noise 2 s", "noise 5 s", "phone 2 s", "phone 5 s")
 PAGE = Path("docs/library.md")
 BEGIN, END = (
     "<!-- profiles: made by python -m fingerprint.lab profiles -->",
@@ -69,7 +69,7 @@ def main(corpus: Path, output: Path, queries: int, jobs: int, publish: bool) -> 
             split="validation",
             queries=queries,
             jobs=jobs,
-            conditions=[one for one in CONDITIONS if one.name in ASKED],
+            conditions=[one for one in CONDITIONS if one.name in NAMES],
             on_progress=_tell,
         )
         rights[profile.name] = list(results.outcomes)
@@ -81,7 +81,7 @@ def main(corpus: Path, output: Path, queries: int, jobs: int, publish: bool) -> 
     count = len(rights[REFERENCE.name])
     text = f"{HEAD}\n" + "\n".join(rows)
     note = (
-        f"{count} validation queries ({', '.join(ASKED)}), the same for each profile, against "
+        f"{count} validation queries ({', '.join(NAMES)}), the same for each profile, against "
         f"{info.tracks} tracks ({info.hours:.1f} hours)."
     )
     click.echo(f"\n{text}\n\n{note}")

@@ -7,7 +7,7 @@
    that changes the disk, in turn, it is killed, killed with half of a write done, cut off from
    power (whatever was not synced is lost), or finds the disk full, read-only or failing. After each
    the library must hold what it held before the step under way or after it, never less than what
-   was reported done, and be able to go on.
+   was reported done, and the remaining steps must succeed.
 2. Soak: readers ask without rest while writers change the library and are killed at random. Every
    answer must be right.
 

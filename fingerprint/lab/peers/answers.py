@@ -147,7 +147,7 @@ def read_evaluation(folder: Path, root: Path, *, split: str, seed: int) -> Stand
 
 
 def check_same_queries(standings: Sequence[Standing]) -> None:
-    """See that every system was asked the queries that the first one was.
+    """Check that every system got the same queries as the first one.
 
     Raises:
         ConfigError: some are missing, or were cut from other tracks.
@@ -159,12 +159,12 @@ def check_same_queries(standings: Sequence[Standing]) -> None:
         if missing := asked.keys() - truths.keys():
             condition, number = min(missing)
             raise ConfigError(
-                f"{first.title} was not asked query {number} of {condition}; "
+                f"{first.title} has no answer to query {number} of {condition}; "
                 "run fingerprint evaluate with at least as many --queries"
             )
         if asked != truths:
             raise ConfigError(
-                f"{first.title} and {other.title} were asked different queries; "
+                f"{first.title} and {other.title} answered different queries; "
                 "run fingerprint evaluate again, on the same corpus"
             )
 

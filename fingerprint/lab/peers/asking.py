@@ -24,7 +24,7 @@ Key = tuple[str, int]  # a query: its condition and number
 
 @dataclass(frozen=True)
 class Plan:
-    """Which queries to ask: `queries` of each condition."""
+    """Which queries to run: `queries` of each condition."""
 
     split: str
     seed: int
@@ -61,9 +61,9 @@ def ask(
     jobs: int,
     on_progress: OnProgress,
 ) -> None:
-    """Ask every peer what it has not been asked yet, and add its answers to its file.
+    """Run every query that a peer has not answered yet, and append its answer to the peer's file.
 
-    With more than one of `jobs` that many queries are asked at a time; the answers are the same.
+    `jobs` queries run at a time; the answers do not depend on it.
 
     Raises:
         PeerError: a peer failed.

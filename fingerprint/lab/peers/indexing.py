@@ -44,7 +44,7 @@ def tracks_of(corpus: Corpus) -> Tracks:
 def index(tracks: Tracks, peers: Sequence[Peer], jobs: int, on_progress: OnProgress) -> None:
     """Complete the indexes, `jobs` peers at a time; every track is decoded once.
 
-    They are saved every `SAVED_EVERY` tracks, and go on from there after a stop.
+    They are saved every `SAVED_EVERY` tracks, and resume from there after a stop.
 
     Raises:
         AudioError: a file is gone or damaged since the corpus was assembled.

@@ -1,4 +1,4 @@
-"""A disk that loses, in a power cut, all that it was not told to keep.
+"""A disk that loses, in a power cut, all that was not synced.
 
 The strictest reading of POSIX: what was written to a file since its last fsync is gone, and so is
 every name that was made, removed or changed in a folder since the folder's last fsync.
@@ -47,7 +47,7 @@ class Disk:
             self._dirty.add(path)
 
     def lose(self) -> None:
-        """The power goes: everything is as it was last told to be."""
+        """Cut the power: every file and folder is as it was last synced."""
         for path in self._dirty:
             if path.exists():
                 path.write_bytes(self._kept.get(path, b""))

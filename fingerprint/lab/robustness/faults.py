@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fingerprint.errors import FingerprintError, LibraryError
 from fingerprint.lab.robustness.disk import Disk
-from fingerprint.lab.robustness.scenario import State, begin, leftovers, state_of, states, tell
+from fingerprint.lab.robustness.scenario import State, begin, leftovers, run_steps, state_of, states
 from fingerprint.lab.robustness.tracer import Call, Fate, traced
 
 REPORTED = 3  # exit status of a writer that has said what is wrong, as users see it
@@ -55,14 +55,14 @@ class FaultPlan:
 
 
 def count_calls(place: Path, profile: str) -> int:
-    """How many calls of the story change the disk."""
+    """How many system calls of all the steps change the disk."""
     folder = place / "library"
     begin(folder, profile)
     plan = FaultPlan("killed", 1 << 60, None)
-    ending = traced(lambda: _write(folder, place / "told"), folder, plan.judge)
+    ending = traced(lambda: _write(folder, place / "done"), folder, plan.judge)
     shutil.rmtree(folder)
     if ending.status != 0:
-        raise LibraryError(f"the story cannot be told: it ended with status {ending.status}")
+        raise LibraryError(f"without faults the writer ended with status {ending.status}")
     return plan.seen
 
 
@@ -78,24 +78,24 @@ def try_faults(
 
 
 def _trial(place: Path, fault: str, call: int, expected: list[State]) -> Trial:
-    folder, told = place / "library", place / "told"
+    folder, log = place / "library", place / "done"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(place / "stock", folder)
-    told.write_bytes(b"")
+    log.write_bytes(b"")
     disk = Disk(folder) if fault == "power cut" else None
     plan = FaultPlan(fault, call, disk)
-    ending = traced(lambda: _write(folder, told), folder, plan.judge, plan.after)
+    ending = traced(lambda: _write(folder, log), folder, plan.judge, plan.after)
     if disk is not None:
         disk.lose()
-    wrong = _judged(folder, told.stat().st_size, ending.status, expected)
+    wrong = _judged(folder, log.stat().st_size, ending.status, expected)
     return Trial(fault, call, plan.name, wrong)
 
 
-def _write(folder: Path, told: Path) -> int:
-    """The writer's work; each step that it believes done is a byte in the file `told`."""
-    with told.open("ab", buffering=0) as file:
+def _write(folder: Path, log: Path) -> int:
+    """Run the steps as the writer; each step that has returned is a byte in the file `log`."""
+    with log.open("ab", buffering=0) as file:
         try:
-            tell(folder, lambda _step: file.write(b"."))
+            run_steps(folder, lambda _step: file.write(b"."))
         except LibraryError as error:
             return 71 if "\n" in str(error) else REPORTED
     return 0
@@ -105,7 +105,7 @@ def _judged(folder: Path, done: int, status: int | None, expected: list[State]) 
     """What is wrong with the library after the fault; nothing if it is as promised.
 
     It holds what it held after the steps that were reported done, or after the one that was under
-    way as well; and the rest of the story can be told as if nothing had been.
+    way as well; and the remaining steps succeed as if nothing had happened.
     """
     if status not in (0, None, REPORTED):
         return f"the writer ended with status {status}"
@@ -114,9 +114,9 @@ def _judged(folder: Path, done: int, status: int | None, expected: list[State]) 
         reached = [n for n in (done, done + 1) if n < len(expected) and expected[n] == found]
         if not reached:
             return f"after {done} steps it holds {sorted(map(str, found))}"
-        tell(folder, since=reached[-1])
+        run_steps(folder, since=reached[-1])
         if state_of(folder) != expected[-1]:
-            return "it cannot go on as if nothing had been"
+            return "the remaining steps end in another state"
         if left := leftovers(folder):
             return f"files are left over: {', '.join(left)}"
     except FingerprintError as error:

@@ -74,7 +74,7 @@ def _shuffle(writer: Writer) -> None:
     moved = writer.catalog.by_path(path_of(2))
     removed = writer.catalog.by_path(path_of(3))
     if moved is None or removed is None:
-        raise LibraryError("the story has gone wrong")
+        raise LibraryError("the tracks to change are not in the library")
     writer.apply(
         Changes(
             relabels=[Relabel(moved.id, path_of(102), Stamp(9, 9), Tags(title="moved"))],
@@ -85,7 +85,7 @@ def _shuffle(writer: Writer) -> None:
     )
 
 
-STORY = (
+STEPS = (
     Step(
         "add three",
         lambda writer: writer.add([entry(n) for n in (10, 11, 12)]),
@@ -107,7 +107,7 @@ STORY = (
 
 
 def begin(folder: Path, profile: str) -> State:
-    """Make the library that the story begins with: six tracks in three segments."""
+    """Make the library before the first step: six tracks in three segments."""
     create(folder, kind(profile))
     with writing(folder) as writer:
         for first in (0, 2, 4):
@@ -118,23 +118,23 @@ def begin(folder: Path, profile: str) -> State:
 def states(first: State) -> list[State]:
     """What the library holds before the first step and after each."""
     found = [first]
-    for step in STORY:
+    for step in STEPS:
         found.append(step.change(found[-1]))
     return found
 
 
-def tell(
-    folder: Path, told: Callable[[int], object] = lambda _step: None, *, since: int = 0
+def run_steps(
+    folder: Path, on_done: Callable[[int], object] = lambda _step: None, *, since: int = 0
 ) -> None:
-    """Do the steps from number `since` on, and tell of each when it is done."""
+    """Run the steps from number `since` on; `on_done` gets the number of steps after each."""
     with writing(folder) as writer:
-        for number, step in enumerate(STORY[since:], start=since):
+        for number, step in enumerate(STEPS[since:], start=since):
             step.act(writer)
-            told(number + 1)
+            on_done(number + 1)
 
 
 def state_of(folder: Path) -> State:
-    """What the library holds, every byte of it checked and every track asked for.
+    """What the library holds, after checking every byte and querying every track.
 
     Raises:
         LibraryError: something is wrong with it.

@@ -1,8 +1,8 @@
 """Readers beside a writer that is killed at random: every answer is right, at every moment.
 
 Tracks below `FIXED` are always in the library; the writer adds, replaces and removes the others.
-A question about a fixed track must be answered with it. One about another must be answered with
-that track or, since it may just not be there, not at all.
+The answer to a query of a fixed track must be that track; to a query of another one, that track
+or, since it may be absent at the moment, nothing.
 """
 
 import multiprocessing
@@ -29,7 +29,7 @@ GROUP = 5  # tracks of a commit at most
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What was seen in a soak."""
+    """The counts of a soak."""
 
     answers: int
     wrong: tuple[str, ...]
@@ -57,9 +57,9 @@ def soak(folder: Path, *, readers: int, seconds: float, life: float, profile: st
     commits, kills, failures = _write_and_die(folder, end, life)
     answers, wrong = 0, list(failures)
     for pipe in pipes:
-        told = pipe.recv() if pipe.poll(60) else (0, ["a reader has died"])
-        answers += told[0]
-        wrong += told[1]
+        count, faults = pipe.recv() if pipe.poll(60) else (0, ["a reader has died"])
+        answers += count
+        wrong += faults
     for process in processes:
         process.join()
     try:
@@ -71,7 +71,7 @@ def soak(folder: Path, *, readers: int, seconds: float, life: float, profile: st
 
 
 def _read(folder: Path, end: float, seed: int, pipe: Connection) -> None:
-    """Ask until the end; every now and then as a reader that has just come."""
+    """Query until the end; now and then, reopen the library."""
     random_ = random.Random(seed)  # noqa: S311 - no secret
     answers, wrong = 0, list[str]()
     catalog = Catalog(folder)
@@ -89,7 +89,7 @@ def _read(folder: Path, end: float, seed: int, pipe: Connection) -> None:
             expected = {path_of(number)} | ({None} if number >= FIXED else set())
             answers += 1
             if found not in expected:
-                wrong.append(f"asked for {path_of(number)}, got {found}")
+                wrong.append(f"queried {path_of(number)}, got {found}")
     except FingerprintError as error:
         wrong.append(str(error))
     pipe.send((answers, wrong))
@@ -137,7 +137,7 @@ def _write(folder: Path, log: Path, seed: int, end: float) -> int:
     random_ = random.Random(seed)  # noqa: S311 - no secret
     writing_module.MOST_SMALL = 3  # so that it merges all the time
     try:
-        with log.open("ab", buffering=0) as told:
+        with log.open("ab", buffering=0) as file:
             while time.monotonic() < end:
                 with writing(folder) as writer:
                     some = random_.sample(list(COMING), random_.randint(1, GROUP))
@@ -145,7 +145,7 @@ def _write(folder: Path, log: Path, seed: int, end: float) -> int:
                         writer.add([entry(number) for number in some])
                     else:
                         writer.remove([path_of(number) for number in some])
-                    told.write(b".")
+                    file.write(b".")
                     if random_.random() < 0.3:
                         writer.compact()
                     else:

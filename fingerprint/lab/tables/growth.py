@@ -89,7 +89,7 @@ def main(
             filled, info = time.perf_counter() - begin, library.info()
         # In a process of its own, so that its memory is that of queries alone.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
-            asked = apart.submit(ask, folder, corpus, count).result()
+            found = apart.submit(measure, folder, corpus, count).result()
         first = [first_answer(folder, corpus, cold=cold) for cold in (False, True)]
         cells = (
             f"{info.tracks:,}",
@@ -98,12 +98,12 @@ def main(
             f"{info.bytes / 1e9:.2f}",
             f"{info.bytes / info.hours / 1e3:,.0f}",
             f"{filled:.0f}",
-            f"{100 * asked.right:.1f}",
-            f"{100 * asked.answered:.1f}",
-            f"{100 * asked.false:.1f}",
-            *(f"{1e3 * value:.0f}" for value in (*asked.known, *asked.unknown)),
-            f"{asked.own:,.0f}",
-            f"{asked.mapped:,.0f}",
+            f"{100 * found.right:.1f}",
+            f"{100 * found.answered:.1f}",
+            f"{100 * found.false:.1f}",
+            *(f"{1e3 * value:.0f}" for value in (*found.known, *found.unknown)),
+            f"{found.own:,.0f}",
+            f"{found.mapped:,.0f}",
             *(f"{value:.2f}" for value in (*first, added(folder, model))),
         )
         click.echo(f"| {' | '.join(cells)} |")
@@ -172,15 +172,15 @@ def strangers(
 
 
 def mirrored(peaks: PeakCodes, rows: int, rng: np.random.Generator) -> PeakCodes:
-    """So many rows of peaks from anywhere on, around the end, with low and high exchanged."""
+    """`rows` rows of peaks from a random row on, wrapping around, with low and high exchanged."""
     codes = peaks[(int(rng.integers(len(peaks))) + np.arange(rows)) % len(peaks)]
     top = np.uint16(HEIGHT - 1)
     return np.sort(np.where(codes == EMPTY, EMPTY, codes - (codes & 255) + top - (codes & 255)), 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What queries came to: shares, seconds (median, 95th percentile), and MB."""
+class Figures:
+    """Results of the queries: shares, seconds (median, 95th percentile), and MB."""
 
     right: float
     answered: float  # and right
@@ -191,10 +191,10 @@ class Asked:
     mapped: float
 
 
-def ask(folder: Path, corpus: Path, count: int) -> Asked:
-    """Ask a library in this process, each query once before it is timed."""
+def measure(folder: Path, corpus: Path, count: int) -> Figures:
+    """Query a library in this process; each query runs once before it is timed."""
     model = Fingerprinter.default("cpu", threads=1)
-    known, unknown = (asked(corpus, name, count, model.sample_rate) for name in (KNOWN, UNKNOWN))
+    known, unknown = (queries(corpus, name, count, model.sample_rate) for name in (KNOWN, UNKNOWN))
     right: list[bool] = []
     answered: list[bool] = []
     false: list[bool] = []
@@ -214,11 +214,11 @@ def ask(folder: Path, corpus: Path, count: int) -> Asked:
                 false.append(sure)
     (a, b), (c, d) = (np.quantile(some, (0.5, 0.95)).tolist() for some in times)
     first, second, third = (float(np.mean(some)) for some in (right, answered, false))
-    return Asked(first, second, third, (a, b), (c, d), private(), mapped())
+    return Figures(first, second, third, (a, b), (c, d), private(), mapped())
 
 
-def asked(corpus: Path, name: str, count: int, rate: int) -> list[Query]:
-    """Queries of a condition; of tracks that are in no library those of the test split."""
+def queries(corpus: Path, name: str, count: int, rate: int) -> list[Query]:
+    """Queries of a condition; unknown ones are cut from the test split."""
     (condition,) = select([name])
     material = Material.load(Corpus.open(corpus), "test" if condition.unknown else "validation")
     return [
@@ -230,7 +230,7 @@ def first_answer(folder: Path, corpus: Path, *, cold: bool) -> float:
     """Seconds that `fingerprint identify` takes; cold: without the library's files in memory."""
     program = shutil.which("fingerprint") or "fingerprint"
     with TemporaryDirectory(prefix="fingerprint-") as place:
-        (query,) = asked(corpus, KNOWN, 1, 8_000)
+        (query,) = queries(corpus, KNOWN, 1, 8_000)
         snippet = Path(place) / "snippet.wav"
         soundfile.write(snippet, query.clip.samples, query.clip.sample_rate)
         command = [program, "identify", str(snippet), "--library", str(folder)]

@@ -18,7 +18,7 @@ from fingerprint.lab.tables.world import queries, top_1
 from fingerprint.library.library import Library
 from fingerprint.model.fingerprinter import Fingerprinter
 
-ASKED = ("clean 5 s", "noise 5 s", "phone 2 s", "phone at -5 dB 5 s", "phone at -10 dB 10 s")
+CONDITIONS = ("clean 5 s", "noise 5 s", "phone 2 s", "phone at -5 dB 5 s", "phone at -10 dB 10 s")
 GRID = (
     (Effort(windows=32, nodes=100_000, candidates=50), 100_000),
     (Effort(windows=32, nodes=100_000, candidates=50), 600_000),
@@ -35,16 +35,18 @@ GRID = (
 def main(library: Path, corpus: Path, count: int) -> None:
     """Tabulate top-1 and mean time by the nodes inspected."""
     model = Fingerprinter.default("cpu", threads=1)
-    asked = list(queries(Corpus.open(corpus), ASKED, count, model.sample_rate))
+    drawn = list(queries(Corpus.open(corpus), CONDITIONS, count, model.sample_rate))
     click.echo(
-        "| windows | nodes | in doubt | " + " | ".join(f"{n}: top-1 % | ms" for n in ASKED) + " |"
+        "| windows | nodes | in doubt | "
+        + " | ".join(f"{n}: top-1 % | ms" for n in CONDITIONS)
+        + " |"
     )
-    click.echo("|---:|---:|---:|" + "---:|---:|" * len(ASKED))
+    click.echo("|---:|---:|---:|" + "---:|---:|" * len(CONDITIONS))
     usual = SearchConfig().in_doubt
     for first, nodes in GRID:
         in_doubt = usual.model_copy(update={"nodes": nodes})
         config = SearchConfig(at_first=first, in_doubt=in_doubt)
         with Library.open(library, model, config=config) as opened:
-            found = top_1(opened, asked)
+            found = top_1(opened, drawn)
         cells = [f"{100 * right:.1f} | {1000 * spent:.0f}" for right, spent in found.values()]
         click.echo(f"| {first.windows} | {first.nodes:,} | {nodes:,} | {' | '.join(cells)} |")

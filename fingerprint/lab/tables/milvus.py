@@ -3,8 +3,8 @@
     python -m fingerprint.lab bench-milvus runs/library milvus://localhost:19530/music --queries 50
 
 The tracks of the folder are merged into Milvus unless they are there already. Then each query is
-asked of both, one after the other in one process on one thread. Both name the same track if their
-best candidates are of one file, whatever the confidence; answers are those at the default one.
+searched in both, one after the other in one process on one thread. Both name the same track if
+their best candidates are of one file, at any confidence; answers are those at the default one.
 """
 
 import sys
@@ -25,7 +25,7 @@ from fingerprint.milvus.library import MilvusLibrary
 from fingerprint.model.fingerprinter import Fingerprinter
 from fingerprint.types import Clip, Match
 
-ASKED = ("clean 5 s", "noise 5 s", "phone 5 s", "phone 2 s")
+CONDITIONS = ("clean 5 s", "noise 5 s", "phone 5 s", "phone 2 s")
 WARM_UP = 5  # queries
 
 
@@ -37,7 +37,7 @@ WARM_UP = 5  # queries
 def main(folder: Path, address: str, corpus: Path, count: int) -> None:
     """The same queries of a folder and of Milvus."""
     model = Fingerprinter.default("cpu", threads=1)
-    asked = list(queries(Corpus.open(corpus), ASKED, count, model.sample_rate))
+    drawn = list(queries(Corpus.open(corpus), CONDITIONS, count, model.sample_rate))
     begin = time.perf_counter()
     with (
         Library.open(folder, model) as here,
@@ -55,22 +55,22 @@ def main(folder: Path, address: str, corpus: Path, count: int) -> None:
                 f"\nmerged {done.added} tracks in {elapsed:.0f} s, {rows / elapsed:,.0f} rows/s"
             )
         begin = time.perf_counter()
-        there.recognise(asked[0][1])
+        there.recognise(drawn[0][1])
         click.echo(f"first query in Milvus: {time.perf_counter() - begin:.2f} s")
-        for _, clip, _, _ in asked[:WARM_UP]:
+        for _, clip, _, _ in drawn[:WARM_UP]:
             here.recognise(clip)
             there.recognise(clip)
-        _compare(here, there, asked)
+        _compare(here, there, drawn)
 
 
-def _compare(here: Library, there: Library, asked: list[tuple[str, Clip, Path, float]]) -> None:
+def _compare(here: Library, there: Library, drawn: list[tuple[str, Clip, Path, float]]) -> None:
     click.echo(
         "\n| queries | same best % | same answer % | top-1 % | ms (95 %) "
         "| top-1 in Milvus % | ms (95 %) |"
     )
     click.echo("|---|---:|---:|---:|---:|---:|---:|")
-    every = [(name, *_both(here, there, clip, path)) for name, clip, path, _ in asked]
-    for name in (*ASKED, "all"):
+    every = [(name, *_both(here, there, clip, path)) for name, clip, path, _ in drawn]
+    for name in (*CONDITIONS, "all"):
         some = [one[1:] for one in every if name in (one[0], "all")]
         best, answer, right, first, right_there, second = map(np.array, zip(*some, strict=True))
         click.echo(

@@ -47,11 +47,11 @@ def main(corpus: Path, model: Path, export: Path | None, queries: int) -> None:
     click.echo("|---|---:|---:|---:|---:|")
     material = Material.load(opened, "validation")
     for condition in select(HARD):
-        asked = list(draw(material, condition, queries, models[0].sample_rate))
+        drawn = list(draw(material, condition, queries, models[0].sample_rate))
         cells = [
             f"{100 * rate:.1f}"
             for one, library in zip(models, libraries, strict=True)
-            for rate in hit_rates(one, *library, asked)
+            for rate in hit_rates(one, *library, drawn)
         ]
         click.echo(f"| {' | '.join([condition.name, *cells])} |")
 
@@ -79,11 +79,11 @@ def draw(
 
 
 def hit_rates(
-    model: Fingerprinter, library: Floats, owner: Ints, asked: list[tuple[Clip, int]]
+    model: Fingerprinter, library: Floats, owner: Ints, drawn: list[tuple[Clip, int]]
 ) -> tuple[float, float]:
     """Share of windows, and of queries, whose best place is in the right track."""
     windows, found = [], []
-    for clip, track in asked:
+    for clip, track in drawn:
         cosine = model.embed_query(clip).vectors @ library.T  # (N, R)
         windows.append(np.mean(owner[cosine.argmax(axis=1)] == track))
         found.append(owner[_best_line(cosine)] == track)

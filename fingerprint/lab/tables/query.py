@@ -3,7 +3,7 @@
     python -m fingerprint.lab bench-queries runs/benchmarks/library-standard --queries 100
 
 A cold query is the command `fingerprint identify`, from its start to its exit; its ratio is to a
-Python that imports NumPy and does nothing. Warm ones are asked one after the other in one process
+Python that imports NumPy and does nothing. Warm ones are run one after the other in one process
 on one thread; their ratio is to the median time of embedding the query. Memory is what the process
 holds after them: private memory, and with the pages of the library that it has touched, which the
 system takes back when it needs them.
@@ -27,7 +27,7 @@ from fingerprint.library.library import Library
 from fingerprint.model.fingerprinter import Fingerprinter
 from fingerprint.types import Clip
 
-ASKED = ("clean 5 s", "noise 5 s", "phone 5 s")
+CONDITIONS = ("clean 5 s", "noise 5 s", "phone 5 s")
 COLD = 9  # runs
 WARM_UP = 5  # queries
 
@@ -39,19 +39,19 @@ WARM_UP = 5  # queries
 def main(library: Path, corpus: Path, count: int) -> None:
     """Time cold and warm queries."""
     model = Fingerprinter.default("cpu", threads=1)
-    asked = list(queries(Corpus.open(corpus), ASKED, count, model.sample_rate))
+    drawn = list(queries(Corpus.open(corpus), CONDITIONS, count, model.sample_rate))
     with Library.open(library, model) as opened:
         info = opened.info()
         click.echo(f"{info.tracks:,} tracks, {info.segments} segments, {info.bytes / 1e6:,.0f} MB")
-        cold(library, asked[0][1])
-        for _, clip, _, _ in asked[:WARM_UP]:
+        cold(library, drawn[0][1])
+        for _, clip, _, _ in drawn[:WARM_UP]:
             opened.recognise(clip)
-        embedding = median(embedding_time(model, clip) for _, clip, *_ in asked[:COLD])
+        embedding = median(embedding_time(model, clip) for _, clip, *_ in drawn[:COLD])
         click.echo("\n| warm | top-1 % | median ms | 95 % ms | processor ms | x embedding |")
         click.echo("|---|---:|---:|---:|---:|---:|")
-        for name in ASKED:
+        for name in CONDITIONS:
             wall, spent, right = [], [], []
-            for condition, clip, path, _ in asked:
+            for condition, clip, path, _ in drawn:
                 if condition != name:
                     continue
                 begin, ticks = time.perf_counter(), time.process_time()
@@ -68,22 +68,22 @@ def main(library: Path, corpus: Path, count: int) -> None:
 
 
 def cold(library: Path, clip: Clip) -> None:
-    """Start the command anew for every query."""
+    """Start the command once for every query."""
     with TemporaryDirectory(prefix="fingerprint-") as folder:
         snippet = Path(folder) / "snippet.wav"
         soundfile.write(snippet, clip.samples, clip.sample_rate)
         command = [sys.executable, "-m", "fingerprint", "identify", "--library", str(library)]
         command.append(str(snippet))
         nothing = [sys.executable, "-c", "import numpy"]
-        asked, idle = list[float](), list[float]()
+        whole, idle = list[float](), list[float]()
         for _ in range(COLD):
-            for words, times in ((command, asked), (nothing, idle)):
+            for words, times in ((command, whole), (nothing, idle)):
                 begin = time.perf_counter()
                 run(words, capture_output=True, check=False)
                 times.append(time.perf_counter() - begin)
     click.echo(
-        f"cold: median {median(asked):.2f} s, fastest {min(asked):.2f} s, "
-        f"{median(a / b for a, b in zip(asked, idle, strict=True)):.1f} x importing NumPy"
+        f"cold: median {median(whole):.2f} s, fastest {min(whole):.2f} s, "
+        f"{median(a / b for a, b in zip(whole, idle, strict=True)):.1f} x importing NumPy"
     )
 
 

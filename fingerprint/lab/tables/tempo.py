@@ -1,11 +1,11 @@
-"""How exactly a change of tempo can be told, and by what: shares within 0.5 % of the truth.
+"""How exactly a change of tempo can be measured, and by what: shares within 0.5 % of the truth.
 
     python -m fingerprint.lab bench-tempo --queries 80
 
 Validation queries, against a library of the validation tracks alone, made for it. *Answered* is the
-rate that `identify` gives. *Embeddings* is the best that this library's rows can say: the tempo is
+rate that `identify` gives. *Embeddings* is the best estimate from this library's rows: the tempo is
 undone by its true factor, and the line through them is fitted from its true place and rate.
-*Spectrogram* is what could be told if the library held the sound: a log-mel spectrogram of 40 bands
+*Spectrogram* is the estimate if the library held the audio: a log-mel spectrogram of 40 bands
 every 8 ms of query and track, laid on each other where they correlate most.
 """
 
@@ -30,7 +30,7 @@ from fingerprint.model.fingerprinter import Fingerprinter
 from fingerprint.recognition.matcher import fit
 from fingerprint.types import Candidate, Clip, Fingerprint, Floats, Rows
 
-ASKED = ("tempo 5 s", "tempo 10 s")
+CONDITIONS = ("tempo 5 s", "tempo 10 s")
 SEED = 7
 FREE = (0.85, 1.15)  # rates about the true one, of which the fit may take any
 BANDS, HOP, FFT = 40, 64, 512  # of the spectrogram, at the model's 8 kHz: 8 ms, 64 ms
@@ -57,7 +57,7 @@ def main(corpus: Path, count: int) -> None:
         Library.create_or_open(Path(folder) / "library", model) as library,
     ):
         index_files(library, paths)
-        for condition in select(ASKED):
+        for condition in select(CONDITIONS):
             errors = []
             for number in range(count):
                 query = make_query(

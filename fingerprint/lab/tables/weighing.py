@@ -16,7 +16,7 @@ from fingerprint.library.library import Library
 from fingerprint.model.fingerprinter import Fingerprinter
 from fingerprint.recognition import alignment
 
-ASKED = (
+CONDITIONS = (
     "phone 2 s",
     "phone 3 s",
     "phone 5 s",
@@ -35,12 +35,12 @@ POWERS = (0, 1, 2, 3, 4, 6, 8)
 def main(library: Path, corpus: Path, count: int, powers: tuple[float, ...]) -> None:
     """Tabulate top-1 by the power."""
     model = Fingerprinter.default("cpu", threads=1)
-    asked = list(queries(Corpus.open(corpus), ASKED, count, model.sample_rate))
-    click.echo(f"| power | {' | '.join(ASKED)} | mean |")
-    click.echo("|---:|" + "---:|" * (len(ASKED) + 1))
+    drawn = list(queries(Corpus.open(corpus), CONDITIONS, count, model.sample_rate))
+    click.echo(f"| power | {' | '.join(CONDITIONS)} | mean |")
+    click.echo("|---:|" + "---:|" * (len(CONDITIONS) + 1))
     for power in powers:
         alignment.POWER = power
         with Library.open(library, model) as opened:
-            found = [100 * right for right, _ in top_1(opened, asked).values()]
+            found = [100 * right for right, _ in top_1(opened, drawn).values()]
         cells = " | ".join(f"{figure:.1f}" for figure in [*found, sum(found) / len(found)])
         click.echo(f"| {power:g} | {cells} |")

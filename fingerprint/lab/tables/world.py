@@ -1,8 +1,7 @@
-"""Shared by the benchmarks: real embeddings, made-up tracks that resemble them, queries."""
+"""Shared by the benchmarks: made-up tracks that resemble real ones, queries, memory."""
 
 import time
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -10,33 +9,12 @@ import numpy as np
 from fingerprint.lab.benchmark.conditions import select
 from fingerprint.lab.benchmark.material import Material
 from fingerprint.lab.benchmark.queries import make_query
-from fingerprint.lab.corpus import Corpus, load_recordings
+from fingerprint.lab.corpus import Corpus
 from fingerprint.library.library import Library
-from fingerprint.library.records import Stamp
-from fingerprint.library.writer import Entry
-from fingerprint.model.fingerprinter import Fingerprinter
-from fingerprint.types import Clip, Floats, Track
+from fingerprint.types import Clip, Floats
 
 CACHE = Path("runs/benchmarks")
 FULL_SCALE = np.float32(32_768)
-
-
-def real_tracks(corpus: Corpus, model: Fingerprinter, role: str) -> dict[Path, Floats]:
-    """The rows (N, dim) of every track of a role, embedded once and kept."""
-    kept = CACHE / f"{role}-{model.id[:12]}.npz"
-    recordings = load_recordings(corpus, role, model.sample_rate)  # type: ignore[arg-type]
-    if not kept.exists():
-        rows = [
-            model.embed(
-                Clip(recordings.recording(i).astype(np.float32) / FULL_SCALE, model.sample_rate)
-            ).vectors
-            for i in range(len(recordings))
-        ]
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(kept, lengths=[len(r) for r in rows], rows=np.concatenate(rows))
-    with np.load(kept) as file:
-        parts = np.split(file["rows"], np.cumsum(file["lengths"])[:-1])
-    return {file.path: part for file, part in zip(recordings.files, parts, strict=True)}
 
 
 def made_up(tracks: Sequence[Floats], count: int, seed: int) -> Iterator[Floats]:
@@ -59,28 +37,6 @@ def made_up(tracks: Sequence[Floats], count: int, seed: int) -> Iterator[Floats]
         yield (mixed / np.maximum(norm, 1e-6)).astype(np.float32)
 
 
-def fill(library: Library, real: dict[Path, Floats], total: int, seed: int = 0) -> None:
-    """Add real tracks and made-up ones up to `total`, in segments as large as they may be."""
-    step = library.meta.profile.step
-    kept = {path: rows[::step] for path, rows in real.items()}
-    have = {track.path for track in library.tracks()}
-    missing = [(path, rows) for path, rows in kept.items() if path not in have]
-    first = len(have) + len(missing)
-    more = made_up(list(kept.values()), max(0, total - first), seed + len(have))
-    names = (Path(f"/made-up/{i:07d}") for i in range(first, max(total, first)))
-    batch: list[Entry] = []
-    held = 0  # rows
-    with library.writing() as writer:
-        for path, rows in chain(missing, zip(names, more, strict=True)):
-            track = Track(path, len(rows) * library.meta.row_hop)
-            batch.append(Entry(track, Stamp(0, 0), rows, step=step))
-            held += len(rows)
-            if held >= library.meta.full_rows:
-                writer.add(batch)
-                batch, held = [], 0
-        writer.add(batch)
-
-
 def queries(
     corpus: Corpus, names: Sequence[str], count: int, sample_rate: int
 ) -> Iterator[tuple[str, Clip, Path, float]]:
@@ -93,11 +49,11 @@ def queries(
 
 
 def top_1(
-    library: Library, asked: Sequence[tuple[str, Clip, Path, float]]
+    library: Library, queries: Sequence[tuple[str, Clip, Path, float]]
 ) -> dict[str, tuple[float, float]]:
     """Of each condition: the share of queries whose first answer is right, and mean processor s."""
     found: dict[str, list[tuple[bool, float]]] = {}
-    for name, clip, path, _ in asked:
+    for name, clip, path, _ in queries:
         begin = time.process_time()
         matches = library.recognise(clip, top=1).matches
         spent = time.process_time() - begin
