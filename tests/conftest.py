@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 # Before NumPy: on arrays as small as these, threads spend their time waiting for one another.
@@ -27,6 +28,11 @@ def make_song(seed: int, seconds: float = 10.0, sample_rate: int = 8_000) -> Flo
 
     The same seed gives the same music, whatever the length; at another rate it is the same music.
     """
+    return _song(seed, seconds, sample_rate).copy()
+
+
+@lru_cache(maxsize=64)
+def _song(seed: int, seconds: float, sample_rate: int) -> Floats:
     rng = np.random.default_rng(seed)
     step = sample_rate // 4  # samples of a chord
     time = np.arange(step) / sample_rate

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,11 @@ class ToyEmbedding:
 
 def song(seed: int, seconds: float = 20.0) -> Floats:
     """Half-second chords of three tones."""
+    return _song(seed, seconds).copy()
+
+
+@lru_cache(maxsize=64)
+def _song(seed: int, seconds: float) -> Floats:
     random = np.random.default_rng(seed)
     time_of = np.arange(round(seconds * RATE)) / RATE
     chords = random.uniform(300, 3_500, (int(seconds * 2) + 1, 3))
@@ -99,6 +105,11 @@ def song(seed: int, seconds: float = 20.0) -> Floats:
 
 def busy_song(seed: int, seconds: float = 20.0) -> Floats:
     """Ten notes a second, each of three fading tones, over a little noise."""
+    return _busy_song(seed, seconds).copy()
+
+
+@lru_cache(maxsize=64)
+def _busy_song(seed: int, seconds: float) -> Floats:
     random = np.random.default_rng(seed)
     count, length = round(seconds * 10), round(0.1 * RATE)
     time_of = np.arange(length) / RATE

@@ -28,8 +28,10 @@ CARD = "# A test model\n\nThe weights that ship.\n"
 
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory):
+    """A checkpoint with its export, which the commands use on a CPU, and its card."""
     path = tmp_path_factory.mktemp("model") / "test.pt"
-    shutil.copy(DEFAULT_WEIGHTS, path)
+    for suffix in (".pt", ".onnx"):
+        shutil.copy(DEFAULT_WEIGHTS.with_suffix(suffix), path.with_suffix(suffix))
     path.with_suffix(".md").write_text(CARD, encoding="utf-8")
     return path
 
@@ -107,6 +109,16 @@ def test_the_right_track_and_place_come_first(run, library, snippet, music_folde
     assert best["path"] == str(music_folder / "song1.flac")
     assert best["offset"] == pytest.approx(8, abs=0.15)
     assert best["rate"] == pytest.approx(1, abs=0.01)
+
+
+def test_a_checkpoint_without_an_export_gives_the_same_answers(run, library, snippet, tmp_path):
+    bare = shutil.copy(DEFAULT_WEIGHTS, tmp_path / "bare.pt")
+    first, second = (
+        answers(run("identify", snippet, "--library", library, "--json", *model))[0]["matches"][0]
+        for model in ([], ["--model", bare])
+    )
+    assert first["path"] == second["path"]
+    assert first["offset"] == pytest.approx(second["offset"], abs=0.02)
 
 
 def test_the_table_shows_place_track_and_confidence(run, library, snippet):
@@ -410,7 +422,7 @@ def test_list_and_info_need_no_model(library, music_folder):
     assert "tracks    6\n" in info.stdout
 
 
-def test_info_describes_library_and_model(run, library, model_file):
+def test_info_describes_library_and_model(run, library, model_file, tmp_path):
     model = Fingerprinter.load(model_file, "cpu")
     (of_library,) = answers(run("info", "--json", "--library", library))
     assert of_library["tracks"] == 6
@@ -421,7 +433,9 @@ def test_info_describes_library_and_model(run, library, model_file):
     (of_model,) = answers(run("info", "model", "--json"))
     assert of_model["model_id"] == model.id
     assert of_model["sample_rate"] == model.sample_rate
-    card = run("info", "model").stdout
+    bare = Path(shutil.copy(model_file, tmp_path / "bare.pt"))  # an export has a card of its own
+    shutil.copy(model_file.with_suffix(".md"), bare.with_suffix(".md"))
+    card = run("info", "model", "--model", bare).stdout
     assert model.id in card
     assert card.endswith(CARD)
 
