@@ -1,6 +1,7 @@
 """Shared fixtures: music that is made up, seeded and distinct for every seed, in every format."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -58,6 +59,13 @@ def save_audio(path: Path, samples: Floats, sample_rate: int, **options: str) ->
     chosen = {"subtype": SUBTYPES.get(suffix), "format": FORMATS.get(suffix), **options}
     soundfile.write(path, samples, sample_rate, **chosen)
     return path
+
+
+@pytest.fixture(autouse=True)
+def _torch_on_one_thread() -> None:
+    """Loading a checkpoint gives torch all cores, for the rest of the process."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

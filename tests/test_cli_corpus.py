@@ -19,6 +19,7 @@ from fingerprint.lab.__main__ import main as lab
 from fingerprint.lab.benchmark.conditions import CONDITIONS
 from fingerprint.lab.corpus.config import RoomsConfig
 from fingerprint.lab.corpus.manifest import Corpus, CorpusFile, write_manifest
+from fingerprint.lab.training import validation
 from fingerprint.model.checkpoint import read_checkpoint
 from fingerprint.model.fingerprinter import Fingerprinter
 
@@ -34,6 +35,13 @@ validate_every: 1
 learning_rate_warm_up: 1
 model: {embedder: {stem: 8, widths: [8, 16, 16]}}
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_validation_queries():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation, "ROUNDS", 2)
+        yield
 
 
 @pytest.fixture(scope="module")
