@@ -35,7 +35,7 @@ def test_a_fault_at_any_call_leaves_the_library_before_or_after_it(
 
 @pytest.mark.parametrize("life", [0.5, 0.0])
 def test_readers_are_right_while_writers_are_killed(tmp_path: Path, life: float) -> None:
-    tally = soak(tmp_path / "library", readers=3, seconds=4, life=life, profile="compact")
+    tally = soak(tmp_path / "library", readers=3, seconds=2, life=life, profile="compact")
     assert tally.wrong == ()
     assert tally.answers > 10
     assert bool(tally.kills) == bool(life)
