@@ -26,7 +26,7 @@ def write_page(explanation: Explanation, path: Path, *, name: str, min_confidenc
         min_confidence: from which the best candidate counts as an answer.
 
     Raises:
-        AudioError: the ending is another, or matplotlib is not installed.
+        AudioError: the suffix is neither .html nor .png, or matplotlib is not installed.
     """
     kind = path.suffix.lower()
     if kind not in {".html", ".htm", ".png"}:

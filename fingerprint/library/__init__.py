@@ -1,1 +1,1 @@
-"""The folder that remembers music: catalog, immutable segments, indexing, identifying."""
+"""The library on disk: catalog, immutable segments, indexing, sync, verify, merge, exchange."""

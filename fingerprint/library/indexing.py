@@ -87,15 +87,15 @@ def index_files(
     """Add recordings to a library; those that have not changed since are skipped.
 
     A changed file's new recording replaces the old one. A file that cannot be read is reported
-    and the rest is indexed. A `KeyboardInterrupt` keeps what is done, then goes its way.
+    and the rest is indexed. On a `KeyboardInterrupt`, what is done is committed first.
 
     Args:
         library: where to.
         paths: files, not folders.
         jobs: processes that decode; 0 decodes in this one, which spares small jobs the start of
             the processes and scripts the `if __name__ == "__main__":` that they ask for.
-        on_duplicate: what becomes of a file whose recording another file stands for: it is not
-            added, added as a track of its own, or stands for the recording from now on.
+        on_duplicate: what to do with a file whose recording is a track of another file: skip it,
+            add it as a track of its own, or let it replace the other file.
         strict: a recording of which something is lost fails, and is not added.
         stream: the number of the audio track, from 1 on, of files that hold several.
         on_progress: is told after every file, and every block of a long one.

@@ -193,7 +193,7 @@ class Library:
         return Fingerprint(now.vectors(rows), now.hop)
 
     def writing(self) -> AbstractContextManager[Writer]:
-        """Be the library's one writer for a while; see `fingerprint.library.writer.writing`."""
+        """Hold the library's writer lock; see `fingerprint.library.writer.writing`."""
         return writing(self.folder)
 
     def remove(self, paths: Iterable[Path]) -> int:

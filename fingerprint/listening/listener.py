@@ -38,16 +38,16 @@ def first_answer(
     min_confidence: float | None = None,
     patience: float = 30.0,
 ) -> tuple[Match | None, float]:
-    """The first match that is sure enough, and after how many seconds of sound; None after all.
+    """The first sure match, or None, and the seconds of sound after which it was found.
 
-    The look-ups come at growing lengths, so that a clear sound is named in two seconds and a
-    doubtful one gets the ten that it needs; the last one when the sound ends, however short it is.
+    Queries of growing lengths are searched: clear sound is named after two seconds, doubtful sound
+    after up to ten. The last query is searched when the sound ends, however short it is.
 
     Args:
         clips: consecutive clips at the model's sample rate.
-        library: where to look.
-        min_confidence: what is sure; None: the default.
-        patience: s of sound after which it gives up.
+        library: to search.
+        min_confidence: of a sure match; None: the default.
+        patience: s of sound after which the search is given up.
 
     >>> match, seconds = first_answer([snippet], library)
     >>> match.track.path.name

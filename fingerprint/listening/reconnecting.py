@@ -19,8 +19,8 @@ def reconnecting(
 ) -> Iterator[Clip | None]:
     """The clips of a source without end, and None wherever it was interrupted.
 
-    Pauses double from `FIRST_PAUSE` to `LONGEST_PAUSE`. `on_pause` is told why the source has
-    ended and how long it is given.
+    Pauses double from `FIRST_PAUSE` to `LONGEST_PAUSE`. `on_pause` gets the reason why
+    the source has ended, and the length of the pause (s).
 
     Raises:
         AudioError: the very first attempt gives nothing: an address is wrong rather than broken.

@@ -76,7 +76,7 @@ class ConvEmbedder(nn.Module):
     def unscaled(self, spectrogram: Tensor) -> Tensor:
         """The vectors before they are scaled to unit length: (B, N, dim).
 
-        Nothing in training asks for a length. It comes out greater where the features of the music
+        No loss trains their length, the clearness. It is greater where the features of the music
         add up, and smaller where noise leaves few of them.
         """
         x = self.stages(self.stem(spectrogram.unsqueeze(1)))  # (B, C, bands', N + head_frames - 1)

@@ -184,11 +184,11 @@ class Frontend(nn.Module):
         return halo(self.config)
 
     def frames(self, samples: int) -> int:
-        """How many frames a waveform of so many samples gives."""
+        """The number of frames of a waveform of `samples` samples."""
         return frames_in(self.config, samples)
 
     def samples(self, frames: int) -> int:
-        """How many samples so many frames span."""
+        """The number of samples that `frames` frames span."""
         return samples_of(self.config, frames)
 
 

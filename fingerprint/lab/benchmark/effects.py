@@ -157,7 +157,7 @@ def vinyl(samples: Floats, rng: Rng) -> Floats:
 
 
 def _at(other: Any, samples: Floats, db: float) -> NDArray[np.float64]:
-    """Scaled to so many dB above the samples."""
+    """Scaled to a level in dB above that of the samples."""
     scaled: NDArray[np.float64] = other * (rms(samples) / max(rms(other), TINY) * 10 ** (db / 20))
     return scaled
 

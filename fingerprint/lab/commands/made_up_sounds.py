@@ -6,7 +6,7 @@
 Clicks, bursts, sirens, telephone keys, hum, drums, modems, noise and a voice by formula, speech and
 effects of the corpus, and passages of tracks that are in no library, asked of random tracks of the
 corpus: one, two, three, ten, every other library's cut to a few seconds, and all. Then sounds of
-0.6 to 5 s, each asked of a library that holds it.
+0.6 to 5 s, each searched in a library that holds it.
 """
 
 from collections import defaultdict

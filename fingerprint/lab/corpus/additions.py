@@ -2,7 +2,7 @@
 
 An addition is a role and a folder of its own below the corpus's root: a compressed file and a
 record (.json) a piece, manifest.jsonl and dropped.jsonl. The corpus itself does not change. A
-piece whose record is there is not made again; delete the folder to make all of them anew.
+piece whose record is there is not made again; delete the folder to make all of them again.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,13 +1,13 @@
 """Assemble the corpus: download, unpack, look into every file, choose, write the manifest.
 
 Every stage leaves its result on disk, whole or not at all, and is skipped where the result is
-there, so a run that was stopped goes on where it was. Below the root:
+there, so a run that was stopped resumes where it was. Below the root:
 
     debs/        downloaded packages
     audio/       their audio, a folder a package
     probed/      what each file holds, a file a package
     manifest.jsonl, dropped.jsonl
-    cache/       decoded audio and responses, made when first asked for
+    cache/       decoded audio and responses, made when first needed
 
 `additions` makes more music to train on beside it, in folders of its own.
 """

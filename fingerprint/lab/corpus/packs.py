@@ -49,7 +49,7 @@ def write_packs(
     longest: float,
     roles: Sequence[Role] = ("validation", "sounds-test", "sounds-train", "train"),
 ) -> Iterator[Stream]:
-    """Encode the roles into packs of at most so many megabytes, yielding what was written.
+    """Encode the roles into packs of at most `megabytes` each, yielding what was written.
 
     Args:
         corpus: what to encode.
@@ -151,7 +151,7 @@ class Packs:
         return cls(folder, document["sample_rate"], here)
 
     def recordings(self, roles: Sequence[Role], *, songs: int = 0) -> Recordings:
-        """Decode the roles on all cores; of music by formula make so many songs.
+        """Decode the roles on all cores; of music by formula make `songs` songs.
 
         Raises:
             CorpusError: no pack has one of these roles.

@@ -1,7 +1,7 @@
-"""Ask a library for real recordings, whole and in parts, and judge what it answers.
+"""Search a library for real recordings, whole and cut, and judge the answers.
 
-Every known query is asked twice: of the library as it is, and of one in which the tracks of its
-song are hidden. There it is unknown, in a real room through a real microphone, and any answer is a
+Every known query is searched twice: in the library as it is, and in one without the tracks of its
+song. There it is unknown, in a real room through a real microphone, and any answer is a
 false accept.
 """
 
@@ -39,7 +39,7 @@ WHOLE = "whole"  # in place of a length
 class Outcome:
     """One query at one length, what was answered, and whether it was right.
 
-    `length` is as asked for: `WHOLE` or seconds; `seconds` what the query has. `known` is False
+    `length` is the one wanted: `WHOLE` or seconds; `seconds` what the query has. `known` is False
     for queries without reference and for those whose song was hidden; then nothing is right.
     Without an answer `path` is empty, `confidence` 0, and offset and score are NaN. `place_right`
     is None where the true offset is not known.

@@ -55,7 +55,7 @@ def by_song(hits: Iterable[tuple[str, bool]]) -> SongShare:
     """The share of hits among (song, hit), and where it lies by a bootstrap over songs.
 
     Percentiles of the share among as many songs, drawn with replacement. Where all queries hit, or
-    none, every draw is the same and says nothing; then it is Wilson's interval for so many songs.
+    none, every draw is the same and says nothing; then it is Wilson's interval for their number.
     """
     songs: dict[str, list[bool]] = {}
     for song, hit in hits:
@@ -108,7 +108,7 @@ def under_noise(measured: Measured) -> int:
 
 
 def headline(measured: Measured) -> str:
-    """What was asked of what."""
+    """The number of queries, and the library."""
     known = {o.query: o.song for o in measured.outcomes if o.known}
     unknown = {o.query for o in measured.outcomes if not o.known and not o.hidden}
     library = (

@@ -143,7 +143,7 @@ def load_material(
 ) -> Material:
     """Music of one or more roles; sounds and responses of the training split, or the test split.
 
-    From packs, music by formula is made here: so many `songs`.
+    With packs, `songs` songs by formula are made here.
     """
     named = (roles,) if isinstance(roles, str) else tuple(roles)
     split = split_of(named)

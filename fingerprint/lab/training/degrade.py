@@ -43,7 +43,7 @@ class Scene:
         return len(self.clean)
 
     def split(self, rows: int) -> Iterator["Scene"]:
-        """Views of so many rows each."""
+        """Views of `rows` rows each."""
         return map(Scene, *(torch.split(part, rows) for part in self._parts()))
 
     def _parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -65,9 +65,9 @@ def train(
     minutes: float | None = None,
     on_progress: Callable[[TrainProgress], None] = lambda _: None,
 ) -> Path:
-    """Train a model, or go on with the run in the folder `run`.
+    """Train a model, or resume the run in the folder `run`.
 
-    After so many `minutes` it stops where it is; called again, it goes on from there.
+    After `minutes` the run stops; called again, it resumes from there.
 
     Returns:
         The model file, `run/model.pt`: with averaged weights, as last validated.
@@ -138,7 +138,7 @@ class Metrics:
     @classmethod
     @contextmanager
     def open(cls, run: Path, step: int) -> Iterator[Self]:
-        """Append to the run's figures, dropping those after the step it goes on from."""
+        """Append to the run's figures, dropping those after the step from which it resumes."""
         path = run / "metrics.jsonl"
         old = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         kept = [line for line in old if json.loads(line)["step"] <= step]

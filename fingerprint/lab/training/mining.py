@@ -81,7 +81,7 @@ MINERS: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
 def triplet_loss(embeddings: Tensor, tracks: Tensor, config: MiningConfig, progress: float) -> Loss:
     """Mine the batch and average the active triplets.
 
-    Of vectors longer than `KEY`, the first so many numbers become an embedding of their own: scaled
+    Of vectors longer than `KEY`, the first `KEY` numbers become an embedding of their own: scaled
     to unit length they are mined by themselves, and the loss is the mean of both (Kusupati et al.,
     "Matryoshka representation learning", 2022). Share and spread are those of the whole.
 
