@@ -12,7 +12,7 @@ from fingerprint.library.library import Library
 from fingerprint.library.records import SegmentInfo
 from fingerprint.library.segments import open_rows, path_of
 
-THREADS, ROUNDS = 12, 12
+THREADS, ROUNDS = 12, 8
 
 
 def test_many_threads_open_refresh_and_ask(tmp_path: Path) -> None:  # noqa: C901
