@@ -21,7 +21,7 @@ from fingerprint.lab.calibration import trust_report
 from fingerprint.lab.calibration.fit import fit, gather_for_fit
 from fingerprint.lab.calibration.small_libraries import ask_strange, ask_themselves
 from fingerprint.lab.calibration.trust import STRANGERS, measure
-from fingerprint.lab.calibration.varied import parts
+from fingerprint.lab.calibration.varied import KNOWN, UNKNOWN, parts
 from fingerprint.lab.corpus import Corpus, CorpusFile, Recordings, Responses
 from fingerprint.lab.corpus.config import RoomsConfig
 from fingerprint.lab.corpus.manifest import write_manifest
@@ -300,8 +300,14 @@ def packaged(corpus: Corpus) -> Corpus:
 
 
 def test_calibration_asks_training_and_validation_tracks_only(
-    packaged: Corpus, corpus: Corpus, model: Fingerprinter, tmp_path: Path
+    packaged: Corpus,
+    corpus: Corpus,
+    model: Fingerprinter,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("fingerprint.lab.calibration.fit.KNOWN", KNOWN[::3])
+    monkeypatch.setattr("fingerprint.lab.calibration.fit.KINDS", [*KINDS][:2])
     seen: list[Progress] = []
     cases = gather_for_fit(
         packaged,
@@ -323,6 +329,14 @@ def test_calibration_asks_training_and_validation_tracks_only(
     with Library.open(tmp_path / "library", model) as library:
         held = {track.path for track in library.tracks()}
     assert held == {file.path for role in ("train", "validation") for file in corpus.music(role)}  # type: ignore[arg-type]
+
+
+def test_queries_of_every_family_can_be_made(packaged: Corpus) -> None:
+    material = Material.load(packaged, "validation")
+    for condition in {*KNOWN, *UNKNOWN}:
+        made = list(parts(material, condition, seed=7, number=0, sample_rate=8_000))
+        assert made, condition.name
+        assert all(part.clip.samples.any() for part in made), condition.name
 
 
 @pytest.mark.parametrize("condition", STRANGERS[:4], ids=lambda condition: condition.family)
