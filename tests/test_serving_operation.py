@@ -7,7 +7,6 @@ import asyncio
 import csv
 import io
 import json
-import os
 import resource
 import signal
 import socket
