@@ -438,6 +438,27 @@ def test_folders_may_lie_deeper_than_the_stack(tmp_path, monkeypatch):
 
 
 @needs_ffmpeg
+@pytest.mark.parametrize("name", ["film.mkv", "film.mp4"])
+def test_a_film_with_subtitles_pictures_and_chapters_is_heard(name, song, tmp_path):
+    soundfile.write(tmp_path / "song.wav", song(3, 4.0, 16_000), 16_000)
+    (tmp_path / "words.srt").write_text("1\n00:00:00,000 --> 00:00:02,000\nWords\n")
+    (tmp_path / "marks.txt").write_text(
+        ";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=2000\ntitle=One\n"
+    )
+    inputs = [part for name in ("song.wav", "words.srt", "marks.txt") for part in ("-i", name)]
+    inputs = [tmp_path / part if "." in part else part for part in inputs]
+    picture = ["-f", "lavfi", "-i", "color=s=64x64:d=4"]
+    streams = ["-map", "0", "-map", "1", "-map", "3", "-map_metadata", "2"]
+    words = ["-c:s", "mov_text" if name.endswith("mp4") else "srt"]
+    run_ffmpeg(*inputs, *picture, *streams, *words, tmp_path / name)
+    report = DecodeReport()
+    with ConfinedDecoder() as decoder:
+        clip = decoder.load(tmp_path / name, 8_000, longest=60.0, report=report)
+    assert clip.duration == pytest.approx(4.0, abs=0.1)
+    assert not report.damage
+
+
+@needs_ffmpeg
 @pytest.mark.parametrize("by", ["name", "standard input"])
 def test_without_pyav_the_ffmpeg_program_decodes_in_the_confined_process(by, song, tmp_path):
     """The program opens its input by name and writes no file; both must be possible there."""

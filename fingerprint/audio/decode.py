@@ -144,12 +144,15 @@ def _pieces(
     with opened(source, name) as file:
         decoded = _after(_decoded(file, cut, name, stream, report), cut.start)
         chunks = _mended(_before(decoded, cut.seconds), name, report)
-        for piece in _resampled(chunks, cut.sample_rate):
-            held += len(piece)
-            if held > cut.longest * cut.sample_rate:
-                raise _too_long(name, cut)
-            if len(piece):
-                yield piece
+        try:
+            for piece in _resampled(chunks, cut.sample_rate):
+                held += len(piece)
+                if held > cut.longest * cut.sample_rate:
+                    raise _too_long(name, cut)
+                if len(piece):
+                    yield piece
+        except MemoryError as error:  # a damaged size may ask for more than there is
+            raise AudioError(f"cannot read {name}: not enough memory") from error
     if not held:
         after = f" after {cut.start:g} s" if cut.start else ""
         raise AudioError(f"cannot read {name}: it holds no audio, or too little{after}")

@@ -5,8 +5,10 @@ refused before it is read. A packet that cannot be decoded costs its own length,
 stands; the recording goes on behind it.
 """
 
+import importlib
 import logging
 import os
+import pkgutil
 import re
 import shutil
 import struct
@@ -157,6 +159,15 @@ def pyav_chunks(
         raise
     except (av.FFmpegError, ValueError, OverflowError) as error:  # a frame that makes no sense
         raise DecoderError(f"damaged ({error})") from error
+
+
+def import_all() -> None:
+    """Import what PyAV imports when a file needs it, such as the part for subtitles."""
+    import av
+
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        if module.name not in {"av.__main__", "av.datasets"}:  # a program, and downloads
+            importlib.import_module(module.name)
 
 
 def program_chunks(
@@ -430,6 +441,8 @@ def _packets(av: Any, container: Any, stream: Any, losses: _Losses) -> Iterator[
             return
         except (av.error.MemoryError, av.error.PyAVCallbackError):
             raise
+        except IndexError:  # of a track that the file had not announced: PyAV has no place for it
+            continue
         except av.FFmpegError:
             losses.errors += 1
             if losses.errors > DEMUX_ERRORS:

@@ -467,6 +467,8 @@ def _warm_up() -> None:
 
     import soundfile
 
+    if ffmpeg.pyav_installed():
+        ffmpeg.import_all()
     tone = BytesIO()
     soundfile.write(tone, np.zeros(4_000), 16_000, format="WAV")
     for _ in stream_clip(tone, 8_000):
