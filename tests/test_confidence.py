@@ -21,7 +21,7 @@ from fingerprint.recognition.confidence import (
     probability,
     with_prior,
 )
-from fingerprint.types import NO_PEAKS, Candidate, Circumstances, Evidence, Level, PeakFit
+from fingerprint.types import Candidate, Circumstances, Evidence, Level, PeakFit
 
 FEW = settings(deadline=None, derandomize=True, max_examples=50)
 scores = st.floats(-1, 1)
@@ -93,10 +93,10 @@ def test_it_is_a_probability_whatever_comes(
 
 
 def test_the_defaults_separate_a_clear_match_from_an_impostor() -> None:
-    calibration = Calibration()
-    assert probability(Evidence(0.9, 0.5, HERE), calibration) > 0.99
-    assert probability(Evidence(0.45, 0.02, HERE), calibration) < 0.1
-    assert probability(Evidence(0.6, 0.05, HERE), calibration) == pytest.approx(0.5, abs=0.15)
+    calibration, fit = Calibration(), PeakFit(6.0, 4.0, 150)
+    assert probability(Evidence(0.9, 0.5, HERE, fit), calibration) > 0.99
+    assert probability(Evidence(0.45, 0.02, HERE, fit), calibration) < 0.1
+    assert probability(Evidence(0.6, 0.05, HERE, fit), calibration) == pytest.approx(0.5, abs=0.15)
 
 
 def test_a_score_is_worth_less_in_a_larger_library_and_above_a_higher_background() -> None:
@@ -116,7 +116,7 @@ def test_it_is_the_logistic_function_of_the_weighted_features() -> None:
     evidence = Evidence(0.8, 0.1, given, fit, 3.0)
     size, margin = math.log(1_000), 0.1 / 0.32
     expected = [0.8, margin, 0.2, 0.3, 1.0, size]
-    expected += [MOST_FIT, 3.0, 4.0, math.log(100), MOST_FIT * size, 3.0 * size, 4.0 * size]
+    expected += [MOST_FIT, 3.0, 4.0, math.log(99), MOST_FIT * size, 3.0 * size, 4.0 * size]
     expected += [MOST_FIT**1.5, 3.0**1.5, margin**1.5]
     np.testing.assert_allclose(features(evidence), expected)
     logit = 0.3 + float(np.dot(weights, expected))
@@ -140,13 +140,23 @@ def test_peaks_count_only_where_the_embeddings_see_the_track_too() -> None:
 def test_the_margin_counts_only_where_the_peaks_do_not_contradict_it() -> None:
     """A modem resembles one track with such a sound more than any other music."""
 
-    def margin(fit: PeakFit) -> float:
-        given = Circumstances(5.0, Level(0.05, 0.06), 300_000)
+    def margin(fit: PeakFit, seconds: float = 5.0) -> float:
+        given = Circumstances(seconds, Level(0.05, 0.06), 300_000)
         return float(features(Evidence(0.6, 0.4, given, fit, 0.0))[1])
 
     assert margin(PeakFit(-1.0, 1.0, 90)) == 0
-    assert margin(PeakFit(5.0, 4.0, 90)) == margin(NO_PEAKS) == pytest.approx(5.0)
-    assert 0 < margin(PeakFit(1.0, 2.0, 90)) < 5
+    assert margin(PeakFit(5.0, 4.0, 90)) == pytest.approx(5.0)
+    assert 0 < margin(PeakFit(1.5, 2.0, 90)) < 5
+    assert margin(PeakFit(0.0, 1.0, 25), seconds=1.0) == pytest.approx(5.0)  # too short to tell
+
+
+@pytest.mark.parametrize("peaks", [0, 20])
+def test_nothing_is_made_of_the_few_peaks_of_a_passage_with_hardly_any(peaks: int) -> None:
+    """Clicks resemble a silence with a click in it, and fit what few peaks that has."""
+    given = Circumstances(2.0, Level(0.05, 0.06), 300_000)
+    found = features(Evidence(0.6, 0.4, given, PeakFit(8.0, 3.0, peaks), 5.0))
+    assert found[[1, 6, 7]].tolist() == [0.0, 0.0, 0.0]
+    assert found[9] == features(Evidence(0.6, 0.4, given, PeakFit(8.0, 3.0, 10), 5.0))[9]
 
 
 def test_there_is_a_weight_for_each_feature() -> None:

@@ -48,8 +48,10 @@ MOST_FIT = 12.0  # spreads at which the fit of the peaks saturates
 MOST_FIT_MARGIN = 8.0
 MOST_MARGIN = 8.0
 HEARD = (0.5, 1.5)  # spreads of a score above its cohort between which peaks begin to count
-SEEN = (0.0, 2.0)  # spreads of the fit of the peaks between which the margin begins to count
-ENOUGH = 40  # peaks, of 1.3 s; fewer cannot contradict the score
+SEEN = (1.0, 3.0)  # spreads of the fit of the peaks between which the margin begins to count
+FEWEST = 20  # peaks; a track with fewer under the query is not surer for that
+ENOUGH = 40  # peaks, of 1.3 s; fewer neither confirm nor contradict the score by themselves
+DENSE = (12.0, 20.0)  # peaks a second between which fewer than `ENOUGH` begin to count
 SUREST = 20.0  # log odds of an answer, at most
 
 
@@ -91,8 +93,9 @@ def features(evidence: Evidence) -> NDArray[np.float64]:
     more places. Of the spectral peaks: their fit, its margin over any other track's (both
     saturate), its sharpness, the logarithm of their number, and the first three times the logarithm
     of the size. Peaks count only if the score is `HEARD` spreads above its cohort, and the score's
-    margin only if the peaks, where there are `ENOUGH`, fit by `SEEN` spreads: sounds that are no
-    music may fit the peaks of some track by chance, or resemble but one track, but hardly both.
+    margin only if the peaks fit by `SEEN` spreads: sounds that are no music may fit the peaks of
+    some track by chance, or resemble but one track, but hardly both. Of a short query there are too
+    few peaks for that; then both count only if the track has peaks as `DENSE` as music has.
     Last, powers of the margins and of the fit: far above all impostors, confidence rises faster
     than linearly.
     """
@@ -100,7 +103,10 @@ def features(evidence: Evidence) -> NDArray[np.float64]:
     size = math.log(max(given.rows, 1))
     normal = (evidence.score - given.level.mean) / (given.level.spread + LEAST_SPREAD)
     heard = _share(normal, HEARD)
-    seen = _share(evidence.fit.score, SEEN) if evidence.fit.peaks >= ENOUGH else 1.0
+    seen = _share(evidence.fit.score, SEEN)
+    if evidence.fit.peaks < ENOUGH:
+        seen = _share(evidence.fit.peaks / max(given.seconds, SHORTEST), DENSE)
+        heard = min(heard, seen)
     margin = min(evidence.margin / (given.level.spread + LEAST_SPREAD), seen * MOST_MARGIN)
     fit, sharpness = min(evidence.fit.score, heard * MOST_FIT), evidence.fit.sharpness
     fit_margin = min(evidence.fit_margin, heard * MOST_FIT_MARGIN)
@@ -115,7 +121,7 @@ def features(evidence: Evidence) -> NDArray[np.float64]:
             fit,
             fit_margin,
             sharpness,
-            math.log(evidence.fit.peaks + 1),
+            math.log(max(evidence.fit.peaks, FEWEST)),
             fit * size,
             fit_margin * size,
             sharpness * size,
