@@ -78,15 +78,11 @@ def at_its_tempo(query: Query, candidate: Candidate) -> Candidate:
     offset, rate = refined(template, reference, line, rates, reach=FAR_REACH)
     if rate == 1:
         return candidate
-    found, score = best_of(
-        template, [replace(candidate, offset=offset, rate=round(rate, 9))], reference
-    )
-    if isinstance(query.clip, Clip):
-        seconds = query.clip.duration
-        _, tuned = in_tune(template, candidate, reference, 1.0, seconds, steps=FAR_TUNES)
-        if tuned**2 - score**2 >= TUNED_EVIDENCE:
-            return candidate
-    return found
+    found = replace(candidate, offset=offset, rate=round(rate, 9))
+    _, score = best_of(template, [found], reference)
+    seconds = query.clip.duration
+    _, tuned = in_tune(template, candidate, reference, 1.0, seconds, steps=FAR_TUNES)
+    return candidate if tuned**2 - score**2 >= TUNED_EVIDENCE else found
 
 
 def _at_its_pitch(query: Query, candidate: Candidate) -> Candidate | None:
