@@ -8,15 +8,16 @@ from fingerprint.lab.calibration import cases
 from fingerprint.lab.calibration.cases import Case
 from fingerprint.lab.calibration.fit import fit
 from fingerprint.recognition.confidence import Calibration, probability
-from fingerprint.types import Circumstances, Evidence, Level
+from fingerprint.types import Circumstances, Evidence, Level, PeakFit
 
 
 def draw(rng: np.random.Generator, score: float, margin: float) -> Evidence:
+    """Evidence of the embeddings; the peaks say the same of all."""
     here = Circumstances(
         rng.uniform(1, 10), Level(rng.normal(0.05, 0.02), rng.uniform(0.05, 0.12)),
         int(10 ** rng.uniform(3.5, 7)),
     )  # fmt: skip
-    return Evidence(score, margin, here)
+    return Evidence(score, margin, here, PeakFit(4.0, 3.0, 150))
 
 
 def case(evidence: Evidence | None, *, known: bool, right: bool) -> Case:

@@ -241,10 +241,12 @@ def test_evaluating_without_a_corpus_is_one_line(tmp_path):
 
 @pytest.fixture
 def _heeding_interrupts():
-    """Where tests run in the background the shell has their processes ignore interrupts."""
+    """Where tests run in the background their processes ignore interrupts, by `nohup` hang-ups."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    hung_up = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGHUP, hung_up)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -144,7 +144,7 @@ def stored(library: Library) -> dict[str, Floats]:
     tracks = {}
     for span, owner in enumerate(snapshot.owners.tolist()):
         if owner != REMOVED:
-            track = library._catalog.track(owner)
+            track = library.catalog.track(owner)
             assert track is not None
             rows = np.arange(*snapshot.rows.starts[span : span + 2])
             tracks[track.path.name] = snapshot.vectors(rows)

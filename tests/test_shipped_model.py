@@ -172,7 +172,7 @@ def test_identify_answers_in_the_readmes_json(
     text = (PROJECT / "README.md").read_text()
     (example,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
     query = write_audio(tmp_path / "q.wav", song(1, 20.0, RATE)[RATE : 7 * RATE], RATE)
-    folder = library._catalog.folder
+    folder = library.folder
     result = CliRunner().invoke(
         main, ["identify", "--json", "--library", str(folder), str(query)], env={}
     )

@@ -88,7 +88,7 @@ def listed(file: Path | None) -> list[str]:
     here, beside = Path(), Path() if by_pipe else file.parent
     if names is not None:
         return [_meant(name, (beside, here)) for name in names]
-    if "\0" in text:
+    if text.endswith("\0") or ("\0" in text and "\n" not in text):
         return [_meant(name, (here, beside)) for name in text.split("\0") if name]
     found = ((name, _meant(name, (here, beside))) for name in lines(text) if name.strip())
     return [path for name, path in found if name[0] != "#" or os.path.lexists(path)]

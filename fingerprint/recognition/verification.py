@@ -280,7 +280,7 @@ def refined(
     At the query's middle it is within `reach` frames of the given line. It may have any of the
     rates, but has a plain one, if there are any, unless the peaks contradict all of those. A
     program that changes the tempo smears sounds over time, so other rates are found in a template
-    that is smeared as well.
+    that is smeared as well; the sharp one must agree.
     """
     middle = (len(template.exact) - 1) / 2  # frame of the query
     begin, rate = float(line.offset[0]), float(line.rate[0])
@@ -294,8 +294,11 @@ def refined(
     apart, bin_ = (frame[there] - at_middle).astype(np.float64), bin_[there]
     smeared = _Under(_smeared(template.exact), apart, bin_, coarse=COARSE)
     free = smeared.best(rate, rates, reach)
-    if plain and free[0] ** 2 - smeared.best_of(plain, reach)[0] ** 2 < EVIDENCE:
-        free = _Under(template.exact, apart, bin_, coarse=1.0).best_of(plain, reach)
+    if plain:
+        sharp = _Under(template.exact, apart, bin_, coarse=1.0)
+        even, other = sharp.best_of(plain, reach), sharp.best_of(free[2:], reach)
+        gain = free[0] ** 2 - smeared.best_of(plain, reach)[0] ** 2
+        free = free if gain >= EVIDENCE and other[0] > even[0] else even
     _, moved, rate = free
     first = at_middle + moved - rate * middle  # frame of the track, under the query's first
     return (first - (rate - 1) * SIZE / 2 / HOP) * SECONDS, rate

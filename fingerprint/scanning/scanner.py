@@ -125,10 +125,12 @@ class Scanner:
         if found is None:
             return
         start = found.start if run.start is None else run.start
-        line, length = run.line(), run.last.match.track.duration
         # Windows reach beyond the recording and the track; neither has anything there.
+        line = run.line()
         start = max(0.0, -line.place / line.rate, start)
-        end = min(self.position, (length - line.place) / line.rate, found.end)
+        end = min(self.position, found.end)
+        if length := run.last.match.track.duration:  # a library on a server does not say
+            end = min(end, (length - line.place) / line.rate)
         if end - start >= SHORTEST:
             span = Span(start, end, self._match(run, start))
             self._ended.append(Weighed(span, found.clearness * span.duration))
