@@ -89,7 +89,7 @@ def test_answers_are_those_of_the_library_itself(
     assert other.confidence == pytest.approx(first.confidence, abs=0.02)
     if first.confidence > 0.5:
         assert (other.track.path, other.track.tags) == (first.track.path, first.track.tags)
-        assert other.offset == pytest.approx(first.offset, abs=0.15)
+        assert other.offset == pytest.approx(first.offset, abs=0.3 if name == "long" else 0.05)
         assert other.rate == pytest.approx(first.rate, abs=0.01)
 
 
