@@ -240,9 +240,7 @@ def digest(path: Path) -> str:
         size = file.seek(0, os.SEEK_END)
         found = hashlib.sha256(str(size).encode())
         last = max(-(-size // _SAMPLE) - 1, 0)
-        # Not np.unique: it imports numpy.ma, a thirtieth of the time of `identify`.
-        pages = dict.fromkeys(np.linspace(0, last, _SAMPLES).astype(int).tolist())
-        for page in pages:
+        for page in np.unique(np.linspace(0, last, _SAMPLES).astype(int)).tolist():
             file.seek(page * _SAMPLE)
             found.update(file.read(_SAMPLE))
     return found.hexdigest()

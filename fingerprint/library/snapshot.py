@@ -67,7 +67,7 @@ class Snapshot:
         first = self._first_rows()
         place = np.searchsorted(first, rows, side="right") - 1
         found = np.empty((len(rows), self.segments[0].meta.dim), dtype=np.float32)
-        for number in set(place.tolist()):
+        for number in np.unique(place):
             here = place == number
             found[here] = self.segments[number].vectors(rows[here] - first[number])
         return found
@@ -82,7 +82,7 @@ class Snapshot:
         first = self._first_rows()
         place = np.searchsorted(first, rows, side="right") - 1
         found = np.empty((len(rows), self.segments[0].meta.peaks_kept), dtype=np.uint16)
-        for number in set(place.tolist()):
+        for number in np.unique(place):
             here = place == number
             found[here] = self.segments[number].peaks(rows[here] - first[number])
         return found

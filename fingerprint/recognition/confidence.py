@@ -23,8 +23,8 @@ class Calibration(Record):
     another share, `with_prior` corrects a confidence.
 
     The default weights are not fitted to a model: they give even odds at a score of 0.6 and a
-    margin of 0.05 for five seconds of sound among 500 tracks, and ignore the peaks. `outdated`: the
-    model was calibrated on other features, so the default weights are used.
+    margin of 0.05 for five seconds of sound among 500 tracks; the peaks only say whether the margin
+    counts. `outdated`: the model was calibrated on other features, so the default weights are used.
     """
 
     intercept: float = -5.5

@@ -70,15 +70,14 @@ class Template:
     `values` (F, bins): the query's rise above its local mean, centred over time at each frequency,
     and at each time over the frequencies around it. So steady tones, beats, clicks and bursts of
     noise, which fit many tracks, count for nothing; what counts is which frequencies sound when.
-    `variance` (bins,) of the values over time. `exact` and its variance are those of a frame's rise
-    above slightly earlier and later frames, beats included: they determine the offset to a fraction
-    of a frame, for which sustained notes are useless.
+    `variance` (bins,) of the values over time. `exact` (F, bins) is a frame's
+    rise above slightly earlier and later frames, beats included: they determine the offset to a
+    fraction of a frame, for which sustained notes are useless.
     """
 
     values: Floats
     variance: Floats
     exact: Floats
-    exact_variance: Floats
 
 
 def template_of(clip: Clip) -> Template:
@@ -87,7 +86,7 @@ def template_of(clip: Clip) -> Template:
     exact = _above_neighbours(_centred(height, height.mean(axis=1, keepdims=True)))
     height[:-1] = np.maximum(height[:-1], height[1:])  # frames of track and query lie apart
     values = _centred(height, _around(height))
-    return Template(values, _variance(values), exact, _variance(exact))
+    return Template(values, _variance(values), exact)
 
 
 def heights_of(clip: Clip) -> Floats:
@@ -366,8 +365,7 @@ class _Under:
     ) -> tuple[float, float, float]:
         moves = moved + np.linspace(-reach, reach, 2 * ceil(reach / step) + 1)
         count = ceil(turn * span / step)
-        steps = np.linspace(-turn, turn, 2 * count + 1)
-        tried = np.array(list(dict.fromkeys(np.clip(rate + steps, *rates).tolist())))
+        tried = np.unique(np.clip(rate + np.linspace(-turn, turn, 2 * count + 1), *rates))
         near = np.abs(self._apart) <= span * tried[-1] + reach + abs(moved)
         apart, bin_ = self._apart[near], self._bin[near]
         scores = np.stack([self._scores((apart - moves[:, None]) / one, bin_) for one in tried])

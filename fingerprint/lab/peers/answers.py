@@ -109,15 +109,19 @@ def write(answer: Answer) -> str:
 
 
 def read(path: Path) -> list[Answer]:
-    """The answers in a file of such lines; a last line that was cut off is left out."""
+    """The answers in a file of such lines."""
+    return [
+        Answer(**r | {"snr_db": _or(r["snr_db"], nan), "score": _or(r["score"], -inf)})
+        for r in records(path)
+    ]
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    """The objects in a file of JSON lines; a last line that was cut off is left out."""
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    records = [json.loads(line) for line in lines if line.endswith("\n")]
-    return [
-        Answer(**r | {"snr_db": _or(r["snr_db"], nan), "score": _or(r["score"], -inf)})
-        for r in records
-    ]
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def read_evaluation(folder: Path, root: Path, *, split: str, seed: int) -> Standing:

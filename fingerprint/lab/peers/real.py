@@ -16,6 +16,7 @@ from fingerprint.errors import ConfigError
 from fingerprint.lab.benchmark.material import WORKING_RATE
 from fingerprint.lab.benchmark.run import OnProgress, Progress
 from fingerprint.lab.corpus.recordings import content_key
+from fingerprint.lab.peers.answers import records
 from fingerprint.lab.peers.client import Client
 from fingerprint.lab.peers.indexing import Tracks, index
 from fingerprint.lab.peers.peer import Peer, as_wav
@@ -120,8 +121,7 @@ def _answers(
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """What a peer named for each query at each length, and whether it was sure."""
     file = peer.folder / "answers-real.jsonl"
-    kept = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
-    found = [json.loads(line) for line in kept if line.endswith("\n")]
+    found = records(file)
     answers = {(one["query"], one["length"]): one for one in found}
     with file.open("w", encoding="utf-8") as lines:
         lines.writelines(json.dumps(one) + "\n" for one in found)
