@@ -397,6 +397,7 @@ def test_small_libraries_get_unknown_and_known_queries(
         library=tmp_path / "library",
         sizes=sizes,
         count=11,
+        passages=11,
         seed=0,
         jobs=1,
         on_progress=lambda _: None,

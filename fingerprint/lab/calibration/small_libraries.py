@@ -75,17 +75,18 @@ def ask_strange(
     library: Path,
     sizes: Sequence[int],
     count: int,
+    passages: int,
     seed: int,
     jobs: int,
     on_progress: OnProgress,
 ) -> list[Strange]:
-    """`count` sounds of all kinds, and as many passages of unknown tracks, in libraries of `sizes`.
+    """`count` sounds of all kinds and `passages` of unknown tracks, in libraries of `sizes`.
 
     Small libraries are random tracks of the library in the folder `library`.
     """
     kinds = (*KINDS, *RECORDED)
     plan = [(kinds[number % len(kinds)], number) for number in range(count)]
-    plan += [(MUSIC, number) for number in range(count)]
+    plan += [(MUSIC, number) for number in range(passages)]
     found: list[Strange] = []
     with saved(model) as weights:
         work = partial(_asked, _Source(corpus.root, library, weights, tuple(sizes), seed))

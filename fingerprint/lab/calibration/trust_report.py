@@ -46,7 +46,9 @@ def text(trust: Trust) -> str:
 
 
 def percent(share: Share) -> str:
-    """A share with its interval and counts."""
+    """A share with its interval and counts; a dash for none of none."""
+    if not share.total:
+        return "-"
     low, high = (100 * edge for edge in share.interval)
     counts = f"{share.hits} of {share.total}"
     return f"{100 * share.value:.2f} ({low:.2f}\N{EN DASH}{high:.2f}; {counts})"

@@ -1,7 +1,7 @@
 """False accepts of sounds that are no music, and of other music, in libraries of few tracks.
 
-    python -m fingerprint.lab made-up-sounds                  # 2,000 sounds, 2,000 passages
-    python -m fingerprint.lab made-up-sounds --count 100 --library-sizes 1 --library-sizes 10
+    python -m fingerprint.lab made-up-sounds                # 2,000 sounds, 2,000 passages
+    python -m fingerprint.lab made-up-sounds --passages 0   # the sounds alone
 
 Clicks, bursts, sirens, telephone keys, hum, drums, modems, noise and a voice by formula, speech and
 effects of the corpus, and passages of tracks that are in no library, asked of random tracks of the
@@ -46,7 +46,8 @@ SHOWN = 10  # of the surest false accepts
 @click.option("--library", type=FOLDER, help="Library of `fingerprint evaluate`, if made.")
 @click.option("--library-sizes", type=int, multiple=True, default=(1, 2, 3, 10, 1_000_000),
               help="Tracks; more than there are: all.")  # fmt: skip
-@click.option("--count", type=click.IntRange(min=1), default=2_000, help="Sounds, and passages.")
+@click.option("--count", type=click.IntRange(min=1), default=2_000, help="Sounds.")
+@click.option("--passages", type=click.IntRange(min=0), default=2_000, help="Of other music.")
 @click.option("--short", type=click.IntRange(min=0), default=300, help="Short sounds.")
 @click.option("--seed", type=int, default=0, help="Decides all of it.")
 @min_confidence_option
@@ -58,6 +59,7 @@ def main(
     library: Path | None,
     library_sizes: tuple[int, ...],
     count: int,
+    passages: int,
     short: int,
     seed: int,
     min_confidence: float,
@@ -74,6 +76,7 @@ def main(
             library=folder,
             sizes=library_sizes,
             count=count,
+            passages=passages,
             seed=seed,
             jobs=jobs,
             on_progress=line.stage,
