@@ -4,20 +4,26 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import soxr
 from library_world import RATE, busy_song, excerpt
 
 from fingerprint.audio.peaks import BLOCK, peaks_of
+from fingerprint.lab.benchmark.made_up import made_up
+from fingerprint.lab.benchmark.material import WORKING_RATE
 from fingerprint.recognition.query import at_speed
 from fingerprint.recognition.speed import in_tune
 from fingerprint.recognition.verification import (
     LEAST_NULL,
+    RICH,
     Lines,
+    Template,
     best_of,
     best_scores,
     cohort_of,
     fit,
     null_of,
     refined,
+    richness,
     template_of,
     verify,
 )
@@ -121,9 +127,11 @@ def burst(rng: np.random.Generator) -> Doubles:
 def test_bursts_in_the_rhythm_of_a_track_do_not_fit_its_notes(stored: Stored) -> None:
     world = Stored([*stored.codes, peaks_of(in_a_rhythm(chord))])
     place = [Candidate(SONGS, 3.0, 1.0, 0.5)]
+    notes, bursts = (in_a_rhythm(sound).samples[3 * RATE : 10 * RATE] for sound in (chord, burst))
+    noise = np.random.default_rng(1).standard_normal(len(notes)).astype(np.float32)
+    recorded = notes + noise * notes.std() / 10
     ((same,), (only_rhythm,)) = (
-        verified(Clip(in_a_rhythm(sound).samples[3 * RATE : 10 * RATE], RATE), place, world)
-        for sound in (chord, burst)
+        verified(Clip(samples, RATE), place, world) for samples in (recorded, bursts)
     )
     assert same.score > 8
     assert only_rhythm.score < 3
@@ -140,6 +148,29 @@ def test_a_click_in_silence_is_measured_against_chance(stored: Stored) -> None:
     music = null_of(template_of(cut(3, 6.0, 5.0)), stored)
     assert music.median > LEAST_NULL.median
     assert music.spread > LEAST_NULL.spread
+
+
+@pytest.mark.parametrize("kind", ["clicks", "bursts", "telephone keys"])
+def test_a_sound_of_few_values_has_to_fit_better_than_music(stored: Stored, kind: str) -> None:
+    spreads = []
+    for seed in range(7):
+        sound = made_up(kind, 3.0, np.random.default_rng(seed))
+        samples = soxr.resample(sound, WORKING_RATE, RATE).astype(np.float32)
+        spreads.append(null_of(template_of(Clip(samples, RATE)), stored).spread)
+    music = null_of(template_of(cut(3, 6.0, 5.0)), stored)
+    assert float(np.median(spreads)) > 3 * music.spread
+
+
+@pytest.mark.parametrize("snr_db", [0.0, -10.0])
+def test_noisy_music_has_many_values(snr_db: float) -> None:
+    assert richness(template_of(cut(3, 6.0, 5.0, snr_db=snr_db))) > RICH
+
+
+def test_richness_is_the_share_of_equal_values() -> None:
+    values = np.zeros((100, 50), np.float32)
+    values[10:30, 5:15] = -3.0
+    template = Template(values, values.var(axis=0), values)
+    assert richness(template) == pytest.approx(20 * 10 / (100 * 50))
 
 
 @pytest.mark.parametrize("offset", [-2.0, 0.0, 17.5])

@@ -185,16 +185,31 @@ class Null:
 
 
 LEAST_NULL = Null(0.9, 0.5)  # of music, about; that of a query of clicks in silence is far narrower
+RICH = 0.15  # share of its values that a template of music has its energy from, at least
 
 
 def null_of(template: Template, stored: StoredPeaks) -> Null:
     """The scores of a template at `COHORT` random places of the reference.
 
-    Median and spread are at least those of `LEAST_NULL`.
+    Median and spread are at least those of `LEAST_NULL`. The spread is larger for a query that is
+    less than `RICH`: the few values of a siren, a burst or a dialling tone fit some track by chance
+    far more often than `COHORT` places show.
     """
     scores = best_scores(template, stored, cohort_of(stored))
     low, middle, high = (float(score) for score in np.percentile(scores, (16, 50, 84)))
-    return Null(max(middle, LEAST_NULL.median), max((high - low) / 2, LEAST_NULL.spread))
+    spread = max((high - low) / 2, LEAST_NULL.spread)
+    return Null(max(middle, LEAST_NULL.median), spread * max(1.0, RICH / richness(template)) ** 2)
+
+
+def richness(template: Template) -> float:
+    """The share of a template's values that its energy is spread over, above 0 and at most 1.
+
+    An effective number of values (Kish, Survey Sampling, 1965), the square of a sum over the sum of
+    squares, as a share of all.
+    """
+    energy = np.square(template.values)
+    total, squares = float(energy.sum()), float(np.square(energy).sum())
+    return max(total**2, LEAST_SUM) / max(squares, LEAST_SUM) / energy.size
 
 
 def verify(
