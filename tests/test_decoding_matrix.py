@@ -280,6 +280,49 @@ def test_joined_recordings_may_differ_in_length_rate_and_channels(name, encode, 
     assert np.corrcoef(samples[:size], expected[:size])[0, 1] > 0.99
 
 
+KINDS = ["s16.wav", "x.flac", "x.mp3", "x.ogg", "x.aac", "x.m4a", "x.ac3", "x.wv", "x.tta", "x.vob"]
+PAIRS = [
+    (first, second)
+    for first in (*KINDS, "x.aiff", "x.caf", "x.wma", "x.flv", "x.mka", "x.ts")
+    for second in KINDS
+    if first != second
+]
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS if WHOLE else PAIRS[::7])
+def test_joined_recordings_may_be_of_different_kinds(first, second, encode, tmp_path):
+    """Only the first was decoded; of a third of the pairs, nothing was said."""
+    path = tmp_path / first
+    path.write_bytes(encode(first) + encode(second))
+    samples, _ = decoded(path)
+    assert len(samples) == pytest.approx(2 * SECONDS * RATE, abs=0.2 * RATE)
+    begin, end = round((SECONDS + 0.8) * RATE), round((SECONDS + 4.2) * RATE)
+    piece = samples[RATE : 4 * RATE]
+    assert np.correlate(samples[begin:end], piece, "valid").max() > 0.9 * np.dot(piece, piece)
+
+
+def test_the_header_of_a_wav_within_a_tak_is_no_recording(tmp_path):
+    """TAK and Shorten keep the header of the file they were made of: noise was heard."""
+    path = tmp_path / "x.tak"
+    soundfile.write(tmp_path / "x.wav", np.zeros(40_000), RATE)
+    path.write_bytes(b"tBaK\1\x0d\0\0" + bytes(72) + (tmp_path / "x.wav").read_bytes())
+    assert not len(decoded(path)[0])
+
+
+@pytest.mark.parametrize("tenth", TENTHS)
+def test_of_a_musepack_that_is_cut_the_rest_is_heard(tenth, encode, tmp_path):
+    """The table at its end is missing: it was refused."""
+    if not (mpcenc := shutil.which("mpcenc")):
+        pytest.skip("mpcenc is not installed")
+    (tmp_path / "x.wav").write_bytes(encode("s16.wav"))
+    path = tmp_path / "x.mpc"
+    subprocess.run([mpcenc, "--silent", tmp_path / "x.wav", path], check=True)
+    path.write_bytes(cut(path.read_bytes(), tenth))
+    samples, said = decoded(path)
+    assert len(samples) == pytest.approx(SECONDS * RATE * tenth / 10, abs=0.6 * RATE)
+    assert any("ends after" in one for one in said)
+
+
 @pytest.mark.parametrize("name", ["s16.wav", "x.flac", "x.ogg", "x.aiff", "x.au", "x.caf", "x.wv"])
 def test_joined_recordings_are_all_heard_without_pyav(name, encode, tmp_path, monkeypatch):
     monkeypatch.setattr("fingerprint.audio.ffmpeg.pyav_installed", lambda: False)

@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 
 from fingerprint.audio.files import without_password
 from fingerprint.audio.formats import CODEC_WHITELIST, CODECS, FORMAT_WHITELIST
+from fingerprint.audio.frames import mpeg_frame_bytes
 from fingerprint.audio.joined import KINDS, Part, id3_size
-from fingerprint.audio.report import DecodeReport, clock, mpeg_frame_bytes
+from fingerprint.audio.report import DecodeReport, clock
 from fingerprint.errors import AudioError
 from fingerprint.types import Clip, Floats
 
@@ -71,9 +72,15 @@ NO_SOUND = (0.25, 1 << 16)  # share and bytes of a file beside its packets that 
 ID3_HEADER = 10  # bytes
 RESCUED = 1 << 20  # bytes of junk before a recording that are skipped
 # How a container begins, where it needs one.
-BEGINNINGS = re.compile(b"|".join([*(kind.pattern for kind in KINDS), b"MAC "]), re.DOTALL)
-# What needs no container: MPEG audio, AAC, AC-3, DTS, AMR, a broadcast, a disc; or ID3 before any.
-STREAMS = re.compile(rb"ID3|\xff[\xe0-\xff]|\x0b\x77|\x7f\xfe\x80\x01|#!AMR|\x47|\0\0\x01\xba")
+BEGINNINGS = re.compile(b"|".join(kind.pattern for kind in KINDS), re.DOTALL)
+# How other recordings begin: MPEG audio, AAC, AC-3, DTS, AMR, TrueHD, a broadcast, a disc; TAK,
+# Shorten and WSD, in which the header of a WAV may lie; MOV and Ogg without a beginning; or ID3.
+OTHERS = re.compile(
+    rb"ID3|\xff[\xe0-\xff]|\x56[\xe0-\xff]|\x0b\x77|\x77\x0b|#!AMR|\x47|\0\0\x01\xba|.{4}\xf8\x72\x6f"
+    rb"|\x7f\xfe\x80\x01|\xfe\x7f\x01\x80|\x1f\xff\xe8\0|\xff\x1f\0\xe8"
+    rb"|tBaK|ajkg|1bit|FORM|.{4}(moov|mdat|wide|free|skip|pnot)|OggS",
+    re.DOTALL,
+)
 # A WAV with a header of the long form, WAVE_FORMAT_EXTENSIBLE.
 EXTENSIBLE = re.compile(rb"fmt \x28\0\0\0\xfe\xff")
 # What FFmpeg says where the bytes end within a sample, or a header does not say how many there are.
@@ -279,7 +286,7 @@ def _beginnings(file: BinaryIO | Part) -> list[int]:
         return [0, ID3_HEADER]
     if found is None or not found.start():
         return [0]
-    return [0, found.start()] if STREAMS.match(head) else [found.start(), 0]
+    return [0, found.start()] if OTHERS.match(head) else [found.start(), 0]
 
 
 class _Source:
@@ -349,7 +356,7 @@ class _Losses:
             report.add("gap", f"{self.missing:.1f} s are missing, {where}", self.missing)
         for place, seconds in self.jumps[:2]:
             report.add("gap", f"its time stamps jump by {seconds:.1f} s at {clock(place)}")
-        torn = self.last is not None and mpeg_frame_bytes(self.last) > self.last.size
+        torn = self.last is not None and mpeg_frame_bytes(bytes(self.last)[:4]) > self.last.size + 1
         if torn or any(map(TORN.search, self.words[self.confirmed :])):
             report.add("cut", "it breaks off within a packet")
         if unused:
@@ -478,7 +485,11 @@ def _frames(av: Any, packet: Any, position: float, losses: _Losses) -> list[Any]
     except av.error.MemoryError:
         raise
     except av.FFmpegError as error:
-        if packet.size and not isinstance(error, av.error.EOFError) and not _is_tag(packet):
+        if not packet.size or isinstance(error, av.error.EOFError):
+            pass
+        elif _is_tag(packet):
+            del losses.words[losses.confirmed :]
+        else:
             losses.at(position)
             losses.packets += 1
     else:

@@ -3,7 +3,8 @@
 Decoders of MPEG audio, AAC, AC-3, DTS and broadcasts go on by themselves. Others stop at the
 end of the first recording, or decode the next one by the header of the first. So a file is taken
 apart: where a header says how long its recording is, there the next one may begin; else wherever
-bytes are found with which a recording of the same kind begins.
+bytes are found with which a recording of the same kind begins; or of another kind, where the frames
+of the first one have ended.
 """
 
 import re
@@ -12,27 +13,34 @@ from functools import partial
 from itertools import islice, pairwise
 from typing import BinaryIO, Literal
 
-from fingerprint.audio.trailing import without_tags
+from fingerprint.audio.frames import SYNC, chained_at, chained_in
+from fingerprint.audio.trailing import behind_tags, without_tags
 
 _MOST = 10_000  # recordings in one file
 _HEAD = 80  # bytes from which a kind is known
 _UNKNOWN = 0x7FFF_F000  # and more, if there is less: by a program that could not go back
 _PAGE_HEADER = 27  # bytes of an Ogg page, and as many more as the page has segments
 _BLOCK = 1 << 20  # bytes
+_WINDOW = 1 << 16  # bytes in which there are frames of any kind
+_PLACES = 16  # at which a file is looked at
+_MOST_BLOCKS = 100  # of metadata in a FLAC
 
 
 class Part:
-    """A file from `begin` to `end`, as if there were nothing else."""
+    """A file from `begin` to `end`, as if there were nothing else, and no byte at `hidden`."""
 
-    def __init__(self, file: BinaryIO, begin: int, end: int) -> None:
+    def __init__(self, file: BinaryIO, begin: int, end: int, hidden: int | None = None) -> None:
         self.name = str(getattr(file, "name", ""))
         self._file, self._begin, self._end = file, begin, end
+        self._hidden = -1 if hidden is None else hidden - begin
         self._at = 0
 
     def read(self, size: int = -1) -> bytes:
         left = max(0, self._end - self._begin - self._at)
         self._file.seek(self._begin + self._at)
         data = self._file.read(left if size < 0 else min(size, left))
+        if 0 <= (hidden := self._hidden - self._at) < len(data):
+            data = data[:hidden] + b"\0" + data[hidden + 1 :]
         self._at += len(data)
         return data
 
@@ -56,9 +64,10 @@ def recordings(file: BinaryIO) -> list[BinaryIO | Part]:
     begins = [0, *islice(_further(file), _MOST)]
     size = file.seek(0, 2)
     places = [(begin, without_tags(file, begin, end)) for begin, end in pairwise([*begins, size])]
-    if places == [(0, size)]:
+    hidden = [_wrong_table_of_musepack(file, begin) for begin, _ in places]
+    if places == [(0, size)] and hidden == [None]:
         return [file]
-    return [Part(file, begin, end) for begin, end in places]
+    return [Part(file, *place, one) for place, one in zip(places, hidden, strict=True)]
 
 
 def missing(file: _File) -> int:
@@ -70,9 +79,9 @@ def missing(file: _File) -> int:
     return max(0, (KINDS[kind](file, begin) or 0) - file.seek(0, 2))
 
 
-def id3_size(file: _File) -> int:
-    """Bytes of the ID3 tag that a file begins with; 0 without one."""
-    file.seek(0)
+def id3_size(file: _File, at: int = 0) -> int:
+    """Bytes of the ID3 tag that begins at `at`; 0 without one."""
+    file.seek(at)
     head = file.read(10)
     if head[:3] != b"ID3" or len(head) < 10:
         return 0
@@ -84,17 +93,92 @@ def id3_size(file: _File) -> int:
 
 def _further(file: BinaryIO) -> Iterator[int]:
     """Where the second and further recordings begin."""
-    size = file.seek(0, 2)
-    at: int | None = id3_size(file)
-    while at is not None and (kind := _kind(file, at)):
-        end = KINDS[kind](file, at)
-        if end is None or not at < end <= size:  # cut, or written where one cannot go back
-            alike = _found(file, at + 1, _head(file, at)[:4])
-            at = next((one for one in alike if kind.match(_head(file, one))), None)
-        else:
-            at = end if _kind(file, end) else None
-        if at is not None:
-            yield at
+    size, at = file.seek(0, 2), _next(file, 0)
+    while at is not None and at < size:
+        yield at
+        at = _next(file, at)
+
+
+def _next(file: _File, at: int) -> int | None:
+    """Where the recording behind the one at `at` begins."""
+    size, begin = file.seek(0, 2), at + id3_size(file, at)
+    kind = _kind(file, begin)
+    end = KINDS[kind](file, begin) if kind else None
+    if end is not None and begin < end <= size:
+        end = behind_tags(file, end)
+        return end if _begins(file, end) else None
+    further = None
+    if kind:  # cut, or written where one cannot go back
+        alike = _found(file, begin + 1, _head(file, begin)[:4])
+        further = next((one for one in alike if kind.match(_head(file, one))), None)
+    end = without_tags(file, begin, further or size)
+    return _of_another_kind(file, begin, end) or further
+
+
+def _begins(file: _File, at: int) -> bool:
+    """Whether a recording of any kind begins here."""
+    at += id3_size(file, at)
+    head = _window(file, at, at + _WINDOW)
+    return bool(_kind(file, at) or _OTHERS.match(head)) or chained_at(head) is not None
+
+
+def _of_another_kind(file: _File, begin: int, end: int) -> int | None:
+    """Where one of another kind begins behind a recording whose end no header gives.
+
+    At several places there must be what such a recording consists of; if it is missing at one, the
+    other one begins between this place and the one before.
+    """
+    if (is_alike := _sign(file, begin)) is None:
+        return None
+    behind, many = begin + 1, min(_PLACES, max(1, (end - begin) // _WINDOW))
+    for place in (begin + (end - begin) * number // many for number in range(1, many + 1)):
+        if not is_alike(_window(file, max(begin, place - _WINDOW), place)):
+            break
+        behind = max(behind, place - _WINDOW)
+    else:
+        return None
+    for at in _matching(file, behind, place):
+        tag = id3_size(file, at)
+        if at >= behind and _begins(file, at):
+            if not is_alike(_window(file, at + tag, at + tag + _WINDOW)):
+                return at
+            behind = at + tag
+    return None
+
+
+def _sign(file: _File, at: int) -> Callable[[bytes], bool] | None:
+    """Whether some bytes are of a recording like the one at `at`, if that can be told."""
+    head = _window(file, at, at + _WINDOW)
+    if (frames := chained_at(head)) is not None:
+        return partial(chained_in, kind=frames)
+    sign = next((sign for begin, sign in _SIGNS if begin.match(head)), None)
+    if head[:4] == b"fLaC" and (frame := _first_frame_of_flac(file, at + 4)[:3]):
+        sign = re.compile(re.escape(frame))
+    return (lambda data: bool(sign.search(data))) if sign else None
+
+
+def _first_frame_of_flac(file: _File, at: int) -> bytes:
+    """Its beginning, behind the metadata that begins at `at`; nothing if it is not to be found."""
+    for _ in range(_MOST_BLOCKS):
+        head = _head(file, at)[:4]
+        at += 4 + int.from_bytes(head[1:], "big")
+        if not head or head[0] & 0x80:
+            break
+    frame = _head(file, at)
+    return frame if frame[:2] == b"\xff\xf8" else b""
+
+
+def _window(file: _File, begin: int, end: int) -> bytes:
+    file.seek(begin)
+    return file.read(end - begin)
+
+
+def _matching(file: _File, begin: int, end: int) -> Iterator[int]:
+    """Where a recording may begin between two places."""
+    for at in range(begin, end, _BLOCK):
+        for found in _BEGINNINGS.finditer(_window(file, at, min(end, at + _BLOCK + _HEAD))):
+            if found.start() < _BLOCK:
+                yield at + found.start()
 
 
 def _kind(file: _File, at: int) -> re.Pattern[bytes] | None:
@@ -175,12 +259,46 @@ def _end_of_chunks(
         length = int.from_bytes(head[name : name + 8], order) + own
         if at > begin and head[:name] == first:
             return at
-        if not name + 8 <= length < 1 << 62:  # unknown, as that of a live stream
-            return None
-        if at + length > size and not head.startswith(data):
-            return at
+        if at + length > size or length < name + 8:
+            if not head.startswith(data):
+                return at
+            if not name + 8 <= length < 1 << 62:  # unknown, as that of a live stream
+                return None
         at += length
     return at
+
+
+def _end_of_tta(file: _File, at: int) -> int | None:
+    """Behind the frames whose lengths its table gives; None where they are wrong."""
+    head = _head(file, at)
+    rate, samples = (int.from_bytes(head[i : i + 4], "little") for i in (10, 14))
+    count = -(-samples // max(1, rate * 256 // 245))
+    begin = at + 22 + 4 * count + 4  # checksums are behind the header and the table
+    if begin > file.seek(0, 2):
+        return None
+    table = _window(file, at + 22, at + 22 + 4 * count)
+    end = begin + sum(int.from_bytes(table[i : i + 4], "little") for i in range(0, 4 * count, 4))
+    return end if _begins(file, behind_tags(file, end)) else None
+
+
+def _end_of_voc(file: _File, at: int) -> int | None:
+    """Behind its terminator; None without one."""
+    size = file.seek(0, 2)
+    at += int.from_bytes(_head(file, at)[20:22], "little")
+    while at < size:
+        head = _head(file, at)[:4]
+        if head[0] == 0:
+            return at + 1 if _begins(file, at + 1) else None
+        at += 4 + int.from_bytes(head[1:], "little")
+    return None
+
+
+def _end_of_ape(file: _File, at: int) -> int | None:
+    """Of a Monkey's Audio of version 3.98 or later: behind the parts whose lengths it gives."""
+    head = _head(file, at)
+    if int.from_bytes(head[4:6], "little") < 3980:
+        return None
+    return at + sum(int.from_bytes(head[i : i + 4], "little") << bits for i, bits in _PARTS_OF_APE)
 
 
 def _end_of_wavpack(file: _File, at: int) -> int:
@@ -190,7 +308,7 @@ def _end_of_wavpack(file: _File, at: int) -> int:
         head = _head(file, at)
         if not _BLOCK_OF_WAVPACK.match(head):
             further = _found(file, at, b"wvpk")
-            return next((one for one in further if _BLOCK_OF_WAVPACK.match(_head(file, one))), size)
+            return next((one for one in further if _BLOCK_OF_WAVPACK.match(_head(file, one))), at)
         if at > begin and _FIRST_OF_WAVPACK.match(head):
             return at
         at += 8 + int.from_bytes(head[4:8], "little")
@@ -199,18 +317,45 @@ def _end_of_wavpack(file: _File, at: int) -> int:
 
 def _end_of_musepack(file: _File, at: int) -> int | None:
     """Of a Musepack of version 8: behind its last packet, `SE`."""
+    return next((end for name, _, end in _packets_of_musepack(file, at) if name == b"SE"), None)
+
+
+def _packets_of_musepack(file: _File, at: int) -> Iterator[tuple[bytes, int, int]]:
+    """Names and places of the packets, up to where none is."""
     at, size = at + 4, file.seek(0, 2)
     while at < size:
         head = _head(file, at)
         if not _PACKET_OF_MUSEPACK.match(head):
-            return None
-        length, width = head[2] & 0x7F, 3
-        while head[width - 1] & 0x80:
-            length, width = length << 7 | head[width] & 0x7F, width + 1
-        at += max(length, width)
-        if head[:2] == b"SE":
+            return
+        length, width = _number_of_musepack(head[2:])
+        end = at + max(length, 2 + width)
+        yield head[:2], at, end
+        at = end
+
+
+def _number_of_musepack(data: bytes) -> tuple[int, int]:
+    """A number with seven bits a byte, and how many bytes it has."""
+    number = 0
+    for width, byte in enumerate(data, 1):
+        number = number << 7 | byte & 0x7F
+        if byte < 0x80:
+            return number, width
+    return number, len(data)
+
+
+def _wrong_table_of_musepack(file: _File, begin: int) -> int | None:
+    """Where a packet says that the table is where none is; FFmpeg would decode nothing."""
+    begin += id3_size(file, begin)
+    if _head(file, begin)[:6] != b"MPCKSH":
+        return None
+    for name, at, _ in _packets_of_musepack(file, begin):
+        if name == b"AP":  # sound
             break
-    return at
+        if name == b"SO":
+            head = _head(file, at)[2:]
+            table = at + _number_of_musepack(head[_number_of_musepack(head)[1] :])[0]
+            return None if _head(file, table)[:2] == b"ST" else at
+    return None
 
 
 def _end_of_boxes(file: _File, at: int) -> int:
@@ -221,8 +366,16 @@ def _end_of_boxes(file: _File, at: int) -> int:
         length = int.from_bytes(head[:4], "big")
         if length == 1:
             length = int.from_bytes(head[8:16], "big")
-        if (at > first and head[4:8] == b"ftyp") or length < 8:
-            return at if length >= 8 else size
+        if at > first and head[4:8] == b"ftyp":
+            return at
+        if length < 8 and head[:4] == bytes(4):  # to the end of the file
+            return size
+        if (
+            length < 8
+            or not _NAME_OF_BOX.match(head)
+            or (at + length > size and head[4:8] != b"mdat")
+        ):
+            return at
         at += length
     return size
 
@@ -243,13 +396,20 @@ def _end_of_matroska(file: _File, at: int) -> int | None:
 
 def _end_of_link(file: _File, at: int) -> int:
     """Of a chained Ogg. A link begins with the first page of each of its streams."""
-    streams_end = _end_of_page(file, at)
+    streams_end, end = _end_of_page(file, at), file.seek(0, 2)
     for page in _found(file, at + 1, b"OggS\0\x02"):
         if page > streams_end:
-            return page
+            end = page
+            break
         if page == streams_end:
             streams_end = _end_of_page(file, page)
-    return file.seek(0, 2)
+    # Something else may lie between the last page and the end.
+    for begin in range(end - _WINDOW - _PAGE_HEADER, at - _WINDOW, -_WINDOW):
+        data = _window(file, max(at, begin), begin + _WINDOW + _PAGE_HEADER)
+        if (last := data.rfind(b"OggS\0")) >= 0:
+            last = _end_of_page(file, max(at, begin) + last)
+            return last if last < end and _begins(file, last) else end
+    return end
 
 
 def _end_of_page(file: _File, at: int) -> int:
@@ -261,6 +421,9 @@ def _end_of_page(file: _File, at: int) -> int:
     return at + _PAGE_HEADER + len(segments) + sum(segments)
 
 
+_NAME_OF_BOX = re.compile(rb".{4}[ -~\xa9][ -~]{3}", re.DOTALL)
+# The descriptor, the header, the table, the head of the WAV, the frames (64 bits), its tail.
+_PARTS_OF_APE = ((8, 0), (12, 0), (16, 0), (20, 0), (24, 0), (28, 32), (32, 0))
 _BLOCK_OF_WAVPACK = re.compile(rb"wvpk...\0[\x02-\x10]\x04", re.DOTALL)
 # It has samples, the first of all, and of several channels the first.
 _FIRST_OF_WAVPACK = re.compile(
@@ -287,12 +450,30 @@ KINDS: dict[re.Pattern[bytes], Callable[[_File, int], int | None]] = {
         (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\0\xaa\0\x62\xce\x6c", _end_of_asf),
         (_BLOCK_OF_WAVPACK.pattern, _end_of_wavpack),
         (rb"MPCKSH", _end_of_musepack),
-        (rb"TTA1[\x01\x02]\0[^\0]\0[\x08\x10\x18\x20]\0", _unsaid),
+        (rb"TTA1[\x01\x02]\0[^\0]\0[\x08\x10\x18\x20]\0", _end_of_tta),
         (rb"\.RMF\0\0\0[\x10\x12]", _unsaid),
-        (rb"Creative Voice File\x1a", _unsaid),
+        (rb"Creative Voice File\x1a", _end_of_voc),
         (rb"caff\0\x01\0\0desc\0{7}\x20", _end_of_caf),
         (rb"\.snd\0\0.{6}\0\0\0[\x01-\x1b]\0...\0\0\0[\x01-\x20]", _end_of_au),
         (rb"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\0\0.{8}wave", _end_of_w64),
         (rb"DSD \x1c\0{7}|FRM8.{8}DSD ", _end_of_dsd),
+        (rb"MAC [^\0][\x0e\x0f]", _end_of_ape),
+        (rb"MP\+[\x07\x17]...\0", _unsaid),
+        (rb"tBaK\x01.\0\0", _unsaid),
     )
 }
+# What recordings consist of whose headers do not say where they end: broadcasts, discs, FLV.
+_SIGNS = [
+    (re.compile(begin, re.DOTALL), re.compile(sign, re.DOTALL))
+    for begin, sign in (
+        (rb"(.{4})?G(.{187}|.{191}|.{203})G", rb"G.{187}G.{187}G|G.{191}G.{191}G|G.{203}G.{203}G"),
+        (rb"\0\0\x01\xba", rb"\0\0\x01\xba[\x21-\x7f]"),
+        (rb"FLV\x01", rb"\0[\0-\x0f]..[\x08\x09\x12][\0-\x0f].{6}\0{3}"),
+    )
+]
+# What a recording may begin with besides: a disc, a broadcast, AMR, Shorten.
+_OTHERS = re.compile(rb"\0\0\x01\xba[\x21-\x7f]|G.{187}G.{187}G|#!AMR|ajkg[\x01-\x03]", re.DOTALL)
+_BEGINNINGS = re.compile(
+    b"|".join([b"ID3[\2-\4]\0", SYNC.pattern, _OTHERS.pattern, *(one.pattern for one in KINDS)]),
+    re.DOTALL,
+)

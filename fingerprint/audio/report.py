@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Literal, Self, get_args
 
+from fingerprint.audio.frames import mpeg_rate
 from fingerprint.audio.joined import Part, id3_size
 
 LENGTH_TOLERANCE = 0.5  # s by which a header may be wrong, or a thousandth of the length if more
@@ -155,31 +156,6 @@ def _musepack_seconds(head: bytes) -> float:
 
 
 _MUSEPACK_RATES = (44_100, 48_000, 37_800, 32_000)  # Hz
-_MPEG_RATES = (44_100, 48_000, 32_000)  # Hz of MPEG-1; half of them in MPEG-2, a quarter in 2.5
-_MPEG_BIT_RATES = {  # kbit/s by (whether MPEG-1, layer)
-    (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
-    (True, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    (False, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-    (False, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-}
-
-
-def mpeg_frame_bytes(packet: Any) -> int:
-    """The size (bytes) of an MPEG audio frame by its header; 0 for anything else."""
-    head = bytes(packet)[:4]
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
-        return 0
-    version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
-    bit_rate, rate = head[2] >> 4, head[2] >> 2 & 3
-    if version == 1 or layer not in (2, 3) or bit_rate in (0, 15) or rate == 3:
-        return 0
-    per_frame = 1152 if version == 3 or layer == 2 else 576
-    bits = _MPEG_BIT_RATES[version == 3, layer][bit_rate] * 1000
-    return per_frame // 8 * bits // _mpeg_rate(version, rate)
-
-
-def _mpeg_rate(version: int, index: int) -> int:
-    return _MPEG_RATES[index] >> {3: 0, 2: 1, 0: 2}[version]
 
 
 def _mp3_seconds(head: bytes) -> float:
@@ -188,7 +164,7 @@ def _mp3_seconds(head: bytes) -> float:
     if start is None:
         return 0.0
     version, mono = head[start + 1] >> 3 & 3, head[start + 3] >> 6 == 3
-    frame = (1152 if version == 3 else 576) / _mpeg_rate(version, head[start + 2] >> 2 & 3)
+    frame = (1152 if version == 3 else 576) / mpeg_rate(version, head[start + 2] >> 2 & 3)
     side = (17 if mono else 32) if version == 3 else (9 if mono else 17)
     tag = start + 4 + side
     if head[tag : tag + 4] in (b"Xing", b"Info") and head[tag + 7] & 1:

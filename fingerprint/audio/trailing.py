@@ -6,7 +6,15 @@ its trailing tags, and the text of APE tags is read here.
 
 import re
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
+
+
+class Readable(Protocol):
+    """What is needed of a file."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+
 
 _MOST = 16  # tags of one file
 _TAIL = 256  # bytes by which the tags are found
@@ -15,11 +23,25 @@ _LARGEST = 1 << 25  # bytes of an APE tag that is read
 _LONGEST = 1 << 12  # bytes of a text
 
 
-def without_tags(file: BinaryIO, begin: int, end: int) -> int:
+def without_tags(file: Readable, begin: int, end: int) -> int:
     """Where the audio ends of a recording that lies from `begin` to `end` in a file."""
     for first, _ in _tags(file, begin, end):
         end = first
     return end
+
+
+def behind_tags(file: Readable, at: int) -> int:
+    """The end of the ID3v1 and APE tags that begin at `at`."""
+    for _ in range(_MOST):
+        file.seek(at)
+        head = file.read(_FOOTER)
+        if head.startswith(b"TAG"):
+            at += _ID3V1
+        elif head.startswith(b"APETAGEX") and len(head) == _FOOTER:
+            at += _FOOTER + int.from_bytes(head[12:16], "little")
+        else:
+            break
+    return at
 
 
 def ape_texts(file: BinaryIO) -> dict[str, str]:
@@ -33,7 +55,7 @@ def ape_texts(file: BinaryIO) -> dict[str, str]:
     return {}
 
 
-def _tags(file: BinaryIO, begin: int, end: int) -> Iterator[tuple[int, int]]:
+def _tags(file: Readable, begin: int, end: int) -> Iterator[tuple[int, int]]:
     """Where the tags lie, the last one first."""
     for _ in range(_MOST):
         file.seek(max(begin, end - _TAIL))
