@@ -6,6 +6,7 @@ The suite takes a few formats; all of them, cut, spoilt and torn at every tenth,
 """
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -301,6 +302,43 @@ def test_joined_recordings_may_be_of_different_kinds(first, second, encode, tmp_
     assert np.correlate(samples[begin:end], piece, "valid").max() > 0.9 * np.dot(piece, piece)
 
 
+@pytest.mark.parametrize("name", ["x.mp3", "nothing.mp3"])
+def test_tags_with_pictures_between_joined_mp3s_are_no_sound(name, encode, tmp_path):
+    """What is random in them was decoded, and hundreds of damaged packets were reported."""
+    path = tmp_path / name
+    picture = np.random.default_rng(1).bytes(1 << 20)
+    tag = b"ID3\x03\0\0\0\x40\0\0" + picture
+    path.write_bytes(encode(name) + b"TAG" + bytes(125) + tag + encode(name))
+    samples, said = decoded(path)
+    assert said == []
+    assert len(samples) == pytest.approx(2 * SECONDS * RATE, abs=0.1 * RATE)
+
+
+def test_a_broadcast_at_a_low_bit_rate_is_not_damaged(encode, tmp_path):
+    """Half of it is packaging."""
+    (tmp_path / "x.wav").write_bytes(encode("s16.wav"))
+    path = tmp_path / "x.ts"
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-i", tmp_path / "x.wav", "-c:a", "libopus"]
+    subprocess.run([*command, "-b:a", "16k", path], check=True)
+    samples, said = decoded(path)
+    assert said == []
+    assert len(samples) == pytest.approx(SECONDS * RATE, abs=0.1 * RATE)
+
+
+def test_fragments_from_the_middle_of_a_broadcast_are_not_cut(encode, tmp_path):
+    (tmp_path / "x.wav").write_bytes(encode("s16.wav"))
+    path = tmp_path / "x.m4a"
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-i", tmp_path / "x.wav", "-frag_duration"]
+    command += ["1000000", "-movflags", "frag_keyframe+empty_moov+default_base_moof", path]
+    subprocess.run(command, check=True)
+    data = path.read_bytes()
+    begins = [found.start() - 4 for found in re.finditer(b"moof", data)]
+    path.write_bytes(data[: begins[0]] + data[begins[3] :])
+    samples, said = decoded(path)
+    assert said == []
+    assert len(samples) == pytest.approx((SECONDS - 3) * RATE, abs=0.2 * RATE)
+
+
 def test_the_header_of_a_wav_within_a_tak_is_no_recording(tmp_path):
     """TAK and Shorten keep the header of the file they were made of: noise was heard."""
     path = tmp_path / "x.tak"
@@ -417,6 +455,25 @@ def with_half_a_sample(data: bytes) -> bytes:
     return data[:at] + size.to_bytes(4, "little") + data[at + 4 :] + b"\0"
 
 
+def with_zeros_behind(data: bytes) -> bytes:
+    return data + bytes(3_000_000)
+
+
+def with_a_large_picture(data: bytes) -> bytes:
+    """In a chunk of a WAV, which is longer than the sound."""
+    picture = b"id3 " + (4_000_000).to_bytes(4, "little") + bytes(4_000_000)
+    return data[:4] + (len(data + picture) - 8).to_bytes(4, "little") + data[8:] + picture
+
+
+def without_a_length(data: bytes) -> bytes:
+    """An AU by a program that could not go back to its header."""
+    return data[:8] + bytes(4) + data[12:]
+
+
+def with_an_id3_of_10_mb(data: bytes) -> bytes:
+    return b"ID3\x03\0\0\x04\0\0\0" + bytes(4 << 21) + data
+
+
 def with_a_tag_of_id3v24_behind(data: bytes) -> bytes:
     tag = b"\x04\0\x10\0\0\x02\0"
     return data + b"ID3" + tag + bytes(256) + b"3DI" + tag
@@ -430,6 +487,14 @@ def with_a_tag_of_id3v24_behind(data: bytes) -> bytes:
         ("s24.wav", piped),
         ("s16.wav", with_half_a_sample),
         ("nothing.mp3", with_a_tag_of_id3v24_behind),
+        ("s16.wav", with_zeros_behind),
+        ("s16.wav", with_a_large_picture),
+        ("x.au", without_a_length),
+        ("s16.wav", with_an_id3_of_10_mb),
+        ("fast.m4a", with_an_id3_of_10_mb),
+        ("x.ogg", with_an_id3_of_10_mb),
+        ("x.flac", with_an_id3_of_10_mb),
+        ("x.mp3", with_an_id3_of_10_mb),
     ],
 )
 def test_of_odd_but_healthy_files_nothing_is_said(name, change, encode, tmp_path):

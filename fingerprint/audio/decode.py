@@ -23,7 +23,7 @@ from fingerprint.audio import ffmpeg
 from fingerprint.audio.ffmpeg import DecoderError
 from fingerprint.audio.files import display_name, reason
 from fingerprint.audio.formats import SNDFILE_SUFFIXES
-from fingerprint.audio.joined import Part, missing, recordings
+from fingerprint.audio.joined import Part, promised_end, recordings
 from fingerprint.audio.objects import address_of, fetched
 from fingerprint.audio.report import DecodeReport, announced_by_header, torn_unit
 from fingerprint.audio.sndfile import sndfile_chunks
@@ -319,10 +319,11 @@ def _settle(
         report.add("cut", f"the rest cannot be decoded ({failures[0]})")
     elif unit := torn_unit(file):
         report.add("cut", f"it breaks off within {unit}")
-    elif not announced_by_header(file) and (gone := missing(file)) > MISSING * (
-        size := file.seek(0, SEEK_END)
-    ):
-        report.add("cut", f"{gone / (gone + size):.0%} of its bytes are missing by its header")
+    elif not announced_by_header(file):
+        size = file.seek(0, SEEK_END)
+        end = max(size, promised_end(file) or 0)
+        if end - size > MISSING * size:
+            report.add("cut", f"{1 - size / end:.0%} of its bytes are missing by its header")
 
 
 def _why(name: str, failure: Exception) -> str:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from fingerprint.audio.files import without_password
 from fingerprint.audio.formats import CODEC_WHITELIST, CODECS, FORMAT_WHITELIST
 from fingerprint.audio.frames import mpeg_frame_bytes
-from fingerprint.audio.joined import KINDS, Part, id3_size
+from fingerprint.audio.joined import KINDS, Part, id3_size, promised_end
 from fingerprint.audio.report import DecodeReport, clock
 from fingerprint.errors import AudioError
 from fingerprint.types import Clip, Floats
@@ -52,7 +52,6 @@ COUNTED = frozenset(
     {
         "aiff",
         "ape",
-        "asf",
         "au",
         "avi",
         "caf",
@@ -66,6 +65,7 @@ COUNTED = frozenset(
     }
     | {"tta", "voc", "w64", "wsd", "wv"}
 )
+PACKED = frozenset({"mpeg", "mpegts"})  # half of a broadcast at a low bit rate is packaging
 DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
 SCALES = {"u8": 128.0, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
 NO_SOUND = (0.25, 1 << 16)  # share and bytes of a file beside its packets that are more than tags
@@ -73,6 +73,8 @@ ID3_HEADER = 10  # bytes
 RESCUED = 1 << 20  # bytes of junk before a recording that are skipped
 # How a container begins, where it needs one.
 BEGINNINGS = re.compile(b"|".join(kind.pattern for kind in KINDS), re.DOTALL)
+# Containers before which FFmpeg expects no ID3.
+UNTAGGED = re.compile(rb"OggS|RI(FF|FX)|RF64|FORM|.{4}ftyp|\x1aE\xdf\xa3|0&\xb2u", re.DOTALL)
 # How other recordings begin: MPEG audio, AAC, AC-3, DTS, AMR, TrueHD, a broadcast, a disc; TAK,
 # Shorten and WSD, in which the header of a WAV may lie; MOV and Ogg without a beginning; or ID3.
 OTHERS = re.compile(
@@ -279,6 +281,10 @@ def _opened(av: Any, file: BinaryIO | Part, words: list[str]) -> Iterator[Any]:
 
 def _beginnings(file: BinaryIO | Part) -> list[int]:
     """Where a recording may begin: at the first byte, or at the first that look like it."""
+    tag = id3_size(file)
+    file.seek(tag)
+    if tag and UNTAGGED.match(file.read(12)):
+        return [tag, 0]
     file.seek(0)
     head = file.read(RESCUED)
     found = BEGINNINGS.search(head)
@@ -398,7 +404,7 @@ def _pyav_track(
         raise DecoderError("24 bits in 32, which FFmpeg takes for the floats of Cool Edit")
     if stream.codec_context.name == "flac":
         stream.codec_context.options = {"err_detect": "crccheck"}
-    report.announced = _announced(container, stream)
+    report.announced = _announced(file, container, stream)
     report.metadata = {**container.metadata, **stream.metadata}
     for chunk in _decoded(av, _packets(av, container, stream, losses), losses):
         started = True
@@ -422,18 +428,34 @@ def _head(file: BinaryIO | Part) -> bytes:
 
 
 def _unused(container: Any, file: BinaryIO | Part, losses: _Losses) -> float:
-    """The share of a file's bytes that are in no packet, if it is too much for tags."""
-    size = file.seek(0, 2) - id3_size(file)
-    unused = size - losses.bytes
+    """The share of a file's bytes that are not used, if it is too much for tags.
+
+    They are in no packet; or behind the end by the header, which knows of pictures and the like.
+    """
+    if set(container.format.name.split(",")) & PACKED:
+        return 0.0
+    size, end = file.seek(0, 2), promised_end(file)
+    size -= id3_size(file)
+    unused = size - max(losses.bytes, end or 0)
     many = len(container.streams) == 1 and unused > max(NO_SOUND[0] * size, NO_SOUND[1])
     return unused / size if many else 0.0
 
 
-def _announced(container: Any, stream: Any) -> float:
+def _announced(file: BinaryIO | Part, container: Any, stream: Any) -> float:
     """Seconds by the container's header; 0 where FFmpeg has only estimated them."""
     names = set(container.format.name.split(","))
+    if "avi" in names and (
+        stream.codec_context.name.startswith("adpcm")  # FFmpeg writes a wrong one
+        or promised_end(file) is None  # it is not finished
+    ):
+        return 0.0
     if names & COUNTED and stream.duration:
-        return float(stream.duration * stream.time_base)
+        seconds = float(stream.duration * stream.time_base)
+        if "mov" in names and container.duration and stream.start_time:
+            # The first fragments are missing, as in a broadcast that is recorded from its middle.
+            begin = float(stream.start_time * stream.time_base)
+            seconds = min(seconds, container.duration / 1_000_000 - begin)
+        return seconds
     if names & {"matroska", "flv", "rm"} and len(container.streams) == 1 and container.duration:
         return float((container.duration - max(0, container.start_time or 0)) / 1_000_000)
     return 0.0

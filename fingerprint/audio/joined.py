@@ -13,7 +13,7 @@ from functools import partial
 from itertools import islice, pairwise
 from typing import BinaryIO, Literal
 
-from fingerprint.audio.frames import SYNC, chained_at, chained_in
+from fingerprint.audio.frames import SYNC, chained_at, chained_in, mpeg_frame_bytes
 from fingerprint.audio.trailing import behind_tags, without_tags
 
 _MOST = 10_000  # recordings in one file
@@ -23,26 +23,41 @@ _PAGE_HEADER = 27  # bytes of an Ogg page, and as many more as the page has segm
 _BLOCK = 1 << 20  # bytes
 _WINDOW = 1 << 16  # bytes in which there are frames of any kind
 _PLACES = 16  # at which a file is looked at
+_MOST_TAGS = 16  # before a recording
 _MOST_BLOCKS = 100  # of metadata in a FLAC
 
 
 class Part:
-    """A file from `begin` to `end`, as if there were nothing else, and no byte at `hidden`."""
+    """A file from `begin` to `end`, as if there were nothing else.
 
-    def __init__(self, file: BinaryIO, begin: int, end: int, hidden: int | None = None) -> None:
+    `mended` is a place in the file and the bytes that are read there instead.
+    """
+
+    def __init__(
+        self, file: BinaryIO, begin: int, end: int, mended: tuple[int, bytes] | None = None
+    ) -> None:
         self.name = str(getattr(file, "name", ""))
         self._file, self._begin, self._end = file, begin, end
-        self._hidden = -1 if hidden is None else hidden - begin
+        self._mended = mended
         self._at = 0
 
     def read(self, size: int = -1) -> bytes:
         left = max(0, self._end - self._begin - self._at)
         self._file.seek(self._begin + self._at)
         data = self._file.read(left if size < 0 else min(size, left))
-        if 0 <= (hidden := self._hidden - self._at) < len(data):
-            data = data[:hidden] + b"\0" + data[hidden + 1 :]
+        if self._mended:
+            data = self._with_mended(data)
         self._at += len(data)
         return data
+
+    def _with_mended(self, data: bytes) -> bytes:
+        assert self._mended  # noqa: S101
+        first, right = self._mended
+        first -= self._begin + self._at
+        kept = max(0, -first), min(len(right), len(data) - first)
+        if kept[0] >= kept[1]:
+            return data
+        return data[: first + kept[0]] + right[slice(*kept)] + data[first + kept[1] :]
 
     def tell(self) -> int:
         return self._at
@@ -63,32 +78,65 @@ def recordings(file: BinaryIO) -> list[BinaryIO | Part]:
     """The recordings in a file, without the tags behind them; mostly it is one."""
     begins = [0, *islice(_further(file), _MOST)]
     size = file.seek(0, 2)
-    places = [(begin, without_tags(file, begin, end)) for begin, end in pairwise([*begins, size])]
-    hidden = [_wrong_table_of_musepack(file, begin) for begin, _ in places]
-    if places == [(0, size)] and hidden == [None]:
+    places = [(begin, _end_of_sound(file, begin, end)) for begin, end in pairwise([*begins, size])]
+    mended = [_mended(file, begin) for begin, _ in places]
+    if places == [(0, size)] and mended == [None]:
         return [file]
-    return [Part(file, *place, one) for place, one in zip(places, hidden, strict=True)]
+    return [Part(file, *place, one) for place, one in zip(places, mended, strict=True)]
 
 
-def missing(file: _File) -> int:
-    """Bytes of a recording that its header promises and that are not there."""
-    begin = id3_size(file)
+def _end_of_sound(file: BinaryIO, begin: int, end: int) -> int:
+    """Without tags; and without zeros behind a RIFF, each of which FFmpeg takes for a chunk."""
+    promised = promised_end(file, begin)
+    if promised and promised < end and not _head(file, promised).strip(b"\0"):
+        file.seek(promised)
+        if not any(
+            file.read(min(_BLOCK, end - at)).strip(b"\0") for at in range(promised, end, _BLOCK)
+        ):
+            return promised
+    return without_tags(file, begin, end)
+
+
+def _mended(file: BinaryIO, begin: int) -> tuple[int, bytes] | None:
+    """A place in a header, and what has to be there for FFmpeg to decode the recording."""
+    begin += id3_size(file, begin)
+    head = _head(file, begin)
+    if head[:6] == b"MPCKSH" and (at := _wrong_table_of_musepack(file, begin)):
+        return at, b"XX"
+    if head[:4] == b".snd" and head[8:12] == bytes(4):  # by a program that could not go back
+        return begin + 8, b"\xff" * 4
+    return None
+
+
+def promised_end(file: _File, begin: int = 0) -> int | None:
+    """Where a recording ends by its header; None where that does not say.
+
+    Somebody else may be reading the file: the place is kept.
+    """
+    place, end = file.tell(), None
+    begin += id3_size(file, begin)
     kind = _kind(file, begin)
-    if kind is None or KINDS[kind] is _end_of_link:  # it would search the whole file
-        return 0
-    return max(0, (KINDS[kind](file, begin) or 0) - file.seek(0, 2))
+    if kind and KINDS[kind] is not _end_of_link:  # it would search the whole file
+        end = KINDS[kind](file, begin)
+        if end and KINDS[kind] is _end_of_riff and not _adds_up(file, begin, end):
+            end = None
+    file.seek(place)
+    return end
 
 
 def id3_size(file: _File, at: int = 0) -> int:
-    """Bytes of the ID3 tag that begins at `at`; 0 without one."""
-    file.seek(at)
-    head = file.read(10)
-    if head[:3] != b"ID3" or len(head) < 10:
-        return 0
-    size = 0
-    for byte in head[6:10]:
-        size = size << 7 | byte & 0x7F
-    return 10 + size
+    """Bytes of the ID3 tags that begin at `at`; 0 without one."""
+    begin = at
+    for _ in range(_MOST_TAGS):
+        file.seek(at)
+        head = file.read(10)
+        if head[:3] != b"ID3" or len(head) < 10:
+            break
+        size = 0
+        for byte in head[6:10]:
+            size = size << 7 | byte & 0x7F
+        at += 10 + size
+    return at - begin
 
 
 def _further(file: BinaryIO) -> Iterator[int]:
@@ -107,12 +155,25 @@ def _next(file: _File, at: int) -> int | None:
     if end is not None and begin < end <= size:
         end = behind_tags(file, end)
         return end if _begins(file, end) else None
+    if (end := _end_of_mp3(file, begin)) and end < size:
+        end = behind_tags(file, end)
+        if _begins(file, end):
+            return end
     further = None
     if kind:  # cut, or written where one cannot go back
         alike = _found(file, begin + 1, _head(file, begin)[:4])
         further = next((one for one in alike if kind.match(_head(file, one))), None)
     end = without_tags(file, begin, further or size)
     return _of_another_kind(file, begin, end) or further
+
+
+def _end_of_mp3(file: _File, at: int) -> int | None:
+    """Behind as many bytes as the Xing header in its first frame says."""
+    head = _head(file, at)
+    begin = next((i for i in (13, 21, 36) if head[i : i + 4] in (b"Xing", b"Info")), None)
+    if not mpeg_frame_bytes(head) or begin is None or len(head) < _HEAD or head[begin + 7] & 3 != 3:
+        return None
+    return at + int.from_bytes(head[begin + 12 : begin + 16], "big")
 
 
 def _begins(file: _File, at: int) -> bool:
@@ -140,7 +201,7 @@ def _of_another_kind(file: _File, begin: int, end: int) -> int | None:
     for at in _matching(file, behind, place):
         tag = id3_size(file, at)
         if at >= behind and _begins(file, at):
-            if not is_alike(_window(file, at + tag, at + tag + _WINDOW)):
+            if tag or not is_alike(_window(file, at, at + _WINDOW)):
                 return at
             behind = at + tag
     return None
@@ -225,10 +286,26 @@ def _end_of_riff(file: _File, at: int) -> int | None:
     return end if length and (length < _UNKNOWN or end <= file.seek(0, 2)) else None
 
 
+def _adds_up(file: _File, at: int, end: int) -> bool:
+    """Whether the chunks of a RIFF, one of which is the sound, lead from its head to its end."""
+    order: Literal["big", "little"] = (
+        "big" if _head(file, at)[:4] in (b"RIFX", b"FORM") else "little"
+    )
+    at, sounds, end = at + 12, 0, min(end, file.seek(0, 2))
+    while at + 8 <= end:
+        head = _head(file, at)
+        sounds += head[:4] in (b"data", b"SSND")
+        if not _NAME_OF_CHUNK.match(head):
+            return False
+        length = int.from_bytes(head[4:8], order)
+        at += 8 + length + length % 2
+    return sounds <= 1
+
+
 def _end_of_au(file: _File, at: int) -> int | None:
     head = _head(file, at)
     length = int.from_bytes(head[8:12], "big")
-    return at + int.from_bytes(head[4:8], "big") + length if length < 0xFFFF_FFFF else None
+    return at + int.from_bytes(head[4:8], "big") + length if 0 < length < 0xFFFF_FFFF else None
 
 
 def _end_of_w64(file: _File, at: int) -> int | None:
@@ -345,9 +422,6 @@ def _number_of_musepack(data: bytes) -> tuple[int, int]:
 
 def _wrong_table_of_musepack(file: _File, begin: int) -> int | None:
     """Where a packet says that the table is where none is; FFmpeg would decode nothing."""
-    begin += id3_size(file, begin)
-    if _head(file, begin)[:6] != b"MPCKSH":
-        return None
     for name, at, _ in _packets_of_musepack(file, begin):
         if name == b"AP":  # sound
             break
@@ -421,6 +495,7 @@ def _end_of_page(file: _File, at: int) -> int:
     return at + _PAGE_HEADER + len(segments) + sum(segments)
 
 
+_NAME_OF_CHUNK = re.compile(rb"[ -~]{4}")
 _NAME_OF_BOX = re.compile(rb".{4}[ -~\xa9][ -~]{3}", re.DOTALL)
 # The descriptor, the header, the table, the head of the WAV, the frames (64 bits), its tail.
 _PARTS_OF_APE = ((8, 0), (12, 0), (16, 0), (20, 0), (24, 0), (28, 32), (32, 0))

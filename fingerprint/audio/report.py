@@ -94,7 +94,7 @@ def clock(seconds: float) -> str:
 
 
 def announced_by_header(file: BinaryIO | Part) -> float:
-    """The length (s) by the header of a WAV, Musepack or MP3 (Xing, VBRI) file; 0 without one.
+    """The length (s) by the header of a WAV, WMA, Musepack or MP3 (Xing, VBRI); 0 without one.
 
     Decoders of these formats use the file's size, an estimate, or round to 1.7 s.
     """
@@ -108,6 +108,8 @@ def announced_by_header(file: BinaryIO | Part) -> float:
             head = file.read(4096)
         if head[:6] == b"MPCKSH":
             return _musepack_seconds(head)
+        if head[:4] == b"0&\xb2u":
+            return _asf_seconds(head)
         return _mp3_seconds(head)
     except (IndexError, ZeroDivisionError, OverflowError):
         return 0.0
@@ -140,6 +142,18 @@ def _wav_seconds(head: bytes) -> float:
             return samples / rate if 0 < samples < 0xFFFF_F000 else 0.0
         at += 8 + size + size % 2
     return 0.0
+
+
+def _asf_seconds(head: bytes) -> float:
+    """From the properties of a WMA, without the time (ms) for which a player waits first."""
+    at = head.find(_ASF_PROPERTIES)
+    if at < 0 or head[at + 88] & 1:  # a broadcast
+        return 0.0
+    length, waiting = (int.from_bytes(head[at + i : at + i + 8], "little") for i in (64, 80))
+    return max(0.0, length / 1e7 - waiting / 1e3)
+
+
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
 
 def _musepack_seconds(head: bytes) -> float:
