@@ -314,6 +314,19 @@ def test_tags_with_pictures_between_joined_mp3s_are_no_sound(name, encode, tmp_p
     assert len(samples) == pytest.approx(2 * SECONDS * RATE, abs=0.1 * RATE)
 
 
+def test_an_mp3_of_free_format_is_heard_by_the_other_decoder(encode, tmp_path):
+    """FFmpeg decodes none of it; what it said of the damage remained."""
+    if not (lame := shutil.which("lame")):
+        pytest.skip("lame is not installed")
+    (tmp_path / "x.wav").write_bytes(encode("s16.wav"))
+    path = tmp_path / "x.mp3"
+    command = [lame, "--quiet", "--freeformat", "-b", "400", tmp_path / "x.wav", path]
+    subprocess.run(command, check=True)
+    samples, said = decoded(path)
+    assert said == []
+    assert len(samples) == pytest.approx(SECONDS * RATE, abs=0.1 * RATE)
+
+
 def test_a_broadcast_at_a_low_bit_rate_is_not_damaged(encode, tmp_path):
     """Half of it is packaging."""
     (tmp_path / "x.wav").write_bytes(encode("s16.wav"))
@@ -470,6 +483,10 @@ def without_a_length(data: bytes) -> bytes:
     return data[:8] + bytes(4) + data[12:]
 
 
+def with_much_padding(data: bytes) -> bytes:
+    return data[:42] + b"\x01\x7f\0\0" + bytes(0x7F_0000) + data[42:]
+
+
 def with_an_id3_of_10_mb(data: bytes) -> bytes:
     return b"ID3\x03\0\0\x04\0\0\0" + bytes(4 << 21) + data
 
@@ -490,6 +507,7 @@ def with_a_tag_of_id3v24_behind(data: bytes) -> bytes:
         ("s16.wav", with_zeros_behind),
         ("s16.wav", with_a_large_picture),
         ("x.au", without_a_length),
+        ("x.flac", with_much_padding),
         ("s16.wav", with_an_id3_of_10_mb),
         ("fast.m4a", with_an_id3_of_10_mb),
         ("x.ogg", with_an_id3_of_10_mb),

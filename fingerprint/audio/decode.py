@@ -295,6 +295,8 @@ def _recording(file: BinaryIO | Part, stream: int | None, report: DecodeReport) 
                 yield chunk
         except DecoderError as error:
             failures.append(error)
+            if not got:  # what it says is damaged the next one may decode
+                report.damage.clear()
         else:
             if not report.is_short(got):
                 failures.clear()

@@ -66,6 +66,7 @@ COUNTED = frozenset(
     | {"tta", "voc", "w64", "wsd", "wv"}
 )
 PACKED = frozenset({"mpeg", "mpegts"})  # half of a broadcast at a low bit rate is packaging
+HEADED = frozenset({"flac", "ogg"})  # pictures and padding are before the first packet
 DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
 SCALES = {"u8": 128.0, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
 NO_SOUND = (0.25, 1 << 16)  # share and bytes of a file beside its packets that are more than tags
@@ -337,6 +338,7 @@ class _Losses:
         self.missing = 0.0  # s of silence that stand for what is lost
         self.jumps: list[tuple[float, float]] = []  # s: where and how long
         self.last: Any = None  # packet that was decoded
+        self.begin = 0  # where in the file the first packet is
         self.bytes = 0  # of all packets
         self.errors = 0  # of the demuxer
         self.words: list[str] = []
@@ -432,10 +434,11 @@ def _unused(container: Any, file: BinaryIO | Part, losses: _Losses) -> float:
 
     They are in no packet; or behind the end by the header, which knows of pictures and the like.
     """
-    if set(container.format.name.split(",")) & PACKED:
+    names = set(container.format.name.split(","))
+    if names & PACKED:
         return 0.0
     size, end = file.seek(0, 2), promised_end(file)
-    size -= id3_size(file)
+    size -= max(id3_size(file), losses.begin if names & HEADED else 0)
     unused = size - max(losses.bytes, end or 0)
     many = len(container.streams) == 1 and unused > max(NO_SOUND[0] * size, NO_SOUND[1])
     return unused / size if many else 0.0
@@ -501,6 +504,8 @@ def _decoded(
 def _frames(av: Any, packet: Any, position: float, losses: _Losses) -> list[Any]:
     """What a packet decodes to; none, and a loss at `position` (s), where it cannot be."""
     frames: list[Any] = []
+    if not losses.bytes:
+        losses.begin = packet.pos or 0
     losses.bytes += packet.size
     try:
         frames = packet.decode()

@@ -213,13 +213,16 @@ def torn_unit(file: BinaryIO | Part) -> str | None:
     return None
 
 
+_LAST_BLOCK_OF_VOC = 9  # type of a block
+
+
 def _voc_is_torn(file: BinaryIO | Part, at: int) -> bool:
     """Whether the last block is incomplete; the first one begins at `at`."""
     size = file.seek(0, 2)
     while at < size:
         file.seek(at)
         head = file.read(4)  # a type, 0 for the terminator, and three bytes of length
-        if head[0] == 0:
+        if head[0] == 0 or head[0] > _LAST_BLOCK_OF_VOC:  # SoX writes a wrong length
             return False
         if len(head) < 4:
             return True
