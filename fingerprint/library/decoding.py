@@ -36,7 +36,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The end of a long recording: all its parts have come."""
+    """The end of a long recording, after its last part."""
 
     tags: Tags
     damage: tuple[Damage, ...] = ()
@@ -44,7 +44,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Undecodable:
-    """A file that cannot be decoded, or not further; the reason is a sentence that names it."""
+    """A file that cannot be decoded, or whose rest cannot; `reason` is a sentence with its name."""
 
     reason: str
 
@@ -55,11 +55,11 @@ Outcome = Decoded | Part | Ended | Undecodable
 def decode_all(
     paths: Iterable[Path], sample_rate: int, *, jobs: int, stream: int | None = None
 ) -> Generator[tuple[Path, Outcome], None, None]:
-    """Decode files in `jobs` processes, in the order in which they get done.
+    """Decode files in `jobs` processes; yields an outcome as soon as there is one.
 
-    Each file gives one outcome, a long one its parts and an end; those of several long files come
-    interleaved. With 0 jobs they are decoded in this process, which a decoder that crashes takes
-    along. At most one outcome a process waits, however slowly they are taken.
+    A file gives one outcome; a long one gives its parts and then an end, and the parts of several
+    long files come interleaved. With 0 jobs files are decoded in this process, which ends if a
+    decoder crashes. At most one outcome per process waits to be taken.
 
     Raises:
         AudioError: the processes cannot start.
@@ -116,11 +116,11 @@ class _Busy(Worker):
     def __init__(self, request: Request) -> None:
         self.path: Path | None = None
         self._request = request
-        self._begun = False  # whether parts of the file have come
+        self._begun = False  # whether a part of the file has been received
         super().__init__()
 
     def ask_for(self, waiting: deque[Path]) -> Iterator[tuple[Path, Outcome]]:
-        """Take the next file, if it has none; yields those that cannot be opened."""
+        """Send the worker the next file if it has none; yields files that cannot be opened."""
         while waiting and self.ready and self.path is None:
             path = waiting.popleft()
             try:
@@ -131,7 +131,7 @@ class _Busy(Worker):
                 self.path, self._begun = path, False
 
     def outcome(self) -> tuple[Path, Outcome] | None:
-        """The outcome of `path`; None without a file, when the process has just started or died."""
+        """The outcome of `path`; None without a file: the process has just started, or died."""
         path, self.path = self.path, None
         try:
             if path is not None and not self.pipe.poll():
@@ -159,7 +159,7 @@ class _Busy(Worker):
 
 
 def _ready(workers: list[_Busy]) -> list[_Busy]:
-    """Wait for workers that have an outcome, or have exceeded their time; returns them."""
+    """Wait until workers have an outcome or have exceeded their time; returns these workers."""
     while True:
         busy = [worker.since + PATIENCE for worker in workers if worker.path is not None]
         left = max(0.0, min(busy) - monotonic()) if busy else None

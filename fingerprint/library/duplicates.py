@@ -17,14 +17,14 @@ EQUAL_LENGTH = 1.0  # s; between copies whose lengths differ by less, the bit ra
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A file with the recording; `track_id` is None for a file that is recorded as a copy."""
+    """A file with the recording; `track_id` is None if the catalog lists it as a copy."""
 
     path: Path
     track_id: int | None
     duration: float  # s
     bytes: int
-    exact: bool  # its audio is that of the best one, to the last sample
-    same_file: bool = False  # it is one before it in the group: a hard link, or mounted twice
+    exact: bool  # its decoded audio equals that of the best one
+    same_file: bool = False  # one file with an earlier one: a hard link, or mounted twice
 
     @property
     def bit_rate(self) -> float:
@@ -34,7 +34,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The same recording in several files, the best first; the least cosine between any two."""
+    """The same recording in several files, the best first; `cosine`: the least between any two."""
 
     versions: tuple[Version, ...]
     cosine: float
@@ -43,7 +43,7 @@ class Group:
 def find_duplicates(
     library: Library, on_progress: Callable[[int, int], None] = lambda _done, _all: None
 ) -> list[Group]:
-    """Groups of tracks that sound the same from end to end, and files known to be copies.
+    """Groups of tracks that sound the same from end to end, with the files listed as their copies.
 
     The best copy is the longest, and of those about as long the one with the highest bit rate.
     """
@@ -110,14 +110,14 @@ def _ranked(listed: list[Listed], noted: list[Path]) -> tuple[Version, ...]:
         )
         for one in (best, *others)
     ]
-    # Of a file recorded as a copy, only the name and the size on disk are known.
+    # The catalog has no duration and tags of a copy, only its path and its size.
     length = best.track.duration
     copies = (Version(path, None, length, _size(path), exact=False) for path in noted)
     return _names_of_one_file((*versions, *copies))
 
 
 def _names_of_one_file(versions: tuple[Version, ...]) -> tuple[Version, ...]:
-    """Mark names of a file that has another one before: deleting one may delete them all."""
+    """Mark files that are the same file as an earlier one: deleting one may delete them all."""
     seen: set[tuple[int, int]] = set()
     found = []
     for version in versions:

@@ -1,4 +1,4 @@
-"""Files to embeddings: decoded in parallel, told apart by their sound, embedded here."""
+"""Files to embeddings: decode in parallel processes, digest the sound, embed in this process."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -23,10 +23,11 @@ SHORTEST = 0.5  # s; there is nothing to recognise in less
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recording:
-    """What became of one file. `content` is the digest of its decoded audio.
+    """A decoded file. `content` is the digest of its decoded audio.
 
-    `vectors` (rows, dim) is None where the embeddings were not asked for. They end in rows of
-    silence, so that there are as many as of the `peaks` (rows, kept), which reach to the end.
+    `vectors` (rows, dim) is None if no embeddings were wanted. Rows of silence are added at the
+    end, so that there are as many rows as of `peaks` (rows, kept), which reach to the end of the
+    recording.
     """
 
     path: Path
@@ -41,7 +42,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A file that gives no recording, and why: a sentence that names it."""
+    """A file that gives no recording; `reason` is a sentence with its name."""
 
     path: Path
     reason: str
@@ -56,16 +57,16 @@ def embed_files(
     wanted: Callable[[Path, bytes], bool] = lambda _path, _content: True,
     on_block: Callable[[float], None] = lambda _seconds: None,
 ) -> Generator[Recording | Failure, None, None]:
-    """Decode and embed files, in the order in which they get done.
+    """Decode and embed files; yields each as soon as it is done.
 
     Args:
-        files: their paths, and how they looked when they were chosen.
-        model: whose embeddings.
-        jobs: processes that decode; 0 decodes in this one.
+        files: their paths, with size and modification time when they were chosen.
+        model: computes the embeddings.
+        jobs: number of decoding processes; 0: decode in this process.
         stream: the number of the audio track, from 1 on, of files that hold several.
-        wanted: says of a file and its content whether its embeddings are; a long recording, whose
-            content is known only at its end, gets them anyhow.
-        on_block: is told how many seconds have been read of long recordings that are not done.
+        wanted: whether to embed a file with this content digest. A long recording is always
+            embedded, because its digest is known only at its end.
+        on_block: called with the seconds read so far of long recordings that are not done.
     """
     decoded = decode_all(files, model.sample_rate, jobs=jobs, stream=stream)
     with closing(decoded):
@@ -80,7 +81,7 @@ def embed_all(
     wanted: Callable[[Path, bytes], bool] = lambda _path, _content: True,
     on_block: Callable[[float], None] = lambda _seconds: None,
 ) -> Iterator[Recording | Failure]:
-    """Embed what was decoded, here or elsewhere; as `embed_files`."""
+    """As `embed_files`, for files that were decoded here or on another machine."""
     begun: dict[Path, _Long] = {}
     for path, outcome in decoded:
         try:
@@ -132,7 +133,7 @@ def _recording(
 
 
 class _Long:
-    """A long recording as far as it has come."""
+    """A long recording of which some parts have been decoded."""
 
     def __init__(self, model: Embedder) -> None:
         self.sound = _Sound()
@@ -146,14 +147,14 @@ class _Long:
 
 
 class _Sound:
-    """The length and the digest of a recording that passes by."""
+    """Computes the length and the digest of a recording from its blocks."""
 
     def __init__(self) -> None:
         self._digest = blake2b(digest_size=16)
         self.seconds = 0.0
 
     def take(self, block: Clip) -> None:
-        # 16 bits: a decoder's last digits may change from version to version.
+        # 16 bits: the lowest bits of decoded samples may differ between versions of a decoder.
         for first in range(0, len(block.samples), PIECE):
             samples = block.samples[first : first + PIECE] * np.float32(32_767)
             np.clip(np.rint(samples, out=samples), -32_768, 32_767, out=samples)

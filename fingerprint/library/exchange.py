@@ -1,9 +1,9 @@
 """A library as one file, and as embeddings for other tools.
 
 The file is a ZIP archive without compression: `library.json`, `tracks.jsonl` with one track a line,
-and the codes and spectral peaks of each segment as NumPy arrays. Nothing in it says where anything
-is written: names are looked up, never followed. Indices are not in it, for Annoy believes whatever
-an index file says; they are built anew from the codes, which are numbers and nothing else.
+and the codes and spectral peaks of each segment as NumPy arrays. Importing writes to no path that
+the archive names. Indices are not in it, because Annoy does not check an index file, so a crafted
+one could crash the process; they are built anew from the codes.
 """
 
 import os
@@ -43,7 +43,7 @@ from fingerprint.library.store import CATALOG, Catalog
 from fingerprint.library.writer import absolute, writing
 from fingerprint.types import Tags, Track
 
-FORMAT = 4  # 3 had no copies
+FORMAT = 4  # format 3 did not list copies
 READABLE = (3, FORMAT)
 IMPORTING = ".importing"  # of a folder while it is filled
 LONGEST_LINE = 1 << 20  # bytes that describe a track
@@ -108,7 +108,7 @@ class TrackLine(Record):
 def export_library(
     folder: Path, file: Path, on_progress: OnProgress = lambda _done, _all: None
 ) -> None:
-    """Write a library as it is at this moment into one file; writers may go on meanwhile.
+    """Write a library, as it is at this moment, to one file; writers need not stop.
 
     Raises:
         LibraryError: the library is damaged, or the file cannot be written.
@@ -148,17 +148,17 @@ def export_library(
 def import_library(
     file: Path, folder: Path, on_progress: OnProgress = lambda _done, _all: None
 ) -> None:
-    """Make a library in a new or an empty folder from a file; it is there completely or not at all.
+    """Make a library from a file, in a new or an empty folder; it is complete or not there.
 
     Raises:
-        LibraryError: the file is not such a file or is damaged, or the folder holds something.
+        LibraryError: the file is no exported library or is damaged, or the folder is not empty.
     """
-    place = absolute(folder)  # . and .. have no name to put beside
+    place = absolute(folder)  # . and .. have no name to make a draft's name of
     inside = (
         place.is_dir()
-    )  # then it stays where it is: it may be a mount point, or the current one
+    )  # it is filled, not replaced: it may be a mount point or the current folder
     if os.path.lexists(place) and (not inside or holds_something(place, but=IMPORTING)):
-        raise LibraryError(f"{folder} holds something: import into a new or an empty folder")
+        raise LibraryError(f"{folder} is not empty: import into a new or an empty folder")
     new = place / IMPORTING if inside else place.with_name(place.name + IMPORTING)
     try:
         with file.open("rb"):
@@ -182,7 +182,7 @@ def import_library(
 
 
 def export_embeddings(now: Snapshot, catalog: Catalog, file: Path) -> int:
-    """Write every track's embeddings for other tools; returns how many rows there are.
+    """Write every track's embeddings for other tools; returns the number of rows.
 
     `.npz` holds `vectors` (R, dim), `track` (R,) and `time` (R,) in s, and `paths`; `.parquet` has
     a row for each embedding: path, title, artist, time, vector.
@@ -224,27 +224,27 @@ def _write_parquet(file: Path, columns: dict[str, Any], vectors: Any) -> None:
         ) from error
     flat = pyarrow.array(vectors.ravel())
     columns["vector"] = pyarrow.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
-    with file.open("wb") as stream:  # PyArrow takes only names that are text
+    with file.open("wb") as stream:  # PyArrow accepts only names that are valid text
         pyarrow.parquet.write_table(pyarrow.table(columns), stream)
 
 
 def _opened(
     catalog: Catalog,
 ) -> tuple[list[SegmentInfo], list[Spans], dict[int, Listed], list[Stored]]:
-    """The catalog and the codes of one moment, which stay readable whatever writers do."""
+    """The catalog and the codes of one moment; they stay readable while writers go on."""
     while True:
         infos, spans, listed = catalog.contents()
         try:
             stored = [open_rows(catalog.folder, info, catalog.meta) for info in infos]
             return infos, spans, listed, stored
         except LibraryError:
-            if catalog.contents()[0] == infos:  # else it was merged away meanwhile
+            if catalog.contents()[0] == infos:  # else a segment was merged meanwhile
                 raise
 
 
 @contextmanager
 def _written(file: Path) -> Iterator[Path]:
-    """A new file that takes the place of `file` once it is complete."""
+    """A draft that replaces `file` once it is complete."""
     new = file.with_name(f"{file.name}.tmp")
     try:
         yield new
@@ -258,12 +258,12 @@ def _written(file: Path) -> Iterator[Path]:
 
 @contextmanager
 def _new_archive(file: Path) -> Iterator[zipfile.ZipFile]:
-    """A ZIP archive without compression; it is not completed when its making is interrupted."""
+    """A ZIP archive without compression; it stays incomplete if the block raises."""
     with file.open("wb") as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         try:
             yield archive
         except BaseException:
-            archive.fp = None  # to complete it would fail in the middle of a member
+            archive.fp = None  # closing it would raise: a member is being written
             raise
 
 
@@ -353,7 +353,7 @@ def _check_places(segments: list[SegmentLine], tracks: list[TrackLine]) -> None:
     free = dict.fromkeys(rows, 0)
     for line in tracks:
         if line.segment not in rows:
-            raise ValueError(f"a track lies in segment {line.segment}, which there is not")
+            raise ValueError(f"a track lies in segment {line.segment}, which does not exist")
         if line.first_row < free[line.segment]:
             raise ValueError("a track overlaps another")
         free[line.segment] = line.first_row + line.rows
@@ -368,7 +368,7 @@ def _tracks(archive: zipfile.ZipFile) -> Iterator[TrackLine]:
 
 
 def _check_paths(tracks: Iterable[TrackLine]) -> None:
-    """Raises ValueError if a file is listed twice, or by a name that is no absolute path."""
+    """Raises ValueError if a path is listed twice or is not absolute."""
     seen: set[Path] = set()
     for line in tracks:
         for path in (_path_of(line), *map(_path_of, line.copies)):
@@ -399,7 +399,7 @@ def _insert(catalog: Catalog, line: TrackLine) -> int:
 
 
 def _stored(archive: zipfile.ZipFile, info: SegmentLine, meta: Meta) -> Stored:
-    """The rows of a segment."""
+    """A segment's codes and peaks, from the archive."""
     profile = meta.profile
     codes = (info.rows, profile.width(meta.dim))
     peaks = (info.rows, meta.peaks_kept)
@@ -415,7 +415,7 @@ def _stored(archive: zipfile.ZipFile, info: SegmentLine, meta: Meta) -> Stored:
 def _array(
     archive: zipfile.ZipFile, name: str, shape: tuple[int, int], kind: np.dtype[Any]
 ) -> NDArray[Any]:
-    """An array of the archive; the file must be exactly as long as it is."""
+    """An array of the archive; its file must have exactly the length that the shape implies."""
     member = _plain(archive, name)
     header = BytesIO()
     np.lib.format.write_array_header_1_0(
@@ -433,7 +433,7 @@ def _array(
 
 
 def _plain(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-    """A member that is stored as it is: a compressed one could be larger than the disk."""
+    """A member that is stored without compression: a compressed one could exceed the disk."""
     member = archive.getinfo(name)
     if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
         raise ValueError(f"{name} is compressed or encrypted")

@@ -1,4 +1,4 @@
-"""Deduplication: find a recording that is in the library already, by content or by sound."""
+"""Deduplication: find the tracks of a library that are the same recording, by their sound."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +42,7 @@ def twins_in(now: Snapshot, vectors: Floats, *, step: int) -> list[Twin]:
 
 
 def twin_among(entries: Sequence[Entry], vectors: Floats) -> Path | None:
-    """The same among tracks that are not in the library yet, by the path of the track."""
+    """As `twin_in_library`, among tracks that are not committed yet; returns the track's path."""
     if not entries:
         return None
     lengths = [len(entry.vectors) for entry in entries]

@@ -1,4 +1,4 @@
-"""A library of music: what is in it, and which of its tracks is this?"""
+"""A library of music in a folder: open it, list its tracks, recognise clips."""
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -24,7 +24,7 @@ DEFAULTS = SearchConfig()
 
 
 class Embedder(Model, Protocol):
-    """What a library needs of a model; `fingerprint.model` has the real one."""
+    """The part of a model that a library uses; `fingerprint.model` has the implementation."""
 
     @property
     def id(self) -> str: ...
@@ -34,22 +34,22 @@ class Embedder(Model, Protocol):
 
 
 class Embedding(Protocol):
-    """A recording on its way to library rows."""
+    """Embeds a recording block by block."""
 
     def take(self, block: Clip, /) -> None: ...
     def end(self) -> Fingerprint: ...
 
 
 class Library:
-    """An open library. It follows what a writer, here or in another process, commits meanwhile.
+    """An open library. It sees what a writer, in this or another process, commits later.
 
-    If its folder is replaced by another library of the same model, it becomes that one.
+    If another library of the same model takes the place of its folder, that one is used.
     """
 
     def __init__(self, catalog: Catalog, model: Embedder, config: SearchConfig) -> None:
         self.model = model
         self.config = config
-        # Replaced at once: threads that share a library never mix two moments.
+        # Catalog and snapshot are replaced together, so no thread uses two different moments.
         self._taken = (catalog, catalog.version(), take_snapshot(catalog))
 
     @classmethod
@@ -78,7 +78,8 @@ class Library:
     ) -> Self:
         """Open the library in a folder; in one that is new or empty, make a library first.
 
-        `profile` names one of `profiles.PROFILES`, standard where none is named.
+        `profile` is the name of one of `profiles.PROFILES`; by default that of the library, or
+        standard for a new one.
 
         Raises:
             LibraryError: as `open`, or the folder holds something else or cannot be written, or a
@@ -111,18 +112,18 @@ class Library:
 
     @property
     def meta(self) -> Meta:
-        """The model and the profile that it is made for."""
+        """The model and the profile that the library is made for."""
         return self.catalog.meta
 
     @property
     def catalog(self) -> Catalog:
-        """What it says of segments and tracks, for those who look after the library.
+        """The catalog of segments and tracks.
 
         Raises:
-            LibraryError: the library has been replaced by one that cannot be opened.
+            LibraryError: another library has replaced it, and cannot be opened.
         """
         catalog = self._taken[0]
-        if catalog.is_replaced():  # the old one is closed when no thread holds it any more
+        if catalog.is_replaced():  # the old one is closed when no thread uses it any more
             catalog = _open_catalog(catalog.folder, self.model)
             self._taken = (catalog, catalog.version(), take_snapshot(catalog))
         return catalog
@@ -135,7 +136,7 @@ class Library:
         return self.catalog.info()
 
     def counts(self) -> Counts:
-        """The library in numbers."""
+        """Statistics of the library."""
         return count(self.folder)
 
     def recognise(
@@ -146,13 +147,14 @@ class Library:
         speeds: Speeds = "in doubt",
         parts: bool = False,
     ) -> Result:
-        """The tracks that the clip may be from, whatever their confidence; or why there are none.
+        """The tracks that the clip may be from, at any confidence; or why there are none.
 
         Args:
             clip: at the model's sample rate.
             top: how many tracks at most.
-            speeds: when the clip is tried at other speeds, too.
-            parts: whether a second track is looked for where the best one does not play.
+            speeds: whether a doubtful clip is tried at other speeds.
+            parts: whether a second track is searched for in the part in which the best one does not
+                play.
         """
         return recognise(
             self.snapshot(),

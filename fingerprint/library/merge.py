@@ -18,7 +18,7 @@ BATCH_ROWS = 200_000  # embeddings of a commit: 100 MB of memory
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """The number of tracks merged, and of those that were there already."""
+    """The number of tracks added, and of tracks that the library had already."""
 
     added: int
     known: int
@@ -27,11 +27,11 @@ class Merged:
 def merge_library(
     library: Library, source: Path, on_progress: Callable[[int, int], None] = lambda _d, _a: None
 ) -> Merged:
-    """Add the tracks of another library, except those whose path or content is here already.
+    """Add the tracks of another library, except those whose path or content this one has.
 
     Raises:
-        LibraryError: the other one is missing, damaged, of another model or this very library, or
-            another process is writing to this one.
+        LibraryError: the other library is missing, damaged, of another model, or the same library;
+            or another process is writing to this one.
     """
     if source.resolve() == library.folder.resolve():
         raise LibraryError(f"{source} is the library that others are to be merged into")

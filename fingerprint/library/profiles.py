@@ -18,27 +18,27 @@ FULL_BYTES_LARGE = 1_000_000_000  # where the index is smaller than the codes; 9
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What is kept of a recording's rows, and how they are found.
+    """Which of a recording's rows are kept, at which precision, and how they are searched.
 
-    By an index, or else by comparing the signs of all of them. What an index of codes or the signs
-    find, `widening` times as many rows as asked for, is compared again by what is stored.
+    Without an index, the sign bits of all rows are compared. An index or the sign bits return
+    `widening` times as many hits as wanted, and these are reranked by the stored codes.
     """
 
     name: str
     step: int  # hops of the model between rows
-    bits: int  # of a number: 8, 4, 2 or 1
+    bits: int  # per dimension: 8, 4, 2 or 1
     index: Literal["annoy", "faiss", None]
     widening: int = 1
-    landmarks: bool = False  # whether candidates are looked up by pairs of peaks, too
+    landmarks: bool = False  # whether landmarks propose candidates, too
     full_bytes: int = FULL_BYTES
 
     @property
     def kind(self) -> np.dtype[Any]:
-        """Of the numbers in a code."""
+        """NumPy type of a code's elements."""
         return code_type(self.bits)
 
     def width(self, dim: int) -> int:
-        """Numbers in the code of an embedding: bytes, or words of 64 bits."""
+        """Elements in the code of one embedding: int8, or words of 64 bits."""
         return code_width(dim, self.bits)
 
     def full_rows(self, dim: int) -> int:
@@ -50,7 +50,7 @@ STANDARD = Profile("standard", step=1, bits=1, index="annoy", widening=10, landm
 LARGE = Profile("large", step=4, bits=1, index="faiss", widening=10, full_bytes=FULL_BYTES_LARGE)
 COMPACT = Profile("compact", step=2, bits=2, index=None, widening=10)
 PROFILES = {profile.name: profile for profile in (STANDARD, LARGE, COMPACT)}
-# What the others are measured against; nobody's choice, for a query takes seconds in a large one.
+# Only to measure the others against: a query takes seconds in a large library.
 REFERENCE = Profile("reference", step=1, bits=4, index=None, widening=10, landmarks=True)
 
 

@@ -1,4 +1,4 @@
-"""Which tracks are meant by paths, folders, patterns and numbers?"""
+"""Select tracks by paths, folders, patterns and ids."""
 
 import os
 from collections.abc import Collection, Iterable, Sequence
@@ -15,7 +15,7 @@ from fingerprint.library.writer import absolute
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """The tracks and the copies that are meant, the names that mean none, and what patterns mean.
+    """The selected tracks and copies, the names that match none, and how many files patterns match.
 
     Copies are files that another file's track stands for.
     """
@@ -23,7 +23,7 @@ class Selected:
     tracks: list[Listed]
     unknown: list[str]
     copies: list[Path] = field(default_factory=list)
-    patterns: dict[str, int] = field(default_factory=dict)  # how many files each one means
+    patterns: dict[str, int] = field(default_factory=dict)  # number of files that each one matches
 
 
 def select(
@@ -33,7 +33,7 @@ def select(
     ids: Collection[int] = (),
     missing: bool = False,
 ) -> tuple[list[Listed], list[str]]:
-    """As `select_all`, of tracks alone: those that are named, and the names that mean none."""
+    """As `select_all`, without copies: the selected tracks, and the names that match none."""
     found = select_all(listed, (), what, ids=ids, missing=missing)
     return found.tracks, found.unknown
 
@@ -46,7 +46,7 @@ def select_all(
     ids: Collection[int] = (),
     missing: bool = False,
 ) -> Selected:
-    """The tracks and copies that are named, in their order.
+    """The tracks and copies that the names match, in the catalog's order.
 
     A name is a file, a folder with everything in it, or a pattern of `fnmatch`, in which `*`
     stands for slashes too; relative ones begin in the current folder, except for a pattern that
@@ -83,7 +83,7 @@ def select_all(
 
 
 def _is_real(path: Path, real: str) -> bool:
-    """Whether a file is, or lies in, the one of that real path: links to it are other names."""
+    """Whether a file is `real` or lies in it, under whatever links."""
     return Path(os.path.realpath(path)).is_relative_to(real)
 
 

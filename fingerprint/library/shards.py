@@ -1,11 +1,11 @@
-"""Shards: a long list of files in parts, each embedded on its own and kept in one file.
+"""Shards: a long list of files is cut into parts; the embeddings of each are kept in one file.
 
 A shard's file is written under another name and renamed, so it is complete or not there. Its name
-is a digest of what it is made from: the model, and every file with its size and time. So whoever
-does the same shard again, after a crash or at the same time, writes the same file, and a rerun
-skips what is there. It is a ZIP archive (`numpy.savez`), whose checksums find what a power cut has
-left of one: `about`, one JSON object; `vectors` (R, dim) and `peaks` (P, kept) of its recordings,
-one after the other.
+is a digest of its input: the model, and every file with its size and time. So a worker that embeds
+the same shard again, after a crash or at the same time, writes the same file, and a rerun skips
+shards that are there. It is a ZIP archive (`numpy.savez`), whose checksums reveal a file that a
+power cut left incomplete: `about`, one JSON object; `vectors` (R, dim) and `peaks` (P, kept) of its
+recordings, one after the other.
 """
 
 import json
@@ -39,7 +39,7 @@ MOST_BYTES = 1 << 29  # of files, together: some 9 hours of MP3, one of uncompre
 
 @dataclass(frozen=True)
 class Shard:
-    """Files to embed together, as they looked when they were chosen, and with which model."""
+    """Files to embed together, with their stamps when they were chosen, and the model."""
 
     files: Mapping[Path, Stamp]
     model_id: str
@@ -47,7 +47,7 @@ class Shard:
 
     @cached_property
     def name(self) -> str:
-        """Of its file."""
+        """The name of the shard's file."""
         made_from = [FORMAT, self.model_id, self.stream]
         listed = [[_quoted(path), one.size, one.mtime_ns] for path, one in self.files.items()]
         digest = blake2b(json.dumps([made_from, listed]).encode(), digest_size=16)
@@ -57,7 +57,7 @@ class Shard:
 def cut(
     files: Mapping[Path, Stamp], model_id: str, stream: int | None, *, most: int = MOST_FILES
 ) -> Iterator[Shard]:
-    """Shards of all the files, in their order, of `most` files at most."""
+    """Cut the files, in their order, into shards of at most `most` files."""
     most = min(most, MOST_FILES)
     held: dict[Path, Stamp] = {}
     size = 0
@@ -72,7 +72,7 @@ def cut(
 
 
 def write(folder: Path, shard: Shard, results: Sequence[Recording | Failure]) -> None:
-    """Write a shard's file; it is there completely or not at all.
+    """Write a shard's file; it is complete or not there.
 
     Raises:
         OSError: the disk is full or fails.
@@ -105,10 +105,10 @@ def write(folder: Path, shard: Shard, results: Sequence[Recording | Failure]) ->
 
 
 def read(file: Path, model_id: str, stream: int | None) -> list[Recording | Failure] | None:
-    """What a shard's file holds; None if it is damaged, or of another model or version.
+    """The results in a shard's file; None if it is damaged, or of another model or version.
 
     Raises:
-        OSError: it is not there, or cannot be read.
+        OSError: the file is missing or cannot be read.
     """
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
@@ -129,7 +129,7 @@ def read(file: Path, model_id: str, stream: int | None) -> list[Recording | Fail
 
 
 def files_in(folder: Path) -> list[Path]:
-    """The shards in a folder; drafts that a killed process has left are deleted."""
+    """The shard files in a folder; drafts that a killed process left are deleted."""
     for draft in folder.glob(f"*{DRAFT}"):
         with suppress(OSError):
             draft.unlink()
@@ -171,7 +171,7 @@ def _recording(line: dict[str, Any], vectors: Any, peaks: Any) -> Recording:
 
 
 def _quoted(path: Path) -> str:
-    """As text, whatever bytes its name has."""
+    """The path as ASCII text, whatever bytes it has."""
     return quote_from_bytes(os.fsencode(path))
 
 

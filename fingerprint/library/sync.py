@@ -54,17 +54,18 @@ def sync(
     leads nowhere, or a folder is empty as an unused mount point is, its tracks stay.
 
     Args:
-        library: to be changed.
-        folders: what it is to be equal to.
+        library: to change.
+        folders: whose recordings the library will hold.
         jobs: as for `index_files`.
         on_duplicate: as for `index_files`.
         on_progress: as for `index_files`.
-        sure: is asked whether so many tracks of so many are to be removed where their folder is
-            empty now, or they are more than `MOST_REMOVED` of all.
+        sure: called with the number of tracks to remove, and of all tracks in the folders, if a
+            folder is empty now or more than `MOST_REMOVED` would be removed; returns whether to
+            remove them.
 
     Raises:
-        AudioError: a folder is missing, or holds no audio, and `sure` does not say that this is
-            right: as if it were on a drive that is not there, nothing is changed.
+        AudioError: a folder is missing, or holds no audio and `sure` returns False; nothing is
+            changed, because its drive may not be mounted.
         LibraryError: another process is writing, or the disk is full; what was committed stays.
     """
     before = _under(library.catalog.listed(), folders)
@@ -80,7 +81,7 @@ def sync(
     report = index_files(
         library, sorted(found.files), jobs=jobs, on_duplicate=on_duplicate, on_progress=on_progress
     )
-    # What was deleted since the folders were walked is gone, and no failure.
+    # A file that was deleted since the folders were walked is gone; that is no failure.
     report.failed = [one for one in report.failed if presence(one[0]) is not Presence.GONE]
     report.failed += found.unreachable
     listed = _under(library.catalog.listed(), folders)
@@ -110,7 +111,7 @@ def sync(
 
 
 class _Found:
-    """The audio files in folders, under the names that they have in the library, if any."""
+    """The audio files in folders, by the paths that they have in the library, if any."""
 
     def __init__(self, folders: Sequence[Path], known: Collection[Path]) -> None:
         self.unreachable: list[tuple[Path, str]] = []
@@ -133,7 +134,7 @@ class _Found:
         self.files = set(names.values())
 
     def state(self, path: Path) -> Presence:
-        """Whether a track's file is there; a file with two names counts once."""
+        """Whether a track's file exists; a file with two names counts once."""
         state = presence(path)
         return Presence.GONE if state is Presence.THERE and path not in self.files else state
 
@@ -150,7 +151,7 @@ class _Found:
 def _look_again_at_copies(
     library: Library, before: Iterable[Listed], files: Collection[Path]
 ) -> None:
-    """For tracks whose file is gone or has changed, let one of their copies take its place."""
+    """If a track's file is gone or has changed, embed one of its copies in its place."""
     gone = {one.id for one in before if has_left(one)}
     copies = library.catalog.copies().items()
     _forget(library, (), [path for path, of in copies if of in gone and path in files])
@@ -181,10 +182,10 @@ def _lies_in(path: Path, folders: Sequence[Path]) -> bool:
 
 
 class Watch:
-    """Notices changes in folders while its context is open.
+    """Detects changes in folders while its context is open.
 
-    Folders that are deleted and made again, unmounted or mounted are watched again. What lies in
-    one of `but`, such as the library itself, is no change.
+    Folders that are deleted and made again, or unmounted and mounted again, are watched again.
+    Changes inside the folders `but`, such as the library's own, are ignored.
     """
 
     def __init__(self, folders: Sequence[Path], *, but: Sequence[Path] = ()) -> None:
@@ -209,7 +210,7 @@ class Watch:
         self._stop()
 
     def wait(self, at_most: float = inf) -> None:
-        """Wait until something has changed and then been quiet, at most a number of seconds."""
+        """Wait at most `at_most` s for a change, and then until there was none for `QUIET` s."""
         end = monotonic() + at_most
         while not self._changes_within(min(QUIET, max(0.0, end - monotonic()))):
             if monotonic() >= end:
@@ -228,7 +229,7 @@ class Watch:
         return True
 
     def _follow(self) -> bool:
-        """Watch folders that are not watched yet; returns whether there were any."""
+        """Start to watch folders that are not watched yet; returns whether there were any."""
         state = self._state()
         if state == self._watched:
             return False
@@ -238,7 +239,7 @@ class Watch:
         return True
 
     def _state(self) -> tuple[object, ...]:
-        """It changes with the folders' identities, and with what is mounted in them (on Linux)."""
+        """A value that changes if a folder is replaced, or (on Linux) a drive is mounted in one."""
         found: list[object] = []
         for folder in self._folders:
             try:
@@ -258,7 +259,7 @@ class Watch:
         changes, but = self._changes, self._but
 
         class Handler(FileSystemEventHandler):
-            """Notes changes; reading files, as indexing does, is no change."""
+            """Notes changes of files. Opening and reading them, as indexing does, is no change."""
 
             def on_any_event(self, event: FileSystemEvent) -> None:
                 path = Path(os.fsdecode(event.src_path))
@@ -280,7 +281,7 @@ class Watch:
 
 
 def watch(folders: Sequence[Path], act: Callable[[], None]) -> None:
-    """Call `act` whenever something in the folders has changed and it has been quiet since.
+    """Call `act` after every change in the folders, once `QUIET` s have passed without another.
 
     It returns only by an exception, such as a `KeyboardInterrupt`.
 

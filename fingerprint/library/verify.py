@@ -42,7 +42,7 @@ def check(
 ) -> list[Fault]:
     """All faults of a library; every byte is read.
 
-    `on_progress` is told how many segments have been read, and how many there are.
+    `on_progress(done, total)` gets the number of segments that have been read, and of all.
 
     Raises:
         LibraryError: a file cannot be read, so nothing is known about its content.
@@ -74,7 +74,7 @@ def repair(folder: Path, model: Embedder, *, jobs: int = 0) -> Repairs:
     """Rebuild damaged segments: an index from its embeddings, embeddings from the music.
 
     Tracks whose embeddings are damaged and whose files are gone, or no recordings any more, are
-    removed. Where files are only out of reach, as on a drive that is not there, their segment is
+    removed. If files may only be out of reach, as on a drive that is not mounted, their segment is
     left as it is.
 
     Raises:
@@ -107,7 +107,7 @@ def repair(folder: Path, model: Embedder, *, jobs: int = 0) -> Repairs:
 def _embedded(
     writer: Writer, tracks: Sequence[Listed], model: Embedder, jobs: int, done: Repairs
 ) -> Repairs:
-    """Index the files of these tracks again, all in one transaction.
+    """Embed the files of these tracks again and replace the tracks, in one transaction.
 
     A copy of a track takes the place of a file that is gone.
     """
@@ -151,7 +151,7 @@ def _embedded(
 def _chosen(
     tracks: Iterable[Listed], copies: Mapping[int, Sequence[tuple[Path, Stamp]]]
 ) -> tuple[dict[Path, Listed], list[tuple[Path, str]], list[tuple[Path, str]]]:
-    """The file to embed for each track; what is lost; what is out of reach, with reasons."""
+    """The file to embed for each track; files that are lost; files out of reach, with reasons."""
     chosen: dict[Path, Listed] = {}
     lost: list[tuple[Path, str]] = []
     waiting: list[tuple[Path, str]] = []

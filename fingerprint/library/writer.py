@@ -20,7 +20,7 @@ from fingerprint.library.store import Catalog, advice
 from fingerprint.types import Floats, Ints, PeakCodes, Tags, Track
 
 LOCK = "writer.lock"
-MOST_SMALL = 8  # segments; every one costs each query a search of its index
+MOST_SMALL = 8  # segments: each query searches the index of every one
 
 
 @dataclass(frozen=True, slots=True, eq=False)
