@@ -1,9 +1,9 @@
-"""Audio files and streams to `Clip`: all the sound that a good player would play, in order.
+"""Audio files and streams to `Clip`: all the sound that a player would play, in order.
 
-A recording passes through in chunks: decoded and averaged to mono, cut, mended, resampled,
-gathered. So a 4-hour file needs no more memory than a short one, and a clip equals the
-concatenation of its blocks because both come from the same chain. What one decoder gives up on is
-decoded from there by another one; what is lost in the end is in the `DecodeReport`.
+A recording is processed in chunks: decoded and averaged to mono, cut, cleaned, resampled, joined.
+So a 4-hour file needs no more memory than a short one, and a clip equals the concatenation of its
+blocks because both come from the same chain. Where one decoder fails, the next one continues; audio
+that no decoder reads is listed in the `DecodeReport`.
 """
 
 import os
@@ -35,11 +35,11 @@ LARGEST_STREAM = 1 << 30  # bytes; a pipe is held in memory
 SILENT_PIPE = 20.0  # s without a byte after which a named pipe is given up
 SOURCE_RATES = (1_000, 6_000_000)  # Hz; a header that says otherwise is damaged
 LONGEST_CLIP = 4 * 3600.0  # s in memory at once: 460 MB at 8 kHz
-LONGEST_STREAM = 24 * 3600.0  # s; more is a mistake, or a small file that wants to be a bomb
-LOWEST_BIT_RATE = 500  # bit/s; a header that promises so much from so few bytes is wrong
-MISSING = 0.01  # share of its bytes by which a header may promise too much
+LONGEST_STREAM = 24 * 3600.0  # s; more is a mistake, or a decompression bomb
+LOWEST_BIT_RATE = 500  # bit/s; a header that implies less is wrong
+MISSING = 0.01  # share of its bytes by which a header may be wrong
 LARGEST_SAMPLE = 2.0**31  # float files may hold integers; beyond 32 bits it is not audio
-MENDABLE = 0.01  # share of samples that may be no numbers
+MENDABLE = 0.01  # share of samples that may be not finite
 
 
 def load_clip(
@@ -55,9 +55,9 @@ def load_clip(
     """Decode a recording to mono at `sample_rate` (Hz).
 
     Channels are averaged; the level stays the file's. `start` and `seconds` (s) cut exactly, at the
-    file's own samples, before resampling. A damaged file gives what is there, and `report` says
-    what is not. A stream, such as standard input, is read to its end. `name` stands for the source
-    in error messages; `stream` is the number of an audio track, from 1 on.
+    file's own samples, before resampling. Of a damaged file the decodable part is returned, and
+    `report` lists the damage. A stream, such as standard input, is read to its end. `name` stands
+    for the source in error messages; `stream` is the number of an audio track, from 1 on.
 
     Raises:
         AudioError: the source is missing, unreadable, not audio, holds no samples, or more than
@@ -83,11 +83,11 @@ def stream_clip(
     """Decode a recording in consecutive blocks of `block` seconds; the last is shorter.
 
     Their concatenation equals `load_clip(source, sample_rate)`; memory does not grow with the file.
-    `report` knows the announced length from the first block on, and the damage at the end.
+    `report` has the announced length from the first block on, and the damage at the end.
 
     Raises:
-        AudioError: as `load_clip`, possibly after some blocks; over `longest` (s), else
-            `LONGEST_STREAM`, for sure.
+        AudioError: as `load_clip`, possibly after some blocks; the recording is longer than
+            `longest` (s), by default `LONGEST_STREAM`.
     """
     size = max(1, round(block * sample_rate))
     pending, held = list[Floats](), 0
@@ -106,7 +106,7 @@ def stream_clip(
 
 
 def resampled(chunks: Iterator[Clip], sample_rate: int, name: str) -> Iterator[Clip]:
-    """Mono chunks of any source, of any rates, as clips at `sample_rate` (Hz), as they come.
+    """Resample mono chunks of any rates to clips at `sample_rate` (Hz), one by one.
 
     Raises:
         AudioError: the samples are not audio.
@@ -121,7 +121,7 @@ def _name(source: Path | BinaryIO) -> str:
 
 
 class _Cut:
-    """What is wanted of a recording: the rate, from where, how much, and how much at most (s)."""
+    """The part of a recording that is wanted: sample rate, start, length, and limit (s)."""
 
     def __init__(
         self, sample_rate: int, start: float, seconds: float | None, longest: float
@@ -132,7 +132,7 @@ class _Cut:
         self.longest = longest
 
     def exceeded(self, length: float) -> bool:
-        """Whether a recording of so many seconds gives more than is allowed."""
+        """Whether a recording of `length` seconds is longer than is allowed."""
         return min(length - self.start, self.seconds or length) > self.longest
 
 
@@ -151,7 +151,7 @@ def _pieces(
                     raise _too_long(name, cut)
                 if len(piece):
                     yield piece
-        except MemoryError as error:  # a damaged size may ask for more than there is
+        except MemoryError as error:  # a damaged header may demand more than the machine has
             raise AudioError(f"cannot read {name}: not enough memory") from error
     if not held:
         after = f" after {cut.start:g} s" if cut.start else ""
@@ -188,7 +188,7 @@ def opened(source: Path | BinaryIO, name: str, *, pipes: bool = True) -> Iterato
 
 
 def open_recording(path: Path) -> BinaryIO:
-    """Open a file or a named pipe, without waiting for somebody who writes into it.
+    """Open a file or a named pipe, without waiting until a program writes into the pipe.
 
     Raises:
         OSError: it cannot be opened, or is a folder or a device.
@@ -224,7 +224,7 @@ def _is_file(stream: BinaryIO) -> bool:
 
 
 def _slurped(stream: BinaryIO, name: str, *, patience: float | None = None) -> BytesIO:
-    """All of a pipe, in which bytes must come within `patience` (s), if given."""
+    """Read a whole pipe; bytes must come within `patience` (s), if given."""
     buffer = BytesIO()
     while True:
         if patience and not wait([stream.fileno()], patience):
@@ -243,7 +243,7 @@ Decode = Callable[[BinaryIO | Part, DecodeReport], Iterator[Clip]]
 
 
 def _decoders(stream: int | None) -> list[Decode]:
-    """In the order in which they are tried: what one gives up on is for the next."""
+    """The decoders, in the order in which they are tried."""
     if ffmpeg.pyav_installed():
         found: list[Decode] = [partial(ffmpeg.pyav_chunks, stream=stream), sndfile_chunks]
     else:
@@ -256,7 +256,7 @@ def _decoders(stream: int | None) -> list[Decode]:
 def _decoded(
     file: BinaryIO, cut: _Cut, name: str, stream: int | None, report: DecodeReport
 ) -> Iterator[Clip]:
-    """Mono chunks at the file's own rates, of all the recordings that it holds."""
+    """Mono chunks, at the file's own rates, of all recordings that it holds."""
     size = file.seek(0, SEEK_END)
     if not size:
         raise AudioError(f"cannot read {name}: the file is empty")
@@ -280,7 +280,7 @@ def _decoded(
 
 
 def _recording(file: BinaryIO | Part, stream: int | None, report: DecodeReport) -> Iterator[Clip]:
-    """Chunks of the first decoder, and of the next from where it fails or ends too early.
+    """Chunks of the first decoder; where it fails or ends too early, the next one continues.
 
     Raises:
         DecoderError: none of them decodes anything.
@@ -307,14 +307,14 @@ def _recording(file: BinaryIO | Part, stream: int | None, report: DecodeReport) 
 
 
 def _is_too_long(announced: float, size: int, cut: _Cut) -> bool:
-    """Whether the header announces more than is allowed, and has the bytes to be believed."""
+    """Whether the header announces more than is allowed, and the file is large enough for it."""
     return cut.exceeded(announced) and size * 8 > announced * LOWEST_BIT_RATE
 
 
 def _settle(
     file: BinaryIO | Part, report: DecodeReport, got: float, failures: list[DecoderError]
 ) -> None:
-    """Note what is missing at the end of a recording."""
+    """Report what is missing at the end of a recording."""
     if report.compare_length(got):
         return
     if failures:
@@ -363,7 +363,7 @@ def _before(chunks: Iterator[Clip], seconds: float | None) -> Iterator[Clip]:
 
 
 def _mended(chunks: Iterator[Clip], name: str, report: DecodeReport) -> Iterator[Clip]:
-    """Samples that are no numbers, or far too large, become zeros; few may be."""
+    """Set the few samples that are not finite, or far too large, to zero."""
     bad, total, first = 0, 0.0, 0.0
     for chunk in chunks:
         if not SOURCE_RATES[0] <= chunk.sample_rate <= SOURCE_RATES[1]:
@@ -389,7 +389,7 @@ def _mended(chunks: Iterator[Clip], name: str, report: DecodeReport) -> Iterator
 def _resampled(chunks: Iterator[Clip], sample_rate: int) -> Iterator[Floats]:
     """High-quality band-limited resampling (soxr HQ), whose output does not depend on chunking.
 
-    Where the rate of the source changes, as between joined recordings, another resampler goes on.
+    If the source's rate changes, as between joined recordings, a new resampler is used.
     """
     held = next(chunks, None)
     while held is not None:
@@ -399,7 +399,7 @@ def _resampled(chunks: Iterator[Clip], sample_rate: int) -> Iterator[Floats]:
             held = next(chunks, None)
             continue
         resampler = soxr.ResampleStream(rate, sample_rate, 1, dtype="float32", quality="HQ")
-        # One chunk is held back: the resampler must be told of the last, and takes no empty one.
+        # One chunk is held back, because the resampler needs to know which chunk is the last.
         for chunk in chunks:
             if chunk.sample_rate != rate:
                 break

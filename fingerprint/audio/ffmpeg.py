@@ -1,8 +1,8 @@
 """Decoding through FFmpeg: PyAV, or the `ffmpeg` program where PyAV is not installed.
 
 Both get an allow-list of containers and codecs (`formats`), so that a playlist in disguise is
-refused before it is read. A packet that cannot be decoded costs its own length, for which silence
-stands; the recording goes on behind it.
+refused before it is read. A packet that cannot be decoded is replaced by silence of its length, and
+decoding continues with the next one.
 """
 
 import importlib
@@ -32,7 +32,7 @@ from fingerprint.errors import AudioError
 from fingerprint.types import Clip, Floats
 
 PROTOCOLS = "file,fd,pipe"
-# Of a stream: no files, and the demuxers that fetch what they are told to besides.
+# For network streams: protocols that read no files, and formats that fetch further addresses.
 NETWORK_PROTOCOLS = (
     "crypto,data,ffrtmpcrypt,ffrtmphttp,http,httpproxy,https,mmsh,mmst,rtmp,rtmpe,rtmps,rtmpt,"
     "rtmpte,rtmpts,rtp,srt,srtp,tcp,tls,udp,udplite"
@@ -40,12 +40,12 @@ NETWORK_PROTOCOLS = (
 NETWORK_FORMATS = f"{FORMAT_WHITELIST},dash,hls,rtp,rtsp,sdp"
 TIMEOUT = 20.0  # s without a byte after which a network stream has broken off
 CHUNK = 16_384  # sample frames that are averaged and resampled at a time
-LIVE_CHUNK = 1_024  # of a broadcast, which is listened to as it comes
+LIVE_CHUNK = 1_024  # for a live stream, so that samples come without delay
 AU_HEADER = struct.Struct(">4s5I")  # magic, offset of the samples, bytes, encoding, Hz, channels
-CANCELLED = 1e-3  # the mean of channels with less of the loudest one's energy is what is left over
+CANCELLED = 1e-3  # share of the loudest channel's energy; channels with a weaker mean cancel
 INAUDIBLE = 1e-5  # a track that never exceeds this is silent, where there is another one
-HOLE = 0.05  # s by which the time stamps of two frames must be apart for a gap
-LONGEST_HOLE = 10.0  # s that silence stands for; a longer jump is a new time line
+HOLE = 0.05  # s from the end of a frame to the next time stamp, from which it is a gap
+LONGEST_HOLE = 10.0  # s; a longer jump of time stamps is a new time line, not a gap
 DEMUX_ERRORS = 50  # in one file, after which the rest is given up
 # Containers whose header or index counts the samples; of others FFmpeg estimates the length.
 COUNTED = frozenset(
@@ -100,20 +100,19 @@ IMMATERIAL = re.compile(
 
 
 class DecoderError(Exception):
-    """Why a decoder gives no audio, or no more; to stand after "cannot read song.m4a: "."""
+    """A decoder gives no audio, or no more; its message follows "cannot read song.m4a: "."""
 
 
 class MissingTrackError(DecoderError):
-    """A file has no such audio track."""
+    """The file has no audio track of that number."""
 
 
 def mono(samples: Floats | Sequence[Floats]) -> Floats:
     """One channel for several, each (T,).
 
-    That is their mean; or the loudest one where they cancel, as do the two of a balanced line or
-    of a cable that is wired wrongly.
+    Their mean; or the loudest one if they cancel, as the two channels of a balanced line do.
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # such samples are dealt with later
+    with np.errstate(over="ignore", invalid="ignore"):  # `decode` sets such samples to zero
         # Five times as fast as np.mean where the channels are interleaved in memory.
         total: Floats = samples[0].astype(np.float32)
         for channel in samples[1:]:
@@ -122,7 +121,7 @@ def mono(samples: Floats | Sequence[Floats]) -> Floats:
             total /= np.float32(len(samples))
             energies = [float(np.dot(channel, channel)) for channel in samples]
             if float(np.dot(total, total)) < CANCELLED * max(energies):
-                # The first of several that are as loud, so that it is the same one next time.
+                # Of several equally loud channels, always the first.
                 loud = next(i for i, one in enumerate(energies) if one >= max(energies) / 2)
                 total = samples[loud].astype(np.float32)
     return total
@@ -145,7 +144,7 @@ def program_installed() -> bool:
 def pyav_chunks(
     file: BinaryIO | Part, report: DecodeReport, stream: int | None = None
 ) -> Iterator[Clip]:
-    """Mono chunks at the file's own rate, which may change on the way.
+    """Mono chunks at the file's own rate, which may change within the file.
 
     `stream` is the number of an audio track, from 1 on; without it the default track is taken, or
     the first that decodes and is not silent.
@@ -172,7 +171,7 @@ def pyav_chunks(
 
 
 def import_all() -> None:
-    """Import what PyAV imports when a file needs it, such as the part for subtitles."""
+    """Import the modules that PyAV imports only when a file needs them, such as for subtitles."""
     import av
 
     for module in pkgutil.walk_packages(av.__path__, "av."):
@@ -227,7 +226,7 @@ def network_chunks(url: str) -> Iterator[Clip]:
 def _first_audible(tracks: Iterable[Iterator[Clip]]) -> Iterator[Clip]:
     """The first of several tracks that is not silent; the first of all if every one is.
 
-    Silence is held back as a number of samples until something is heard.
+    Until a track gives a sample that is not silent, its silence is only counted.
     """
     silence: list[tuple[int, int]] = []  # of the first track: lengths and rates
     failure: DecoderError | None = None
@@ -281,7 +280,7 @@ def _opened(av: Any, file: BinaryIO | Part, words: list[str]) -> Iterator[Any]:
 
 
 def _beginnings(file: BinaryIO | Part) -> list[int]:
-    """Where a recording may begin: at the first byte, or at the first that look like it."""
+    """Where a recording may begin: at the first byte, or at the first known signature."""
     tag = id3_size(file)
     file.seek(tag)
     if tag and UNTAGGED.match(file.read(12)):
@@ -312,7 +311,7 @@ class _Source:
         return self._file.tell() - self._begin
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """A damaged header sends FFmpeg to places that are none: -1."""
+        """As of a file; -1 for an impossible position, which a damaged header may name."""
         try:
             return self._file.seek(offset + (0 if whence else self._begin), whence) - self._begin
         except (OSError, ValueError, OverflowError):
@@ -330,7 +329,7 @@ def _tracks(container: Any, stream: int | None) -> list[int]:
 
 
 class _Losses:
-    """Packets that could not be decoded, holes in the time line, and FFmpeg's own words."""
+    """Packets that could not be decoded, gaps in the time line, and FFmpeg's own messages."""
 
     def __init__(self) -> None:
         self.packets = 0
@@ -355,7 +354,7 @@ class _Losses:
         self.words[:] = [text for text, kept in zip(self.words, material, strict=True) if kept]
 
     def tell(self, report: DecodeReport, unused: float) -> None:
-        """Put all of it into a report."""
+        """Add the losses to a report."""
         where = f"the first at {clock(self.first)}"
         if self.packets:
             many = "1 damaged packet" if self.packets == 1 else f"{self.packets} damaged packets"
@@ -421,7 +420,7 @@ def _pyav_track(
 
 
 def _head(file: BinaryIO | Part) -> bytes:
-    """The first bytes of a file, which somebody else is reading."""
+    """The first bytes of a file; its position is restored."""
     at = file.tell()
     file.seek(0)
     head = file.read(4096)
@@ -465,7 +464,7 @@ def _announced(file: BinaryIO | Part, container: Any, stream: Any) -> float:
 
 
 def _packets(av: Any, container: Any, stream: Any, losses: _Losses) -> Iterator[Any]:
-    """Every packet of a stream; what the demuxer stumbles over is left out."""
+    """Every packet of a stream, except those that the demuxer cannot read."""
     while True:
         try:
             yield from container.demux(stream)
@@ -473,7 +472,7 @@ def _packets(av: Any, container: Any, stream: Any, losses: _Losses) -> Iterator[
             return
         except (av.error.MemoryError, av.error.PyAVCallbackError):
             raise
-        except IndexError:  # of a track that the file had not announced: PyAV has no place for it
+        except IndexError:  # a packet of a track that the header did not list
             continue
         except av.FFmpegError:
             losses.errors += 1
@@ -502,7 +501,7 @@ def _decoded(
 
 
 def _frames(av: Any, packet: Any, position: float, losses: _Losses) -> list[Any]:
-    """What a packet decodes to; none, and a loss at `position` (s), where it cannot be."""
+    """The frames of a packet; if it cannot be decoded, none, and a loss at `position` (s)."""
     frames: list[Any] = []
     if not losses.bytes:
         losses.begin = packet.pos or 0
@@ -527,7 +526,7 @@ def _frames(av: Any, packet: Any, position: float, losses: _Losses) -> list[Any]
 
 
 class _TimeLine:
-    """Frames on their way to chunks of a fixed size: gathered in C, checked for holes here."""
+    """Joins frames to chunks of a fixed size, and fills gaps between time stamps with silence."""
 
     def __init__(self, av: Any, losses: _Losses) -> None:
         self._av, self._losses = av, losses
@@ -539,7 +538,7 @@ class _TimeLine:
         self.waiting = 0  # samples in the queue
 
     def take(self, frame: Any) -> list[Clip]:
-        """Queue a frame; what has to go before it, where the layout changes or a hole is.
+        """Queue a frame; returns the chunks before it if the layout changes or there is a gap.
 
         This runs once a packet, every 20 ms of sound: no generator, few attributes.
         """
@@ -561,13 +560,13 @@ class _TimeLine:
         return before
 
     def chunks(self, size: int) -> Iterator[Clip]:
-        """What has come in whole chunks."""
+        """All whole chunks in the queue."""
         while self.waiting >= size:
             self.waiting -= size
             yield _clip(self._fifo.read(size), self._rate)
 
     def rest(self) -> Iterator[Clip]:
-        """What is left; another layout may follow."""
+        """The rest of the queue; the next frame may have another layout."""
         if self.waiting:
             self.waiting = 0
             yield _clip(self._fifo.read(), self._rate)
@@ -608,7 +607,7 @@ def _scaled(values: NDArray[Any], kind: str) -> Floats:
 
 @contextmanager
 def _words(av: Any, words: list[str]) -> Iterator[None]:
-    """Collect what FFmpeg's libraries call an error; PyAV would drop it."""
+    """Collect the errors that FFmpeg's libraries log; PyAV would drop them."""
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -675,7 +674,7 @@ def _on_disk(file: BinaryIO | Part) -> Iterator[int]:
 
 
 def scratch() -> BinaryIO:
-    """A file that is gone when it is closed; in memory where a confined process makes none."""
+    """A temporary file, deleted when closed; in memory if this process may not create files."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("fingerprint"), "w+b")
     return TemporaryFile()

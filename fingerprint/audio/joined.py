@@ -1,10 +1,10 @@
 """Recordings that lie one behind the other in one file, as `cat a.wav b.wav` makes them.
 
-Decoders of MPEG audio, AAC, AC-3, DTS and broadcasts go on by themselves. Others stop at the
-end of the first recording, or decode the next one by the header of the first. So a file is taken
-apart: where a header says how long its recording is, there the next one may begin; else wherever
-bytes are found with which a recording of the same kind begins; or of another kind, where the frames
-of the first one have ended.
+Decoders of MPEG audio, AAC, AC-3, DTS and transport streams read joined recordings by themselves.
+Others stop at the end of the first recording, or decode the second one with the header of the
+first. So a file is split: if a header says how long its recording is, the next one may begin at its
+end; else at the next signature of the same format, or at one of another format where the frames of
+the first recording have ended.
 """
 
 import re
@@ -17,7 +17,7 @@ from fingerprint.audio.frames import SYNC, chained_at, chained_in, mpeg_frame_by
 from fingerprint.audio.trailing import behind_tags, without_tags
 
 _MOST = 10_000  # recordings in one file
-_HEAD = 80  # bytes from which a kind is known
+_HEAD = 80  # bytes by which the format is recognised
 _UNKNOWN = 0x7FFF_F000  # and more, if there is less: by a program that could not go back
 _PAGE_HEADER = 27  # bytes of an Ogg page, and as many more as the page has segments
 _BLOCK = 1 << 20  # bytes
@@ -28,7 +28,7 @@ _MOST_BLOCKS = 100  # of metadata in a FLAC
 
 
 class Part:
-    """A file from `begin` to `end`, as if there were nothing else.
+    """A file's bytes from `begin` to `end`, as a file.
 
     `mended` is a place in the file and the bytes that are read there instead.
     """
@@ -75,7 +75,7 @@ _File = BinaryIO | Part
 
 
 def recordings(file: BinaryIO) -> list[BinaryIO | Part]:
-    """The recordings in a file, without the tags behind them; mostly it is one."""
+    """The recordings in a file, usually one, without the tags behind them."""
     begins = [0, *islice(_further(file), _MOST)]
     size = file.seek(0, 2)
     places = [(begin, _end_of_sound(file, begin, end)) for begin, end in pairwise([*begins, size])]
@@ -253,7 +253,7 @@ def _head(file: _File, at: int) -> bytes:
 
 
 def _found(file: _File, begin: int, wanted: bytes) -> Iterator[int]:
-    """Where some bytes occur in a file from `begin` on."""
+    """The position of the first match of `wanted` in a file, from `begin` on."""
     kept = b""
     while True:
         file.seek(begin + len(kept))

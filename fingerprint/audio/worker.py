@@ -1,8 +1,8 @@
-"""Decoding in a process of its own, which may die, hang or swell without harm, and opens nothing.
+"""Decoding in a confined process, which may crash, hang or use much memory without harm.
 
 The process imports the decoders, gives up the right to open files (`sandbox`), and then decodes
-what it is handed: open descriptors. It answers in plain bytes, a line of JSON and samples, because
-whoever takes over a decoder must not be able to choose what its parent unpickles.
+open file descriptors that it receives. It answers in plain bytes, a line of JSON and samples: with
+pickle, an attacker who controls a decoder could run code in the parent.
 """
 
 import json
@@ -34,13 +34,13 @@ from fingerprint.errors import AudioError
 from fingerprint.types import Clip, Tags
 
 MEMORY = 4 << 30  # bytes a process may map, its libraries included
-PATIENCE = 300.0  # s a process may take for 20 minutes of sound, or a part; healthy ones take a few
+PATIENCE = 300.0  # s for 20 minutes of sound or a part of a long one; normally it takes a few
 LONGEST = 20 * 60.0  # s of sound in one answer: 38 MB at 8 kHz
-STARTS = 3  # of a process that dies before it is ready; then something is wrong with all of them
+STARTS = 3  # failed starts in a row, after which no further one is tried
 LARGEST_ANSWER = 1 << 28  # bytes
-EVERYWHERE = Path("/")  # may be read where the ffmpeg program decodes: it opens its input by name
-STALLED = 60.0  # s without sound after which a stream has broken off; FFmpeg gives up before
-# What is read to find a host and to check its certificate.
+EVERYWHERE = Path("/")  # readable if the ffmpeg program decodes, which opens its input by name
+STALLED = 60.0  # s without sound after which a stream has broken off; FFmpeg's own limit is shorter
+# Files that are read to resolve a host name and to check a certificate.
 NAMES = (
     *("/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf", "/etc/gai.conf"),
     *("/etc/services", "/etc/protocols", "/etc/ssl", "/etc/pki", "/usr/share/ca-certificates"),
@@ -50,11 +50,11 @@ NAMES = (
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to decode: the rate (Hz), the length of an answer (s), the part and the audio track."""
+    """What to decode: sample rate (Hz), length of an answer (s), part and audio track."""
 
     sample_rate: int
     block: float = 60.0
-    longest: float = LONGEST  # what is shorter comes in one answer
+    longest: float = LONGEST  # a shorter recording comes in one answer
     stream: int | None = None
     start: float = 0.0  # s
     seconds: float | None = None
@@ -74,9 +74,10 @@ class Answer:
 
 
 class Worker:
-    """The process, as its parent sees it. It is replaced when it dies.
+    """The parent's side of a decoding process, which is replaced when it dies.
 
-    `since` is when it was started, or asked, or has last answered. With `network` it may connect.
+    `since` is the time of its start, its last request or its last answer. With `network` it may
+    open connections.
     """
 
     pipe: Connection
@@ -90,7 +91,7 @@ class Worker:
     def ask(
         self, source: Path | BinaryIO, name: str, request: Request, *, pipes: bool = True
     ) -> None:
-        """Hand it a recording; `answer` gets what becomes of it.
+        """Send it a recording to decode; `answer` receives the answers.
 
         Raises:
             AudioError: the source cannot be opened.
@@ -98,28 +99,28 @@ class Worker:
         with opened(source, name, pipes=pipes) as file, _on_disk(file) as number:
             self.since = monotonic()
             hint = Path(str(getattr(file, "name", ""))).suffix
-            with suppress(OSError):  # it has died; `answer` will find out
+            with suppress(OSError):  # it has died, which `answer` detects
                 self.pipe.send_bytes(json.dumps([name, hint, asdict(request)]).encode())
                 socket.send_fds(self._socket, [b"\0"], [number])
 
     def ask_for_stream(self, url: str, sample_rate: int) -> None:
-        """Let it open an address; answers come for as long as there is sound."""
+        """Let it open an address; it answers as long as the stream has sound."""
         self.since = monotonic()
         request = Request(sample_rate, url=url)
         with suppress(OSError):  # as above
             self.pipe.send_bytes(json.dumps([url, "", asdict(request)]).encode())
 
     def is_late(self, patience: float) -> bool:
-        """Whether it has been silent for longer than `patience` (s)."""
+        """Whether its last sign of life is more than `patience` (s) ago."""
         return monotonic() > self.since + patience
 
     def answer(self, patience: float = PATIENCE) -> Answer | None:
-        """The next answer, once `pipe` is ready; None for the word that it is ready itself.
+        """The next answer, once `pipe` is readable; None for the message that the process is ready.
 
         Raises:
-            EOFError: it has died, or what it says makes no sense, or it has stopped for `patience`
-                (s) in the midst of it, when `BlockingIOError` is the cause; it was replaced.
-            AudioError: none of several could start.
+            EOFError: it has died, its answer is malformed, or it has stopped for `patience` (s)
+                within an answer (the cause is a `BlockingIOError`); it was replaced.
+            AudioError: `STARTS` processes in a row have failed to start.
         """
         try:
             self._wait_at_most(patience)
@@ -135,21 +136,21 @@ class Worker:
             raise EOFError from error
 
     def _wait_at_most(self, seconds: float) -> None:
-        """What is read from the socket from now on may be waited for no longer than that."""
+        """Limit the time that each later read from the socket waits."""
         if hasattr(socket, "SO_RCVTIMEO"):
             whole, part = divmod(seconds, 1)
             timeval = struct.pack("@ll", int(whole), int(part * 1e6))
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
 
     def restart(self) -> None:
-        """End the process, whatever it does, and begin another one."""
+        """Kill the process and start another one."""
         self.stop()
         self._start()
 
     def stop(self) -> None:
         self.pipe.close()
         self._socket.close()
-        self._process.kill()  # a decoder that hangs may not hear anything else
+        self._process.kill()  # a decoder that hangs may ignore other signals
         self._process.wait()
 
     def _start(self) -> None:
@@ -174,7 +175,7 @@ class Worker:
 
 
 def _is_open(number: int) -> bool:
-    """Whether a program that is started gets this descriptor."""
+    """Whether a child process inherits this descriptor."""
     try:
         return os.get_inheritable(number)
     except OSError:
@@ -268,10 +269,10 @@ class ConfinedDecoder:
 
 
 def stream_confined(url: str, sample_rate: int) -> Iterator[Clip]:
-    """What an address plays, for as long as it does, from a process that may connect.
+    """The sound of a network stream until it ends, from a process that may open connections.
 
     Raises:
-        AudioError: as `network_chunks`; or the decoder crashes on it, or stands still.
+        AudioError: as `network_chunks`; or the decoder crashes or hangs.
     """
     worker = Worker(network=True)
     try:
@@ -293,7 +294,7 @@ def _until_ready(worker: Worker) -> None:
 
 
 def _answers_of(worker: Worker, name: str, patience: float) -> Iterator[Answer]:
-    """Everything that a process answers to a request."""
+    """All answers of a process to one request."""
     ended = False
     while not ended:
         if not worker.pipe.poll(patience):
@@ -311,17 +312,17 @@ CRASHED = "the decoder crashed on it"
 
 
 def why_ended(error: EOFError, patience: float) -> str:
-    """Why a recording got no answer: the process died, or stopped in the midst of one."""
+    """Why a recording got no answer: the process died, or stopped within an answer."""
     return late(patience) if isinstance(error.__cause__, BlockingIOError) else CRASHED
 
 
 def late(patience: float) -> str:
-    """Why a recording is given up that takes too long."""
+    """The message for a recording that takes too long to decode."""
     return f"it takes over {patience:.0f} s to decode"
 
 
 def confinement() -> str:
-    """How strangers' recordings are confined here, for `info`."""
+    """How decoding is confined on this system, for `info`."""
     if not sandbox.abi():
         return "processes of their own; this system has no Landlock to keep them from opening files"
     if _needs_program():
@@ -361,7 +362,7 @@ def _on_disk(file: BinaryIO) -> Iterator[int]:
 
 
 def serve(number: int, *, network: bool = False) -> None:
-    """A worker's life; it ends with its parent's."""
+    """Answer requests until the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     connection, ours = Connection(os.dup(number)), socket.socket(fileno=number)
     words = _stderr_caught()
@@ -434,7 +435,7 @@ def _answers(
 
 
 def _streamed(request: Request) -> Iterator[bytes]:
-    """The sound of an address as it comes."""
+    """The answers for a network stream, as its sound comes."""
     name, error = without_password(request.url), ""
     try:
         for clip in resampled(ffmpeg.network_chunks(request.url), request.sample_rate, name):
@@ -457,7 +458,7 @@ def _needs_program() -> bool:
 
 
 def _warm_up() -> None:
-    """Import and open whatever a decoder does lazily, while it may."""
+    """Import and open everything that a decoder loads lazily, before files are forbidden."""
     import encodings.cp1252
     import encodings.idna
     import encodings.latin_1
@@ -479,13 +480,13 @@ def _warm_up() -> None:
 
 
 def _warm_up_names() -> None:
-    """Load what finds hosts, while it may."""
+    """Load the name resolver, before files are forbidden."""
     with suppress(OSError):
         socket.getaddrinfo("localhost", 80)
 
 
 def _limit() -> None:
-    """Take less than the machine has."""
+    """Limit this process's memory; write no core dumps."""
     import resource
 
     _, most = resource.getrlimit(resource.RLIMIT_AS)
@@ -496,7 +497,7 @@ def _limit() -> None:
 
 
 def _stderr_caught() -> BinaryIO:
-    """A file that takes the place of stderr: libraries complain there by themselves."""
+    """A temporary file in place of stderr, to which decoding libraries write messages."""
     words = scratch()
     os.dup2(words.fileno(), 2)
     return words
