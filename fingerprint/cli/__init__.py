@@ -25,11 +25,11 @@ COMMANDS = {  # name: where the command is, and its line in the list of commands
     "calibrate": (f"{_LAB}.calibrate:calibrate_command", "Fit the confidence of a trained model."),
     "compact": (
         "fingerprint.cli.changes:compact_command",
-        "Drop what was removed, and join small segments.",
+        "Drop removed tracks' rows, and merge small segments.",
     ),
     "doctor": (
         "fingerprint.cli.doctor:doctor_command",
-        "Look at what recognition needs, and say what mends it.",
+        "Check what recognition needs, and say what to install.",
     ),
     "duplicates": (
         "fingerprint.cli.duplicates:duplicates_command",
@@ -39,7 +39,7 @@ COMMANDS = {  # name: where the command is, and its line in the list of commands
         f"{_LAB}.evaluate:evaluate_command",
         "Measure recognition on degraded or real snippets.",
     ),
-    "explain": ("fingerprint.cli.explain:explain_command", "Show what an answer rests on."),
+    "explain": ("fingerprint.cli.explain:explain_command", "Show the evidence for an answer."),
     "export": (
         "fingerprint.cli.export:export_command",
         "Write the library, its embeddings or the model as one file.",
@@ -58,11 +58,11 @@ COMMANDS = {  # name: where the command is, and its line in the list of commands
     "listen": ("fingerprint.cli.listen:listen_command", "Name what plays now."),
     "merge": (
         "fingerprint.cli.changes:merge_command",
-        "Take over the tracks of other libraries.",
+        "Add the tracks of other libraries.",
     ),
     "publish": (
         "fingerprint.cli.changes:publish_command",
-        "Let NAME mean this library in Milvus, from now on.",
+        "Point the alias NAME to this library in Milvus.",
     ),
     "remove": (
         "fingerprint.cli.changes:remove_command",
@@ -78,7 +78,7 @@ COMMANDS = {  # name: where the command is, and its line in the list of commands
     ),
     "stats": (
         "fingerprint.cli.library:stats_command",
-        "Count what the library holds, and what it costs.",
+        "Count the tracks, files and bytes of the library.",
     ),
     "sync": ("fingerprint.cli.changes:sync_command", "Make the library equal to folders."),
     "train": (f"{_LAB}.train:train_command", "Train a model from a recipe."),
@@ -117,4 +117,4 @@ def main() -> None:
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a title that the terminal lacks letters for
+            stream.reconfigure(errors="replace")  # for characters that its encoding lacks

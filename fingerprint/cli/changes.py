@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from fingerprint.library.records import Listed
     from fingerprint.library.sync import Kept, Watch
 
-FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0  # s until what could not be done is tried again
+FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0  # s before a failed sync is tried again
 
 
 @click.command("remove")
@@ -58,10 +58,10 @@ def remove_command(
 ) -> None:
     """Forget tracks; their files are left alone.
 
-    WHAT is a file, a folder with all that lies in it, or a pattern such as '*/live/*.mp3', in which
-    * stands for any letters, slashes too. The files need not exist any more. A name that is a
-    file's or a folder's is never taken for a pattern. --missing leaves tracks alone whose files
-    may only be out of reach, as on a drive that is not there.
+    WHAT is a file, a folder with everything in it, or a pattern such as '*/live/*.mp3', in which *
+    stands for any characters, slashes too. The files need not exist any more. The name of a file or
+    of a folder is never taken for a pattern. --missing keeps tracks whose files may only be out of
+    reach, as on a drive that is not mounted.
     """
     if not any((what, ids, missing)):
         raise click.UsageError("Say what to remove: WHAT, --id or --missing.")
@@ -97,7 +97,7 @@ def _gone_copies(copies: Iterable[Path]) -> list[Path]:
 
 
 def _tell_unreachable(listed: "Iterable[Listed]") -> None:
-    """Name the folders whose files are out of reach: their tracks are kept."""
+    """List the folders whose files are out of reach, so that their tracks are kept."""
     from fingerprint.audio.files import Presence, presence
     from fingerprint.library.sync import Kept
 
@@ -148,7 +148,7 @@ def sync_command(
     """
     from fingerprint.library.sync import Watch
 
-    # Watching begins before the first run, so that nothing that changes meanwhile is missed.
+    # Watching begins before the first sync, so that no change during it is missed.
     changes = Watch(folders, but=[library]) if watch else nullcontext()
     with open_or_create(library, model, device, profile) as opened, changes as waiting:
         failed = _sync(opened, folders, jobs, on_duplicate, yes=yes)
@@ -160,7 +160,7 @@ def sync_command(
 
 
 def _go_on(changes: "Watch", sync: Callable[[], int]) -> NoReturn:
-    """Sync after every change; what could not be done, as while another run writes, is retried."""
+    """Sync after every change; a sync that failed, because another run writes, say, is retried."""
     pause, said = inf, ""
     while True:
         changes.wait(pause)
@@ -168,7 +168,7 @@ def _go_on(changes: "Watch", sync: Callable[[], int]) -> NoReturn:
             sync()
             pause, said = inf, ""
         except BrokenPipeError:
-            raise  # nobody reads what is said any more
+            raise  # the reader of the output has closed it
         except (FingerprintError, OSError) as error:
             pause = min(2 * pause, LONGEST_PAUSE) if pause < inf else FIRST_PAUSE
             if said != (said := reason(error)):
@@ -184,7 +184,7 @@ def _sync(
     yes: bool,
     ask: bool = True,
 ) -> int:
-    """Sync and say what was done; returns how many files failed, or were not found but kept."""
+    """Sync and print a summary; returns the number of files that failed or are missing but kept."""
     from fingerprint.library.sync import sync
 
     begin = perf_counter()
@@ -211,7 +211,7 @@ def _sync(
 
 
 def _tell_kept(kept: "list[Kept]", remedy: str) -> None:
-    """Say of which folders tracks are kept, why, and what removes them."""
+    """Print in which folders tracks were kept, why, and how to remove them."""
     from fingerprint.audio.files import Presence
 
     whys = {
@@ -225,7 +225,7 @@ def _tell_kept(kept: "list[Kept]", remedy: str) -> None:
 
 
 class Asking:
-    """Whether many tracks are to be removed: --yes says so, or whoever sits at the terminal."""
+    """Whether to remove many tracks: yes with --yes, else the user at the terminal is asked."""
 
     def __init__(self, line: ProgressLine, *, yes: bool, ask: bool) -> None:
         self._line = line
@@ -249,11 +249,11 @@ class Asking:
 def merge_command(
     libraries: tuple[Path, ...], library: Path | Address, model: Path | None, profile: str | None
 ) -> None:
-    """Take over the tracks of other libraries.
+    """Add the tracks of other libraries.
 
-    LIBRARY is a library's folder, made with the same model. Its music is not needed. Tracks whose
-    file or whose recording is in the library already are left out. A new library gets the profile
-    of the first one, unless --profile says otherwise; in Milvus it is standard.
+    LIBRARY is the folder of a library that was made with the same model. Its music is not needed. A
+    track is left out if its file or its recording is in the library already. A new library gets the
+    profile of the first one, unless --profile says otherwise; in Milvus it is standard.
     """
     from fingerprint.library.library import library_info
     from fingerprint.library.merge import merge_library
@@ -276,7 +276,7 @@ def merge_command(
 @click.argument("name")
 @library_or_milvus_option
 def publish_command(name: str, library: Path | Address) -> None:
-    """Let NAME mean this library in Milvus, from now on.
+    """Point the alias NAME to this library in Milvus.
 
     NAME becomes an alias of the collection, or is moved to it: readers of milvus://host/NAME change
     over within seconds. So music can be indexed anew into another collection while the old one
@@ -293,11 +293,11 @@ def publish_command(name: str, library: Path | Address) -> None:
 @click.command("compact")
 @library_or_milvus_option
 def compact_command(library: Path | Address) -> None:
-    """Drop what was removed, and join small segments.
+    """Drop removed tracks' rows, and merge small segments.
 
-    Queries take less time afterwards, and the library less room. Indexing does as much of it by
-    itself as keeps queries fast; readers are not disturbed. A library in Milvus gets the index that
-    suits its size, which takes a while in which it does not answer.
+    Afterwards queries take less time, and the library takes less space. Indexing merges segments by
+    itself, as far as queries need it. Other processes can read the library meanwhile. A library in
+    Milvus gets the index that suits its size; until it is built, queries fail.
     """
     require_library(library)
     if isinstance(library, Address):
@@ -324,7 +324,8 @@ def compact_command(library: Path | Address) -> None:
 def import_command(file: Path, library: Path) -> None:
     """Make a library from a file that `export` wrote.
 
-    The library's folder must be new or empty: `merge` joins libraries. Indices are built anew.
+    The library's folder must be new or empty; to add to a library, use `merge`. Indices are built
+    anew.
     """
     from fingerprint.library.exchange import import_library
     from fingerprint.library.library import library_info
@@ -336,7 +337,7 @@ def import_command(file: Path, library: Path) -> None:
 
 
 @click.command("verify")
-@click.option("--repair", is_flag=True, help="Make anew what is damaged, from the music.")
+@click.option("--repair", is_flag=True, help="Rebuild damaged files, from the music if need be.")
 @library_option
 @model_option
 @jobs_option
@@ -348,8 +349,8 @@ def verify_command(
     """Check every byte of the library.
 
     Names each damaged file and the tracks that are lost with it; the exit status is 1 if there are
-    any. --repair makes indices anew from the embeddings, and embeddings from the music; tracks
-    whose music is gone too are removed and named.
+    any. --repair rebuilds indices from the embeddings, and embeddings from the music; tracks whose
+    music is gone too are removed and listed.
     """
     require_library(library)
     from fingerprint.library.store import Catalog

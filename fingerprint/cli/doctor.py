@@ -1,4 +1,4 @@
-"""`fingerprint doctor`: what works here, what does not, and the command that mends it."""
+"""`fingerprint doctor`: what works on this machine, what does not, and the command to fix it."""
 
 import socket
 import sys
@@ -21,10 +21,10 @@ PORT = 8765
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at; `mend` is a command, empty where there is nothing to mend."""
+    """The result of one check; `mend` is a command that fixes it, or empty."""
 
     what: str
-    state: Literal["ok", "missing", "broken"]  # missing is no fault: not everybody needs it
+    state: Literal["ok", "missing", "broken"]  # missing: an optional part, not a fault
     says: str
     mend: str = ""
 
@@ -35,7 +35,7 @@ class Finding:
 @json_option
 @click.pass_context
 def doctor_command(ctx: click.Context, library: Path, model: Path | None, as_json: bool) -> None:
-    """Look at what recognition needs, and say what mends it.
+    """Check what recognition needs, and say what to install.
 
     Exit status: 0 nothing is broken, 1 something is.
     """

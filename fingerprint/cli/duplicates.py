@@ -61,7 +61,7 @@ def duplicates_command(html: Path | None, library: Path, model: Path | None, as_
 
 
 def page(groups: list["Group"]) -> str:
-    """One HTML page that loads nothing but the audio files, and runs nothing."""
+    """An HTML page without scripts, which loads nothing but the audio files."""
     tables = []
     for group in groups:
         rows = []
@@ -117,7 +117,7 @@ def _summary(groups: list["Group"]) -> str:
     size = sum(version.bytes for version in spare)
     return (
         f"{counted(len(groups), 'recording')} in several files; "
-        f"{counted(len(spare), 'file')} ({size / 1e6:,.1f} MB) could go"
+        f"{counted(len(spare), 'file')} ({size / 1e6:,.1f} MB) could be deleted"
         + (f"; {links:,} more are other names of the same file." if links else ".")
     )
 

@@ -1,4 +1,4 @@
-"""`fingerprint explain`: see why a snippet is, or is not, a track."""
+"""`fingerprint explain`: show why a snippet matches a track, or none."""
 
 from pathlib import Path
 
@@ -39,12 +39,12 @@ def explain_command(
     min_confidence: float,
     output: Path,
 ) -> None:
-    """Show what an answer rests on.
+    """Show the evidence for an answer.
 
     QUERY is an audio or video file, or - for standard input.
 
-    Draws the spectrograms of QUERY and of the best candidate, how alike each moment of the one is
-    to each of the other, the evidence over time, and the other candidates.
+    Draws the spectrograms of QUERY and of the best candidate, the similarity of each moment of the
+    one to each moment of the other, the evidence over time, and the other candidates.
     """
     opened = open_any(library, model, device)
     from fingerprint.audio.confined import load_clip

@@ -17,7 +17,7 @@ SUFFIXES = (".fplib", ".npz", ".parquet", ".onnx")
 
 
 def _known(_context: click.Context, _parameter: click.Parameter, path: Path) -> Path:
-    """Refuse other suffixes: whoever takes OUTPUT for the checkpoint must not lose it."""
+    """Refuse other suffixes: a user who names the checkpoint as OUTPUT must not lose it."""
     if path.suffix not in SUFFIXES:
         raise click.BadParameter(
             f"the name must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, which says what "
@@ -33,7 +33,7 @@ def _known(_context: click.Context, _parameter: click.Parameter, path: Path) -> 
 @click.option(
     "--eight-bit",
     is_flag=True,
-    help="A model that computes in eight bits: a third of the time, cosines of 0.99 and more.",
+    help="Write an int8 model: a third of the time, cosines of 0.99 and more.",
 )
 def export_command(output: Path, library: Path, model: Path | None, eight_bit: bool) -> None:
     """Write the library, its embeddings or the model as one file.
@@ -42,10 +42,10 @@ def export_command(output: Path, library: Path, model: Path | None, eight_bit: b
     OUTPUT.fplib    the library, for `import` on any machine
     OUTPUT.npz      the library's embeddings as NumPy arrays
     OUTPUT.parquet  the library's embeddings as a table
-    OUTPUT.onnx     the model: it takes a waveform and gives embeddings, without torch
+    OUTPUT.onnx     the model: waveform to embeddings, without torch
 
-    The model is written only if ONNX Runtime computes with it what the model computes. Beside the
-    checkpoint and under its name, it takes the checkpoint's place on a CPU.
+    The model is written only if its embeddings in ONNX Runtime are those of the checkpoint. If it
+    lies beside the checkpoint under the same name, it is used instead of it on a CPU.
     """
     if output.suffix == ".onnx":
         _export_model(output, model, eight_bit=eight_bit)

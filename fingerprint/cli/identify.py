@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from fingerprint.types import Clip, Match
 
 STATUS = {"match": 0, "no-match": 1, "error": 2}  # the worst of all queries is the exit status
-RATE_SHOWN_FROM = 0.002  # playback speeds closer to 1 than this go without saying
+RATE_SHOWN_FROM = 0.002  # a playback rate that is closer to 1 is not shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class _Asking:
     metavar="N",
     default=5,
     show_default=True,
-    help="List at most this many matches a query.",
+    help="Maximum number of matches per query.",
 )
 @min_confidence_option
 @strict_option
@@ -134,7 +134,7 @@ def _answers(
     as_json: bool,
 ) -> Iterator[Answer]:
     try:
-        # A snippet is too little work for what it takes to start a GPU.
+        # To start a GPU takes longer than to embed a snippet on the CPU.
         library = open_any(folder, model, "cpu" if device == "auto" else device)
     except FingerprintError as error:
         if not as_json:

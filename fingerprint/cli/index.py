@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 def _cluster(address: str | None) -> str | None:
-    """The address of a cluster; what follows --ray may be meant to be indexed."""
+    """The address of a cluster; refuses a path, which a user may write behind --ray."""
     if address not in (None, "local", "auto") and ":" not in str(address):
         raise click.BadParameter(
             f"{display_name(str(address))} is no address of a Ray cluster: write --ray=ADDRESS, or "
@@ -73,7 +73,7 @@ def _cluster(address: str | None) -> str | None:
     flag_value="local",
     metavar="[ADDRESS]",
     callback=lambda _ctx, _option, value: _cluster(value),
-    help="Embed on a Ray cluster: HOST:PORT on one of its machines, ray://HOST:PORT elsewhere, "
+    help="Embed on a Ray cluster: HOST:PORT on one of its machines, ray://HOST:PORT from others, "
     "auto for the one that runs here. Without ADDRESS one is started for this run. --jobs limits "
     "its workers.",
 )
@@ -81,10 +81,10 @@ def _cluster(address: str | None) -> str | None:
     "--shards",
     type=FOLDER,
     metavar="DIR",
-    help="With --ray: a folder that all machines share, for what is embedded and not imported yet. "
+    help="With --ray: a folder that all machines share, for embeddings that are not imported yet. "
     "By default in the library.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print a summary as one JSON object.")
 @click.pass_context
 def index_command(
     ctx: click.Context,
@@ -109,11 +109,11 @@ def index_command(
 
     Files that have not changed since the last run are skipped; recordings whose file was moved or
     got new tags keep their place. A file that cannot be read is reported at the end, the rest is
-    indexed, and the exit status is 1. A damaged file is indexed as far as it can be heard, with a
-    warning; --strict leaves it out. `add` is another name for this.
+    indexed, and the exit status is 1. Of a damaged file the decodable part is indexed, with a
+    warning; --strict leaves it out. `add` is another name of this command.
 
-    Where `fingerprint serve` has the library, FINGERPRINT_TOKEN holds its token; recordings that it
-    has are left out.
+    For a library on a server, set FINGERPRINT_TOKEN to the token of `fingerprint serve`; recordings
+    that the library has already are left out.
     """
     if not paths and files_from is None:
         raise click.UsageError("Name files or folders to index, or --files-from FILE.")
@@ -149,7 +149,7 @@ def index_command(
 def _plan(
     ctx: click.Context, library: object, cluster: str | None, shards: Path | None
 ) -> "Plan | None":
-    """How the cluster is to be used that --ray names; None without it.
+    """How to use the cluster of --ray; None without --ray.
 
     Raises:
         LibraryError: Ray is not installed, or nothing answers at the address.
@@ -169,7 +169,7 @@ def _plan(
 
 
 def _way(jobs: int, plan: "Plan | None") -> "Callable[..., Report]":
-    """How files are indexed: here, or on a cluster."""
+    """How files are indexed: in this process, or on a cluster."""
     if plan is None:
         from fingerprint.library.indexing import index_files
 
@@ -188,7 +188,7 @@ def index(
     strict: bool,
     stream: int | None,
 ) -> "Report":
-    """Index files, here or on a cluster, with progress on the terminal."""
+    """Index files, in this process or on a cluster, with progress on the terminal."""
     with ProgressLine() as line:
         return way(
             library,
@@ -201,7 +201,7 @@ def index(
 
 
 def _found(names: Iterable[str]) -> tuple[list[Path], list[str]]:
-    """Every recording in files, folders and object storage, and why some names lead nowhere."""
+    """Every recording in files, folders and object storage, and why others cannot be read."""
     reasons: list[str] = []
     paths: list[Path] = []
     objects: list[Path] = []
@@ -231,7 +231,7 @@ def _no_playlist(path: Path) -> Path:
 
 
 def show_progress(line: ProgressLine, now: "Progress") -> None:
-    """How far a run is, as a line that changes."""
+    """Show the progress of a run."""
     audio, speed = length(now.seconds_of_audio), now.seconds_of_audio / max(now.elapsed, 0.001)
     text = f"{now.done:,}/{now.total:,} tracks  {audio} of audio  {speed:,.0f} x real time"
     failed = f"  {now.failed:,} failed" if now.failed else ""
@@ -239,7 +239,7 @@ def show_progress(line: ProgressLine, now: "Progress") -> None:
 
 
 def summary(report: "Report", failed: int, library: object, elapsed: float) -> str:
-    """What a run did, in one line."""
+    """A summary of a run, in one line."""
     done = f"Indexed {counted(report.added, 'track')}"
     if report.added:
         audio, speed = length(report.seconds_of_audio), report.seconds_of_audio / elapsed
@@ -270,13 +270,13 @@ def as_record(report: "Report", reasons: list[str]) -> dict[str, object]:
 
 
 def show_damage(report: "Report") -> None:
-    """Say what was lost of which recording."""
+    """Print which recordings lost sound when they were decoded."""
     for path, damage in report.damaged:
         warn(display_name(path), damage)
 
 
 def show_duplicates(report: "Report") -> None:
-    """Name the files whose recording another file stands for."""
+    """Print the files whose recording is the same as another file's."""
     for copy in report.duplicates:
         kind = "the same audio as" if copy.exact else "another encoding of"
         note(f"duplicate: {display_name(copy.path)} is {kind} {display_name(copy.of)}")

@@ -39,11 +39,11 @@ def recording(name: str) -> Path | BinaryIO:
 
 
 def local(name: str) -> Path:
-    """A path, also of a file:// address; others are refused before `Path` makes one slash of two.
+    """The path of a name or of a file:// address; other addresses are refused.
 
     Raises:
-        AudioError: it is an address, or empty, as a variable of a shell that is not set: `Path`
-            would take that for the current folder.
+        AudioError: it is an address; or it is empty, as an unset shell variable, which `Path` would
+            take for the current folder.
     """
     if not name:
         raise AudioError("one of the names is empty; the current folder is called .")
@@ -76,7 +76,7 @@ def listed(file: Path | None) -> list[str]:
     such a file.
 
     Raises:
-        AudioError: it is no text but, say, a recording, of which some line may be a single slash.
+        AudioError: it is not text. A line of a recording, say, might be a single slash.
     """
     if file is None:
         return []

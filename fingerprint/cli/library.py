@@ -1,4 +1,4 @@
-"""`fingerprint list` and `fingerprint info`: what is in a library, and what made it."""
+"""`fingerprint list`, `info` and `stats`: the tracks and the properties of a library."""
 
 import os
 from contextlib import closing
@@ -24,12 +24,12 @@ from fingerprint.milvus.address import Address
 
 @click.command("list")
 @library_or_server_option
-@click.option("--damaged", is_flag=True, help="Only those of which something was lost, and what.")
+@click.option("--damaged", is_flag=True, help="Only tracks of which sound was lost, and what.")
 @json_option
 def list_command(library: Path | Address | str, damaged: bool, as_json: bool) -> None:
     """List the tracks of the library.
 
-    They come in the order of their paths, each with its number and its length.
+    In the order of their paths, each with its number and its length.
     """
     from fingerprint.types import Tags, Track
 
@@ -89,10 +89,10 @@ def info_command(what: str, library: Path | Address, model: Path | None, as_json
 @library_or_server_option
 @json_option
 def stats_command(library: Path | Address | str, as_json: bool) -> None:
-    """Count what the library holds, and what it costs.
+    """Count the tracks, files and bytes of the library.
 
-    Kinds of files, artists, segments, bytes an hour of audio, and how much of what is stored
-    belongs to tracks that were removed.
+    Kinds of files, artists, segments, bytes per hour of audio, and the share of stored rows that
+    belongs to removed tracks.
     """
     record = _stats(library)
     if as_json:

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 @device_option
 @min_confidence_option
 @click.option("--url", metavar="URL", help="A stream: Icecast, HLS, or whatever FFmpeg opens.")
-@click.option("--microphone", metavar="NAME", help="Input device, by a part of its name.")
-@click.option("--continuous", is_flag=True, help="Go on, and report every track.")
+@click.option("--microphone", metavar="NAME", help="Input device: a part of its name.")
+@click.option("--continuous", is_flag=True, help="Report every track, without end.")
 @click.option(
     "--log", type=FILE, metavar="FILE", help="Append every report as JSON Lines, with the time."
 )
@@ -96,8 +96,8 @@ def listen_command(
     """Name what plays now.
 
     Listens to the microphone, to a stream (--url), or to raw samples on standard input (-), and
-    answers as soon as it is sure. A stream that breaks off is opened again, after ever longer
-    pauses up to a minute.
+    answers as soon as it is sure. A stream that breaks off is opened again, after growing pauses of
+    up to a minute.
 
     Exit status: 0 a track was recognised, 1 none was, 2 the source cannot be opened.
     """
@@ -133,7 +133,7 @@ def listen_command(
 
 
 class Teller:
-    """Prints what happens, and keeps a running log if there is a file for it."""
+    """Prints events, and appends them to the log file if there is one."""
 
     def __init__(self, log: IO[str] | None, *, as_json: bool) -> None:
         self._log = log
@@ -146,7 +146,7 @@ class Teller:
         click.echo((record if self._as_json else text).encode("utf-8"))
         if self._log is not None:
             self._log.write(record + "\n")
-            self._log.flush()  # a running log: whoever follows it sees each line at once
+            self._log.flush()  # so that a reader of the log sees each line at once
 
 
 def _once(

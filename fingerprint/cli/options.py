@@ -119,7 +119,7 @@ device_option = click.option(
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
     show_default=True,
-    help="Where the model runs; auto takes a GPU when there is one.",
+    help="Device that runs the model; auto: a GPU if there is one.",
 )
 jobs_option = click.option(
     "--jobs",
@@ -145,7 +145,7 @@ profile_option = click.option(
     "--profile",
     type=ProfileName(["standard", "large", "compact"]),
     show_default="standard, or what the library has",
-    help="What a new library keeps of each recording: large is for a hundred thousand tracks and "
+    help="How a new library stores recordings: large is for a hundred thousand tracks and "
     "more; compact takes the least space and the most time.",
 )
 duplicate_option = click.option(
@@ -153,8 +153,8 @@ duplicate_option = click.option(
     type=click.Choice(["skip", "add", "replace"]),
     default="add",
     show_default=True,
-    help="What becomes of a file whose recording is in the library already: left out, added as "
-    "well, or put in the old one's place.",
+    help="What to do with a file whose recording is in the library already: leave it out, "
+    "add it as a track of its own, or replace the old one.",
 )
 corpus_option = click.option(
     "--corpus",
@@ -168,7 +168,7 @@ json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object a line instead of a table."
 )
 strict_option = click.option(
-    "--strict", is_flag=True, help="A recording of which something is lost is an error."
+    "--strict", is_flag=True, help="Treat a recording of which sound is lost as an error."
 )
 stream_option = click.option(
     "--stream",
@@ -183,5 +183,6 @@ min_confidence_option = click.option(
     metavar="P",
     default=DefaultConfidence(),
     show_default=True,
-    help="Below this probability a candidate is no match; 0 lists the best candidates anyhow.",
+    help="Below this probability a candidate is no match; 0 lists the best "
+    "candidates at any confidence.",
 )

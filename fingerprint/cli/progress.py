@@ -69,7 +69,7 @@ class ProgressLine:
         if self._live is None:
             self._plain(text, keep=keep)
             return
-        with suppress(OSError):  # the terminal is closed: no reason to stop
+        with suppress(OSError):  # the terminal has been closed, which is no reason to stop
             if self._task is None:
                 self._task = self._live.add_task("", total=total, text=text)
             self._live.update(self._task, completed=done, total=total, text=text)

@@ -74,10 +74,9 @@ def scan_command(
 ) -> None:
     """Name everything that plays in long recordings.
 
-    FILE is a DJ set, a broadcast, a film: any length, in memory that stays flat; or - for standard
-    input, which is read to its end first. What is printed
-    are stretches with the track that plays, from where in the track and at which rate, and the
-    gaps between where nothing is known.
+    FILE is a DJ set, a broadcast, a film, of any length; memory does not grow with it. Or - for
+    standard input, which is read to its end first. Prints spans with the track that plays, its
+    offset and its rate, and the gaps between them in which nothing is known.
 
     Exit status: 0 every file has known music, 1 some have none, 2 some could not be read.
     """
@@ -90,7 +89,7 @@ def scan_command(
         try:
             opened = open_any(library, model, device)
         except FingerprintError as error:
-            # A program that reads the output gets an object for every recording, come what may.
+            # A program that reads the output gets an object for every recording, even on an error.
             for file in files if form == "json" else ():
                 _tell(file, error=reason(error))
             raise
@@ -99,7 +98,7 @@ def scan_command(
 
 
 def _tell(file: str, **about: object) -> None:
-    """Say something about a recording, as one JSON object."""
+    """Print something about a recording, as one JSON object."""
     record = {"recording": without_password(file), **about}
     click.echo(json_line(record).encode("utf-8"))
 
@@ -127,7 +126,7 @@ def _scan_all(files: tuple[str, ...], library: "Library", how: _Scanning) -> int
 
 
 def _scan(library: "Library", file: str, how: _Scanning) -> int:
-    """Scan one file; an unreadable one is reported, and the others get their turn."""
+    """Scan one file; an error is reported, and does not stop the command."""
     from fingerprint.audio.report import DecodeReport
 
     report = DecodeReport()
@@ -140,7 +139,7 @@ def _scan(library: "Library", file: str, how: _Scanning) -> int:
         spans = _Spans(library, file, how, report, line)
         lines = _lines(_named(file), iter(spans), how.form)
         while True:
-            try:  # What goes wrong here is the file's fault; what goes wrong below is not.
+            try:  # An error here concerns this file only; one below does not.
                 text = next(lines, None)
             except (FingerprintError, OSError) as error:
                 note(f"Error: {reason(error)}")
@@ -156,7 +155,7 @@ def _scan(library: "Library", file: str, how: _Scanning) -> int:
 
 
 def _named(file: str) -> Path:
-    """A recording as it is named in the output: of a file:// address, its path."""
+    """The name of a recording in the output; of a file:// address, its path."""
     return local(file) if file.lower().startswith("file:") else Path(without_password(file))
 
 

@@ -28,7 +28,7 @@ SHORTEST_TOKEN = 16  # characters
     metavar="ADDRESS",
     default="127.0.0.1",
     show_default=True,
-    help="Address to listen on; 0.0.0.0 for all, so that others on the network reach it.",
+    help="Address to listen on; 0.0.0.0: all, so that other machines reach the server.",
 )
 @click.option(
     "--port",
@@ -44,13 +44,13 @@ SHORTEST_TOKEN = 16  # characters
     metavar="N",
     default=available_cores,
     show_default="all cores",
-    help="Queries that are answered at the same time.",
+    help="Number of queries that are answered at the same time.",
 )
 @click.option(
     "--token-file",
     type=FILE,
     metavar="FILE",
-    help="Holds the token that whoever uploads or removes must send.",
+    help="File with the token that clients must send to upload or remove.",
 )
 @click.option(
     "--name",
@@ -73,7 +73,7 @@ SHORTEST_TOKEN = 16  # characters
     type=FILE,
     metavar="FILE",
     show_default="in memory",
-    help="Keep what was recognised in this SQLite file.",
+    help="Keep a log of recognised tracks in this SQLite file.",
 )
 @click.option(
     "--log-days",
@@ -81,9 +81,9 @@ SHORTEST_TOKEN = 16  # characters
     metavar="DAYS",
     default=30.0,
     show_default=True,
-    help="How long it is kept; 0 keeps nothing.",
+    help="Days for which the log is kept; 0: no log.",
 )
-@click.option("--webhook", metavar="URL", help="Call this address with what was recognised.")
+@click.option("--webhook", metavar="URL", help="POST every recognised track to this address.")
 @click.option(
     "--webhook-secret-file", type=FILE, metavar="FILE", help="Key that signs calls of --webhook."
 )
@@ -109,8 +109,8 @@ def serve_command(
 ) -> None:
     """Serve the library: a page that listens, and an HTTP API.
 
-    Stops on Ctrl-C or SIGTERM, when what is in flight is done. Uploading and removing need the
-    token of --token-file; without one they are allowed on the loopback address only.
+    Stops on Ctrl-C or SIGTERM, after it has answered the requests in flight. Uploading and removing
+    need the token of --token-file; without one they are allowed on the loopback address only.
     """
     from fingerprint.serving.server import is_loopback, listening_socket, log_to_stderr, run
     from fingerprint.serving.settings import Settings
@@ -170,7 +170,7 @@ def _certificate(
 
 
 def _host_name(name: str) -> str:
-    """As browsers send it."""
+    """A host name as browsers send it."""
     try:
         found = name.encode("idna").decode("ascii").lower()
     except UnicodeError:
@@ -194,7 +194,7 @@ def _webhook(url: str | None, secret: Path | None) -> str | None:
 
 
 def _opened(place: Path | Address, model: Path | None, workers: int) -> "Library":
-    """The library, which may be empty: music can be uploaded."""
+    """The library, which may be empty, since music can be uploaded."""
     require_library(place)
     threads = max(1, available_cores() // workers)
     return open_with(place, open_model(model, "cpu", threads=threads))

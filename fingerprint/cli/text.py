@@ -50,7 +50,7 @@ def track_name(track: "Track") -> str:
 
 
 def warn(name: str, damage: "Iterable[Damage]") -> None:
-    """Print on stderr what was lost of a recording when it was decoded."""
+    """Print on stderr which sound of a recording was lost in decoding."""
     for one in damage:
         click.echo(f"warning: {one_line(f'{name}: {one.message}')}", err=True)
 
