@@ -6,11 +6,10 @@
     decoder   a streaming task: decodes the files of a shard in a confined process; it waits
               while `IN_FLIGHT` recordings have not been embedded yet
 
-Nothing but a shard's file counts. A worker that dies loses the shard that it was at, which another
-worker does again; a driver that dies finds the shards that were done beside its library and
-imports them first. A shard that is done twice is one file, and a track that is imported twice is
-known by its file and by its content. `embed_all` is what the plain `index` runs, too: there, all
-files are one shard, which needs no file because the library itself is where it is kept.
+The shard files are the only state. If a worker dies, another one embeds its shard again. If the
+driver dies, its next run first imports the finished shards beside its library. A shard that is
+embedded twice gives the same file, and a track that is imported twice is recognised by its path and
+its content. Plain `index` runs the same `embed_all` and commits to the library directly.
 """
 
 import os
@@ -37,19 +36,19 @@ from fingerprint.library.shards import Shard
 from fingerprint.machine import available_cores
 from fingerprint.model.fingerprinter import DEFAULT_WEIGHTS, Fingerprinter
 
-LOCAL = "local"  # the address of a cluster that is started in this machine, for this run
+LOCAL = "local"  # the address of a cluster that is started on this machine, for this run
 AUTO = "auto"  # the one that runs on this machine
 PORT, CLIENT_PORT = 6_379, 10_001
 REACHABLE = 5.0  # s in which a cluster must accept a connection
-AHEAD = 2  # shards a worker has: one that it is at, one that waits
-IN_FLIGHT = 2  # decoded recordings, or minutes of long ones, that wait for a worker; a decoder
+AHEAD = 2  # shards per worker: one that it embeds, one that waits
+IN_FLIGHT = 2  # decoded recordings, or minutes of long ones, that wait for a worker, per decoder
 FEWEST_FILES = 4  # in a shard; of `shards.MOST_FILES` at most
-SHARDS_EACH = 4  # of a worker, at least, so that they end at about the same time
-TRIES = 3  # of a shard, or of starting workers, until something is wrong with it
-PAUSE = 1.0  # s between two looks at the progress
-SETTINGS = {  # of Ray, where the user has not set them
+SHARDS_EACH = 4  # shards per worker, at least, so that workers end at about the same time
+TRIES = 3  # attempts at a shard, or at starting workers
+PAUSE = 1.0  # s between two progress reports
+SETTINGS = {  # Ray's environment variables, unless the user has set them
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_worker_niceness": "0",  # of a cluster of our own: a worker is as urgent as the driver
+    "RAY_worker_niceness": "0",  # in a cluster of our own, workers run at the driver's priority
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 STORE = 1 << 28  # bytes of Ray's object store in a cluster of our own, and for each worker
@@ -63,8 +62,8 @@ class Plan:
 
     address: str = LOCAL
     workers: int = 0
-    device: str = "auto"  # of the workers; a GPU each where the cluster has any
-    model: Path | None = None  # the shipped one; workers get the bytes of the driver's file
+    device: str = "auto"  # of the workers; one GPU each if the cluster has any
+    model: Path | None = None  # None: the shipped one; workers get the bytes of the driver's file
     shards: Path | None = None  # a folder that driver and workers share; None: in the library
 
 
@@ -103,7 +102,7 @@ def index_on_ray(
                     run.take_shard(results)
                     (folder / shard.name).unlink(missing_ok=True)
     with suppress(OSError):
-        folder.rmdir()  # unless it holds shards of others
+        folder.rmdir()  # fails if it holds shards of other runs
     return run.report
 
 
@@ -127,10 +126,10 @@ def check(address: str) -> None:
 def _import_left(
     run: Run, file: Path, todo: dict[Path, Stamp], model_id: str, stream: int | None
 ) -> None:
-    """Import what an earlier run has left and is wanted still; it is not embedded again."""
+    """Import a finished shard of an earlier run, if its files are still to be indexed."""
     found = shards.read(file, model_id, stream)
     if found is None:
-        return  # for another model, or damaged, and then made anew under the same name
+        return  # of another model, or damaged; a damaged one is written again under the same name
     wanted = [
         one for one in found if not isinstance(one, Failure) and todo.get(one.path) == one.stamp
     ]
@@ -152,7 +151,7 @@ def _not_shared(folder: Path) -> LibraryError:
 
 @contextmanager
 def _connected(plan: Plan, most: int) -> Iterator[Any]:
-    """Ray, connected; a cluster of our own ends with it. No more than `most` workers are needed.
+    """Connect to Ray; a cluster of our own ends with the block. At most `most` workers are needed.
 
     Raises:
         LibraryError: there is no such cluster, or it is of another version.
@@ -180,12 +179,12 @@ def _connected(plan: Plan, most: int) -> Iterator[Any]:
 
 
 def _init(ray: Any, address: str, options: Mapping[str, Any]) -> None:
-    """Connect to a cluster; one of our own gets `TRIES`, for Ray waits 15 s for its processes."""
+    """Connect to a cluster. One of our own is started up to `TRIES` times."""
     for tried in range(1, TRIES + 1):
         try:
             ray.init(address, **options)
             return
-        except (Exception, SystemExit) as error:  # Ray ends the process where it gets no answer
+        except (Exception, SystemExit) as error:  # Ray raises SystemExit if it gets no answer
             ray.shutdown()
             if address == LOCAL and tried < TRIES:
                 continue
@@ -196,7 +195,7 @@ def _init(ray: Any, address: str, options: Mapping[str, Any]) -> None:
 
 
 def _has_token() -> bool:
-    """Whether there is a token for clusters that ask for one; `ray start` goes by the same."""
+    """Whether there is a token for clusters that require one, as `ray start` looks for it."""
     if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
         return True
     with suppress(RuntimeError):  # there is no home
@@ -205,7 +204,7 @@ def _has_token() -> bool:
 
 
 class _Crew:
-    """The workers, and who is at which shard."""
+    """The workers, and the shards that each one has."""
 
     def __init__(
         self, ray: Any, share: "Share", plan: Plan, folder: Path, waiting: deque[Shard]
@@ -215,13 +214,13 @@ class _Crew:
         self._model = ray.put(_model_files(plan.model or DEFAULT_WEIGHTS))
         self._ready: list[Any] = []  # workers that have loaded the model
         self._running: dict[Any, tuple[Any, Shard | None]] = {}  # by call: a worker and its shard
-        self._tries = Counter[str]()  # that came to nothing, by the name of the shard
+        self._tries = Counter[str]()  # failed attempts by the name of the shard
         self._failed_starts = 0  # in a row
         for _ in range(min(share.workers, len(waiting))):
             self._start()
 
     def results(self, tell: Callable[[], None]) -> Iterator[tuple[Shard, Results]]:
-        """Shards and what they hold, as they are done; of one at which workers die, failures.
+        """Yields each shard with its results when it is done; failures, if workers die of it.
 
         Raises:
             LibraryError: no worker can start, or go on.
@@ -255,10 +254,12 @@ class _Crew:
                 self._failed_starts = 0
 
     def _read(self, shard: Shard) -> Iterator[tuple[Shard, Results]]:
-        """What a shard's file holds. Another run may have imported and deleted it: then it is due.
+        """A shard with the results in its file; a shard whose file is missing is queued again.
+
+        Another run may have imported and deleted it.
 
         Raises:
-            LibraryError: it is not here, and never was.
+            LibraryError: the file was missing at every attempt.
         """
         found = None
         with suppress(FileNotFoundError):
@@ -271,13 +272,13 @@ class _Crew:
             self._waiting.appendleft(shard)
 
     def _start(self) -> None:
-        """Start a worker; it gets shards once it has answered, wherever the cluster finds room."""
+        """Start a worker; it gets shards once it has loaded the model."""
         kind = self._ray.remote(_Worker).options(**self._share.resources)
         worker = kind.remote(self._share, self._folder)
         self._running[worker.load.remote(self._model, self._model_id)] = worker, None
 
     def _hand_out(self) -> None:
-        """See that each worker has something to do, and then that something waits for it."""
+        """Give each worker a shard, and then a second one that waits."""
         for has in range(AHEAD):
             busy = Counter(id(worker) for worker, _ in self._running.values())
             for worker in self._ready:
@@ -290,7 +291,7 @@ class _Crew:
         return self._tries[shard.name] == TRIES
 
     def _lost(self, worker: Any, error: BaseException) -> Iterator[tuple[Shard, Results]]:
-        """A worker has died: its shards are for the others, and for one that takes its place."""
+        """A worker has died: give its shards to the others, and start another worker."""
         self._ray.kill(worker)
         if worker in self._ready:
             self._ready.remove(worker)
@@ -300,7 +301,7 @@ class _Crew:
                 raise LibraryError(f"no worker can start: {_last_line(error)}") from error
         calls = [call for call, (one, _) in self._running.items() if one is worker]
         held = [shard for call in calls if (shard := self._running.pop(call)[1])]
-        if held and self._is_last_try(held[0]):  # the others had not been begun
+        if held and self._is_last_try(held[0]):  # the shards behind it had not been begun
             shard = held.pop(0)
             why = f"{TRIES} workers died of it, or of a file beside it in the list"
             yield shard, [Failure(path, _cannot_read(path, why)) for path in shard.files]
@@ -313,14 +314,14 @@ def _cannot_read(path: Path, why: str) -> str:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What was raised in the first place; calls that call wrap it several times."""
+    """The original exception, which nested remote calls wrap several times."""
     while (cause := getattr(error, "cause", None)) is not None and cause is not error:
         error = cause
     return error
 
 
 def _one_line(cause: BaseException) -> FingerprintError:
-    """What a worker could not do, as it would be said of this machine."""
+    """The message of a worker's failure."""
     if isinstance(cause, FingerprintError):
         return cause
     where, why = "", _last_line(cause)
@@ -336,7 +337,7 @@ def _last_line(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many workers there are, and what each takes of the cluster."""
+    """The number of workers, and the resources that each one takes of the cluster."""
 
     workers: int
     device: str
@@ -347,7 +348,8 @@ class Share:
 
 
 def share_of(plan: Plan, resources: Mapping[str, float], most: int) -> Share:
-    """On GPUs, a worker has one, and its share of the processors decodes for it, wherever they are.
+    """The share of each worker. With GPUs, a worker has one, and its share of the processors
+    decodes for it, on any machine.
 
     Without, decoding takes about as long as embedding: a worker has a processor for both. Workers
     never take what their decoders wait for.
@@ -364,7 +366,7 @@ def share_of(plan: Plan, resources: Mapping[str, float], most: int) -> Share:
 
 
 def _model_files(file: Path) -> dict[str, bytes]:
-    """A model, with its twin for ONNX Runtime, so that the workers have the very same."""
+    """The bytes of a model and of its ONNX export by file name, for the workers."""
     export = file.with_suffix(".onnx")
     return {one.name: one.read_bytes() for one in {file, export} if one.is_file()}
 
@@ -390,7 +392,7 @@ class _Worker:
             raise LibraryError("the workers have another version of fingerprint than this machine")
 
     def embed(self, shard: Shard) -> None:
-        """Embed a shard and write its file, unless it is there."""
+        """Embed a shard and write its file, unless the file exists."""
         if not self._folder.is_dir():
             raise _not_shared(self._folder)
         with suppress(FileNotFoundError):
@@ -411,7 +413,7 @@ class _Worker:
 def _decoded(
     shard: Shard, sample_rate: int, share: Share
 ) -> Generator[tuple[Path, Outcome], None, None]:
-    """The files of a shard as decoders get done, at most `IN_FLIGHT` ahead."""
+    """The decoded files of a shard as decoders finish, at most `IN_FLIGHT` ahead."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

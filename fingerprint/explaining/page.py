@@ -17,7 +17,7 @@ STYLE = (
 
 
 def write_page(explanation: Explanation, path: Path, *, name: str, min_confidence: float) -> None:
-    """Write HTML, or a PNG if the path ends so.
+    """Write HTML, or a PNG if the path ends in .png.
 
     Args:
         explanation: of the query.

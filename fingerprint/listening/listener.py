@@ -76,12 +76,12 @@ def first_answer(
 def listen(
     clips: Iterable[Clip | None], library: "Library", *, min_confidence: float | None = None
 ) -> Iterator[Event]:
-    """Report every track as long as there is sound; None among the clips is a break in it.
+    """Report every track until the clips end; None among the clips is an interruption.
 
     Args:
         clips: consecutive clips at the model's sample rate.
-        library: where to look.
-        min_confidence: what is sure; None: the default.
+        library: to search.
+        min_confidence: of a sure match; None: the default.
 
     >>> for event in listen([recording], library):
     ...     track = event.heard.track if event.heard else event.span.match.track

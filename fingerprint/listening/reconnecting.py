@@ -23,7 +23,7 @@ def reconnecting(
     the source has ended, and the length of the pause (s).
 
     Raises:
-        AudioError: the very first attempt gives nothing: an address is wrong rather than broken.
+        AudioError: the first attempt gives no sound, so the address is probably wrong.
     """
     pause, ever = FIRST_PAUSE, False
     while True:

@@ -23,14 +23,14 @@ from fingerprint.errors import AudioError
 from fingerprint.types import Clip, Floats
 
 BLOCK = 0.5  # s at a time
-WAITING = 60  # blocks that a busy recogniser may leave in the microphone's queue
+WAITING = 60  # blocks in the microphone's queue, at most, while recognition is busy
 WAV_ENCODINGS: dict[tuple[int, int], Literal["s16le", "s32le", "f32le"]] = {
     (1, 16): "s16le",
     (1, 32): "s32le",
     (3, 32): "f32le",
-}  # by the kind and the bits that a WAV header tells
-LINKS = 3  # playlists that lead from one to the next
-MOST_ADDRESSES = 8  # of a playlist that are tried
+}  # by format tag and bits of a WAV header
+LINKS = 3  # playlists followed, at most, that name another playlist
+MOST_ADDRESSES = 8  # addresses of a playlist that are tried
 LONGEST_PLAYLIST = 1 << 16  # bytes
 ENCODINGS = {"s16le": "<i2", "s32le": "<i4", "f32le": "<f4"}
 
@@ -60,7 +60,7 @@ def microphone(sample_rate: int, device: str | int | None = None) -> Iterator[Cl
     blocks: Queue[Floats] = Queue(WAITING)
 
     def take(samples: Floats, _frames: int, _time: Any, _status: Any) -> None:
-        if not blocks.full():  # who cannot keep up loses sound, not memory
+        if not blocks.full():  # else sound is dropped, so that memory is bounded
             blocks.put_nowait(samples[:, 0].copy())
 
     try:
@@ -84,7 +84,7 @@ def network(url: str, sample_rate: int) -> Iterator[Clip]:
     """Mono clips of whatever FFmpeg can open (Icecast, HLS, RTSP, a file) at `sample_rate`.
 
     A radio station's playlist (M3U, PLS, XSPF, ASX) is followed to the first address in it that
-    gives sound. Ends when the stream does.
+    gives sound. The clips end with the stream.
 
     Raises:
         AudioError: it cannot be opened, holds no sound, or breaks off with an error.
@@ -93,7 +93,7 @@ def network(url: str, sample_rate: int) -> Iterator[Clip]:
 
 
 def _followed(url: str, sample_rate: int, links: int) -> Iterator[Clip]:
-    """The sound of an address, or of the first one with any that its playlist names."""
+    """The sound of an address; of a playlist, that of its first entry with sound."""
     chunks = _sound(url, sample_rate)
     try:
         first = next(chunks, None)
@@ -115,7 +115,7 @@ def _sound(url: str, sample_rate: int) -> Iterator[Clip]:
 
 
 def _path(url: str) -> Path:
-    """The file that is meant by what is no address on the network."""
+    """The path of a file's name or of a file:// address."""
     return Path(url2pathname(urlsplit(url).path) if url.startswith("file:") else url)
 
 
@@ -135,7 +135,7 @@ def _first_sound(addresses: list[str], sample_rate: int, links: int) -> Iterator
 
 
 def _addresses(url: str) -> list[str]:
-    """The addresses that a playlist at `url` names, on the web only; none if it is no playlist."""
+    """The web addresses in the playlist at `url`; none if it is not a playlist."""
     try:
         content = _beginning(url)
     except (OSError, ValueError, HTTPException):
@@ -152,7 +152,7 @@ def _addresses(url: str) -> list[str]:
 def _beginning(url: str) -> bytes:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https"):
-        with open_recording(_path(url)) as file:  # a playlist that lies on the disk
+        with open_recording(_path(url)) as file:  # a playlist on the disk
             return file.read(LONGEST_PLAYLIST)
     user, _, host = parts.netloc.rpartition("@")
     request = Request(parts._replace(netloc=host, fragment="").geturl())  # noqa: S310 - checked
@@ -166,7 +166,7 @@ def _beginning(url: str) -> bytes:
 def raw_samples(stream: BinaryIO, form: PcmFormat, sample_rate: int) -> Iterator[Clip]:
     """Raw PCM from a pipe, until it closes, as mono blocks at `sample_rate`.
 
-    A WAV header before the samples says their form; `form` is that of samples without one.
+    `form` is the layout of samples without a WAV header.
 
     Raises:
         AudioError: it is another kind of recording, or WAV that holds another kind of samples.
@@ -183,7 +183,7 @@ def raw_samples(stream: BinaryIO, form: PcmFormat, sample_rate: int) -> Iterator
 
 
 class _Raw(RawIOBase):
-    """A stream as `BufferedReader` wants it."""
+    """Adapts a stream to `BufferedReader`."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -192,7 +192,7 @@ class _Raw(RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        read = getattr(self._stream, "read1", self._stream.read)  # what has come, without waiting
+        read = getattr(self._stream, "read1", self._stream.read)  # whatever has arrived
         data: bytes = read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
@@ -209,7 +209,7 @@ def _wav_form(source: BinaryIO) -> PcmFormat:
         content = source.read(size + size % 2)
         if name == b"fmt " and len(content) >= 16:
             kind, channels, rate, _, _, bits = struct.unpack("<HHIIHH", content[:16])
-            if kind == 0xFFFE and len(content) >= 26:  # extensible: the kind comes later
+            if kind == 0xFFFE and len(content) >= 26:  # extensible: the format tag comes later
                 kind = int.from_bytes(content[24:26], "little")
             encoding = WAV_ENCODINGS.get((kind, bits))
             if encoding is None or not channels or not rate:
@@ -229,6 +229,6 @@ def _pcm_chunks(stream: BinaryIO, form: PcmFormat) -> Iterator[Clip]:
         rest = data[whole:]
         samples = np.frombuffer(data[:whole], kind).reshape(-1, form.channels)
         if len(samples):
-            with np.errstate(all="ignore"):  # of another encoding: refused later, by name
+            with np.errstate(all="ignore"):  # samples of another encoding are refused later
                 scaled = (samples / full_scale).astype(np.float32)
             yield Clip(mono(scaled.T), form.sample_rate)

@@ -1,8 +1,8 @@
 """The catalog of a library in Milvus: entries of tracks in a collection that many share.
 
 A library named `music` is two collections: `music` holds an entry for each track, and `music_rows`
-the rows of the tracks, as `snapshot` reads them. An entry says what is true: rows whose track has
-no entry do not exist for any reader. Entry 0 says which model and profile the library is made for.
+the rows of the tracks, which `snapshot` reads. Readers ignore rows whose track has no entry. Entry
+0 holds the model and the profile of the library.
 
 Milvus has no transactions, so the order of writing makes an interruption harmless. Before the rows
 of a track are written, its entry is, as REMOVED; afterwards it becomes a TRACK. A track's number
@@ -39,9 +39,9 @@ LONGEST_CONTENT = 128
 
 ENTRY_FIELDS = (
     ("id", "INT64", 0),
-    ("nothing", "FLOAT_VECTOR", 2),  # Milvus wants a vector in every collection
+    ("nothing", "FLOAT_VECTOR", 2),  # Milvus requires a vector in every collection
     ("state", "INT64", 0),
-    ("rows", "INT64", 0),  # how many; of a copy: the number of the track that it is a copy of
+    ("rows", "INT64", 0),  # number of rows; of a copy, the number of its track
     ("added", "INT64", 0),  # µs since 1970
     ("changed", "INT64", 0),
     ("place", "INT64", 0),  # a hash of the path
@@ -151,7 +151,7 @@ class MilvusCatalog:
         self.server.close()
 
     def is_current(self) -> bool:
-        """Whether the library's name still means the same collection: an alias may be moved."""
+        """Whether the library's name still points to the same collection; an alias may be moved."""
         return self.server.real_name(self.address.collection) == self.name
 
     def entries(self, which: str) -> list[Entry]:
@@ -286,7 +286,7 @@ def living(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def create(server: Server, meta: Meta) -> None:
-    """Make an empty library; nothing happens if there is one.
+    """Make an empty library, unless there is one.
 
     Raises:
         LibraryError: the collection holds something else, or the server refuses.
@@ -318,7 +318,7 @@ def create(server: Server, meta: Meta) -> None:
 def _create_rows(
     server: Server, name: str, fields: Sequence[tuple[str, str, int]], kinds: Sequence[Index]
 ) -> None:
-    """Create a collection with the best kind of index that the server has."""
+    """Create a collection with the best kind of index that the server supports."""
     for number, kind in enumerate(kinds, start=1):
         try:
             server.create(name, fields, kind)

@@ -69,7 +69,7 @@ class LocalLandmarks:
         held = np.concatenate([np.empty(0, np.int64), *(part.number for part in parts)])
         track, alive = _found(held, number)
         _, first = np.unique(held, return_index=True)
-        alive &= np.isin(np.arange(len(held)), first)  # processes may have indexed a track twice
+        alive &= np.isin(np.arange(len(held)), first)  # two processes may both have indexed a track
         lengths = np.concatenate([np.zeros(1, np.int64), *(part.rows for part in parts)])
         found = candidates(
             query,

@@ -46,7 +46,7 @@ from fingerprint.types import Fingerprint, Floats, Track
 LOOK_AGAIN = 2.0  # s between two refreshes of what other writers have changed
 SKEW = 60 * 1_000_000  # µs by which the clocks of writers may differ
 START_OVER = KEPT / 2  # s without a refresh after which all entries are read again
-BATCH_ROWS = 20_000  # of tracks whose entries are written together
+BATCH_ROWS = 20_000  # rows of the tracks whose entries are written together
 AT_ONCE = 50  # tracks whose rows are deleted by one expression
 MOST_SALTS = 256
 
@@ -121,7 +121,7 @@ class MilvusLibrary(Library):
 
     @property
     def catalog(self) -> Catalog:
-        return cast("Catalog", self._place)  # it has the methods that `Library` uses
+        return cast("Catalog", self._place)  # it has the methods of `Catalog` that `Library` uses
 
     def close(self) -> None:
         self._place.close()
@@ -414,7 +414,7 @@ def publish(address: Address, alias: str) -> None:
 
 
 def _readers(place: MilvusCatalog) -> tuple[RowStore, LocalLandmarks | None]:
-    """What reads rows, and the landmarks if the library's profile has some."""
+    """The reader of rows, and the landmarks if the library's profile has them."""
     import platformdirs
 
     rows, meta = RowStore(place), place.meta
@@ -446,7 +446,7 @@ def _may_replace(one: entries.Entry, other: entries.Entry) -> bool:
 
 
 def _batches(new: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """Tracks whose entries are written together: an interruption costs no more than these."""
+    """Groups of tracks whose entries are written together; an interruption loses at most one."""
     some: list[Entry] = []
     held = 0
     for entry in new:

@@ -184,7 +184,7 @@ class Server:
         return {one["name"]: int(one.get("params", {}).get("dim", 0)) for one in found}
 
     def create(self, collection: str, fields: Sequence[tuple[str, str, int]], index: Index) -> None:
-        """Make a collection; nothing happens if there is one.
+        """Make a collection, unless there is one.
 
         Args:
             collection: its name.
@@ -296,8 +296,9 @@ class Server:
     ) -> Iterator[dict[str, Any]]:
         """All entities that match an expression, by their keys.
 
-        The keys, of so many bits, are hashes and so evenly spread: what is too much for one answer
-        is asked for in ranges of keys. (The iterator of pymilvus has no consistency level.)
+        The keys, of `bits` bits, are hashes and so evenly spread: if there are too many entities
+        for one answer, they are queried in ranges of keys. (The iterator of pymilvus has no
+        consistency level.)
 
         Args:
             collection: its name.
@@ -305,7 +306,7 @@ class Server:
             fields: what is returned of each.
             bits: of the greatest key.
             after: only keys above this one.
-            strong: also what another writer has only just written.
+            strong: whether to include what another writer has just written.
         """
         whole = f"id > {after} and {which}"
         found = self.query(collection, whole, fields, strong=strong)

@@ -1,10 +1,10 @@
 """A snapshot of a library in Milvus, which recognition searches.
 
-The entries of the tracks are read once and then only what has changed; they lay the tracks end to
-end in one space of rows, as recognition wants them. A row's key in Milvus is the number of its
-track and its position in it. The index holds the first numbers of its embedding; beside them lies,
-as text, the code of the whole embedding with the spectral peaks, by which hits are compared again.
-Landmarks are in `landmarks`.
+The entries of the tracks are read once, and later only those that have changed; their rows are
+numbered consecutively, as recognition requires. A row's key in Milvus is the number of its track
+and its position in it. The index holds the Matryoshka dimensions of its embedding; a text field
+holds the code of the whole embedding, by which hits are reranked, and the spectral peaks. Landmarks
+are in `landmarks`.
 """
 
 import base64
@@ -29,7 +29,7 @@ from fingerprint.recognition.cohort import sample
 from fingerprint.types import Candidate, Floats, Hits, Ints, PeakCodes, Rows, Track
 
 CACHED = 65_536  # rows that are kept in memory
-MOST_RUNS = 500  # of consecutive keys that are asked for as ranges
+MOST_RUNS = 500  # runs of consecutive keys in one expression, at most
 
 
 @dataclass(frozen=True, eq=False)  # no slots: the order is a cached property
@@ -88,8 +88,8 @@ class Known:
 class RowStore:
     """The stored rows, read by their keys, with a cache of the latest.
 
-    A row never changes under its key, for a track's number follows from its content. What is not
-    there, as the rows of a track that has only just been added may be, is read again next time.
+    A row never changes under its key, because a track's number follows from its content. Rows that
+    are missing, as those of a track that has just been added may be, are read again next time.
     """
 
     def __init__(self, catalog: MilvusCatalog) -> None:
@@ -104,7 +104,7 @@ class RowStore:
     def read(self, keys: Ints, *, strong: bool = False) -> tuple[Codes, PeakCodes]:
         """Codes (K, width) and peaks (K, kept) of the rows with these keys, silent where none.
 
-        `strong`: also of rows that another writer has only just written.
+        `strong`: include rows that another writer has just written.
         """
         wanted, which = np.unique(keys, return_inverse=True)
         with self._lock:
@@ -143,7 +143,7 @@ class RowStore:
 class MilvusSnapshot:
     """The tracks in the order in which they were added. It is a `Reference` of `recognition`.
 
-    Track i of `rows` is the one of the number `owners[i]`.
+    Track i of `rows` has the number `owners[i]`.
     """
 
     catalog: MilvusCatalog
@@ -229,7 +229,7 @@ class MilvusSnapshot:
         return keys
 
     def _placed(self, keys: Ints) -> tuple[Ints, Any]:
-        """The rows that keys stand for, and which of them are of living tracks."""
+        """The rows with these keys, and which of them belong to tracks that exist."""
         numbers, order = self._by_number
         number, position = keys >> POSITION_BITS, keys & ((1 << POSITION_BITS) - 1)
         at = np.minimum(np.searchsorted(numbers, number), len(numbers) - 1)

@@ -1,4 +1,4 @@
-"""Matches of consecutive stretches (sightings), joined to runs of a track along a line. Pure NumPy.
+"""Join matches of consecutive stretches (sightings) to runs of one track along a line. Pure NumPy.
 
 A track that keeps playing is found in every stretch, at an offset that advances with time; a wrong
 match is not. So sightings that continue each other raise the confidence.
