@@ -34,7 +34,7 @@ def each(
 ) -> Generator[R, None, None]:
     """`work(item)` for each item, in their order: in `jobs` processes, or in this one if it is 1.
 
-    Closed before its end, it starts no more work.
+    If the generator is closed early, no further work is started.
     """
     if jobs == 1:
         yield from map(work, items)

@@ -1,8 +1,8 @@
-"""Indexing in bulk: recordings as they get embedded, committed as segments now and then.
+"""Indexing in bulk: embed files, and commit their tracks as segments from time to time.
 
-A run that is killed loses what it did since the last commit, and a rerun goes on from there.
-A recording is known by its sound, not by its file: one that was moved or has new tags keeps its
-entry and is not embedded again.
+A run that is killed loses the work since its last commit; a rerun continues from there. A recording
+is identified by the digest of its decoded audio: if its file was moved or has new tags, it keeps
+its entry and is not embedded again.
 """
 
 import os
@@ -22,15 +22,15 @@ from fingerprint.library.records import Listed, Stamp
 from fingerprint.library.writer import Changes, Copy, Entry, Relabel, Writer, absolute
 from fingerprint.types import Floats, PeakCodes, Track
 
-BATCH_ROWS = 30_000  # embeddings, about two hours; what a commit waits for
-BATCH_SECONDS = 60.0  # since the last commit; so much work a killed run loses
+BATCH_ROWS = 30_000  # embeddings, about two hours of audio, after which a run commits
+BATCH_SECONDS = 60.0  # after which a run commits; a killed run loses at most this much work
 
 OnDuplicate = Literal["skip", "add", "replace"]
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is. `done` of `total` files: added, unchanged, settled or failed."""
+    """The progress of a run. `done` of `total` files are added, unchanged, relabelled or failed."""
 
     done: int
     total: int
@@ -41,7 +41,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A file with the recording of a track; `exact`: the audio is the same to the last sample."""
+    """A file with the recording of a track; `exact`: their decoded audio is the same."""
 
     path: Path
     of: Path
@@ -50,18 +50,18 @@ class Duplicate:
 
 @dataclass(slots=True)
 class Report:
-    """What a run did. A failed file's reason is a sentence that names it."""
+    """The result of a run. The reason of a failed file is a sentence with its name."""
 
     added: int = 0
     skipped: int = 0  # unchanged since they were indexed
-    relabelled: int = 0  # known recordings in files that were moved or have other tags
-    duplicates: list[Duplicate] = field(default_factory=list)  # added as well or not, as asked
+    relabelled: int = 0  # tracks whose file was moved or has other tags
+    duplicates: list[Duplicate] = field(default_factory=list)  # added or not: `on_duplicate`
     failed: list[tuple[Path, str]] = field(default_factory=list)
     damaged: list[tuple[Path, tuple[Damage, ...]]] = field(default_factory=list)  # but indexed
     seconds_of_audio: float = 0.0  # of the added tracks
 
     def followed_by(self, again: "Report", removed: Collection[Path]) -> "Report":
-        """What both runs did: the second on files that the first took for copies of `removed`."""
+        """The results of two runs; the second was on the copies of the `removed` tracks."""
         duplicates = [one for one in self.duplicates if one.of not in removed]
         return replace(
             self,
@@ -90,15 +90,14 @@ def index_files(
     and the rest is indexed. On a `KeyboardInterrupt`, what is done is committed first.
 
     Args:
-        library: where to.
+        library: to add to.
         paths: files, not folders.
-        jobs: processes that decode; 0 decodes in this one, which spares small jobs the start of
-            the processes and scripts the `if __name__ == "__main__":` that they ask for.
-        on_duplicate: what to do with a file whose recording is a track of another file: skip it,
-            add it as a track of its own, or let it replace the other file.
-        strict: a recording of which something is lost fails, and is not added.
+        jobs: number of decoding processes; 0: decode in this process, without the confinement.
+        on_duplicate: whether a file with the recording of another file's track is skipped, added as
+            a track of its own, or replaces the other file.
+        strict: whether a recording of which sound is lost fails, instead of being added.
         stream: the number of the audio track, from 1 on, of files that hold several.
-        on_progress: is told after every file, and every block of a long one.
+        on_progress: called after every file, and after every block of a long one.
 
     Raises:
         LibraryError: another process is writing, or the disk is full; what was committed stays.
@@ -125,20 +124,20 @@ def index_files(
 
 
 def _real(path: Path) -> Path | None:
-    """The name of a file without links, by which the library may know it; None if it has none."""
+    """The path of a file without symbolic links; None if there is no such file."""
     real = Path(os.path.realpath(path))
     return real if real != path else None
 
 
 def _are_one(path: Path, other: Path) -> bool:
-    """Whether two names are those of one file: a folder and a link to it are one."""
+    """Whether two paths lead to the same file, for example through a link to its folder."""
     return path == other or os.path.realpath(path) == os.path.realpath(other)
 
 
 class Run:
-    """One run's state: the changes not yet committed, and the report.
+    """The state of a run: the changes that are not committed yet, and the report.
 
-    `sift` says which files are to be embedded; `take` and `take_shard` take what becomes of them.
+    `sift` returns the files to embed; `take` and `take_shard` receive the results.
     """
 
     def __init__(
@@ -161,7 +160,7 @@ class Run:
         self.report = Report()
 
     def sift(self, paths: Iterable[Path]) -> dict[Path, Stamp]:
-        """The files that are new or have changed; the others are done with."""
+        """The files that are new or have changed; the others are counted as skipped or failed."""
         files = dict.fromkeys(map(absolute, paths))
         known = self._writer.stamps_of(files)
         links = {path: real for path in files if path not in known and (real := _real(path))}
@@ -186,18 +185,18 @@ class Run:
         return changed
 
     def is_new(self, path: Path, content: bytes) -> bool:
-        """Whether a recording must be embedded: not if a track is to stand for it."""
+        """Whether a recording must be embedded; not if an existing track has the same content."""
         return self._same(path, content) is None
 
     def take(self, result: Recording | Failure) -> None:
-        """Prepare what is to become of a file, and commit when there is enough to."""
+        """Add a result to the batch, and commit the batch if it is full or old."""
         self._prepare(result)
         overdue = monotonic() - self._committed >= BATCH_SECONDS
         if overdue or self._batch.rows >= BATCH_ROWS:
             self.commit()
 
     def take_shard(self, results: Iterable[Recording | Failure]) -> None:
-        """Commit what is to become of several files, in one transaction."""
+        """Commit the results of several files in one transaction."""
         for result in results:
             self._prepare(result)
         self.commit()
@@ -223,25 +222,25 @@ class Run:
             self._add(result, result.vectors)
 
     def keep(self) -> None:
-        """Make what is done a part of the library."""
+        """Commit the batch."""
         self._writer.apply(self._batch.changes())
         self._batch = _Batch()
 
     def commit(self) -> None:
-        """Keep what is done, and tidy up."""
+        """Commit the batch, and merge small segments."""
         self.keep()
         self._writer.merge()
         self._committed = monotonic()
 
     def _same(self, path: Path, content: bytes) -> Listed | Entry | None:
-        """The track that stands for a recording in this file, by its content.
+        """The existing track that this file's recording becomes, by its content digest.
 
-        It is one of this path; or one whose file is gone, so that this is where it went; or any,
-        unless copies become tracks of their own.
+        The track of this path; or one whose file is gone, since the file was moved here; or any
+        other, unless duplicates become tracks of their own.
         """
         found = self._writer.catalog.by_content(content)
         known = [one for one in found if not self._batch.is_replaced(one)]
-        if self._policy != "add":  # where its file holds another encoding now, that one stands
+        if self._policy != "add":  # not if the track's file now holds another encoding
             known = [one for one in known if self._batch.path_of(one) not in self._batch.entries]
         free = [one for one in known if not self._batch.is_relabelled(one)]
         here = [one for one in free if _are_one(one.track.path, path)]
@@ -250,7 +249,7 @@ class Run:
         return next(iter([*here, *gone, *(rest if self._policy != "add" else [])]), None)
 
     def _join(self, new: Recording, same: Listed | Entry) -> None:
-        """A file whose recording is that of a track, to the last sample."""
+        """Handle a file with the same decoded audio as a track."""
         stands = self._batch.path_of(same)
         if stands != new.path and _are_one(stands, new.path):
             self.report.skipped += 1
@@ -271,7 +270,7 @@ class Run:
             self._batch.replace(same, _entry(new, same.vectors, same.peaks))
 
     def _add(self, new: Recording, vectors: Floats) -> None:
-        """A recording whose content is new; its sound may be known, as another encoding."""
+        """Handle a recording whose content is new; it may be another encoding of a track."""
         entry = _entry(new, vectors, new.peaks)
         twin = self._twin(new.content, vectors)
         if twin is not None and (stands := self._batch.path_of(twin)) != new.path:
@@ -289,7 +288,7 @@ class Run:
         self.report.seconds_of_audio += new.duration
 
     def _twin(self, content: bytes, vectors: Floats) -> Listed | Entry | None:
-        """Another track of the same recording: to the last sample, or by its embeddings."""
+        """Another track of the same recording, by its content or by its embeddings."""
         if same := self._batch.with_content(content):
             return same[0]
         for known in self._writer.catalog.by_content(content):
@@ -303,12 +302,12 @@ class Run:
         return found if found is not None and self._may_be_twin(found) else None
 
     def _may_be_twin(self, known: Listed) -> bool:
-        """Whether a track will be there after this batch, with the recording that it has now."""
+        """Whether a track will still exist, with the same recording, after this batch."""
         replaced = self._batch.is_replaced(known)
         return not replaced and self._batch.path_of(known) not in self._batch.entries
 
     def tell(self, seconds: float = 0.0) -> None:
-        """Report progress; `seconds` have been read of recordings that are not done yet."""
+        """Report progress; `seconds` of unfinished recordings have been read."""
         self._on_progress(
             Progress(
                 done=self._settled,
@@ -321,13 +320,13 @@ class Run:
 
 
 class _Batch:
-    """Changes that wait to be committed."""
+    """Changes that are not committed yet."""
 
     def __init__(self) -> None:
         self.relabels: dict[int, Relabel] = {}
         self.entries: dict[Path, Entry] = {}
         self.copies: dict[Path, Copy] = {}
-        self.forgotten: list[Path] = []  # of the copies, in the end: their files are not there
+        self.forgotten: list[Path] = []  # copies whose files do not exist
 
     @property
     def rows(self) -> int:
@@ -337,41 +336,41 @@ class _Batch:
         return [entry for entry in self.entries.values() if entry.content == content]
 
     def is_replaced(self, known: Listed) -> bool:
-        """Whether a track will make way for another one."""
+        """Whether another track replaces this one."""
         return self.path_of(known) in self.copies
 
     def add(self, entry: Entry) -> None:
-        """Let a file have a track of its own."""
+        """Add a track."""
         self.copies.pop(entry.track.path, None)
         self.entries[entry.track.path] = entry
 
     def relabel(self, known: Listed, new: Recording) -> None:
-        """Let a file stand for the recording of a track."""
+        """Give a track another file or other tags."""
         self.copies.pop(new.path, None)
         self.relabels[known.id] = Relabel(known.id, new.path, new.stamp, new.tags)
 
     def is_relabelled(self, known: Listed | Entry) -> bool:
-        """Whether it is settled already which file stands for a track."""
+        """Whether the batch gives this track another file already."""
         return isinstance(known, Listed) and known.id in self.relabels
 
     def path_of(self, known: Listed | Entry) -> Path:
-        """The file that stands for a track, once this batch is committed."""
+        """The path of a track after this batch."""
         relabel = self.relabels.get(known.id) if isinstance(known, Listed) else None
         return known.track.path if relabel is None else relabel.path
 
     def stamp_of(self, known: Listed | Entry) -> Stamp:
-        """How that file looks."""
+        """The stamp of that file."""
         relabel = self.relabels.get(known.id) if isinstance(known, Listed) else None
         return known.stamp if relabel is None else relabel.stamp
 
     def note_copy(self, path: Path, stamp: Stamp, of: Path) -> None:
-        """Let a file be a copy of another one; so are the copies that it had itself."""
+        """Record a file, and the copies of its own track, as copies of another file."""
         for copy in [copy for copy in self.copies.values() if copy.of == path]:
             self.copies[copy.path] = Copy(copy.path, copy.stamp, of)
         self.copies[path] = Copy(path, stamp, of)
 
     def replace(self, old: Listed | Entry, new: Entry, *, moved: bool = False) -> None:
-        """Let a new track stand for the recording of another one, which becomes its copy."""
+        """Replace a track by a new one of the same recording, whose copy its file becomes."""
         path = self.path_of(old)
         self.entries.pop(path, None)
         self.add(new)
@@ -394,7 +393,7 @@ def _entry(new: Recording, vectors: Floats, peaks: PeakCodes | None) -> Entry:
 
 
 def has_left(known: Listed | Entry) -> bool:
-    """Whether a track's file is gone, or holds something else; not if it just cannot be read."""
+    """Whether a track's file is gone or has changed; False if it only cannot be read."""
     path = known.track.path
     try:
         return Stamp.of(path) != known.stamp

@@ -1,4 +1,4 @@
-"""What a library's catalog says of segments, files and tracks: small frozen records."""
+"""The records of a library's catalog: segments, files and tracks. Small and frozen."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ def hop_block(hop: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """What a library is made for: embeddings of one model, `dim` wide, one every `hop` seconds.
+    """The properties of a library. Its model makes an embedding of `dim` dimensions every `hop` s.
 
-    Of those, the profile says how many are kept.
+    The profile says which of the embeddings are kept.
     """
 
     model_id: str
@@ -119,7 +119,7 @@ class Spans:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What tells a changed file from an unchanged one."""
+    """The size and the modification time of a file, which show whether it has changed."""
 
     size: int  # bytes
     mtime_ns: int
@@ -140,7 +140,7 @@ def _stored(number: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """All that the catalog says of a track; `content` is the digest of its decoded audio."""
+    """The catalog's entry of a track; `content` is the digest of its decoded audio."""
 
     track: Track
     stamp: Stamp
@@ -151,7 +151,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class LibraryInfo:
-    """A library in numbers."""
+    """The size of a library."""
 
     tracks: int
     hours: float  # of audio

@@ -80,9 +80,9 @@ class Segment:
     def search(self, vectors: Floats, neighbours: int, search_k: int) -> Hits:
         """The approximately `neighbours` nearest rows of each of `vectors` (M, dim).
 
-        An index is asked only where to compare the signs of all rows would take longer than to
-        inspect `search_k` of its nodes. How near hits are is comparable between segments; it is
-        the cosine if the library's `widening` is 1.
+        The index is used only if comparing the sign bits of all rows would take longer than
+        inspecting `search_k` of its nodes. Similarities are comparable between segments; they are
+        cosines if the library's `widening` is 1.
         """
         asked = index_part(vectors)
         if self.index is not None and len(self.codes) > ROWS_PER_NODE * search_k:

@@ -52,7 +52,7 @@ def linear_power(config: FrontendConfig) -> FilterPower:
 
 
 def _band_layout(config: FrontendConfig) -> tuple[int, float, float, int, int]:
-    """How torchaudio's filter banks are told where the bands lie."""
+    """The band limits as arguments of torchaudio's filter banks."""
     bins = config.n_fft // 2 + 1
     return bins, config.f_min, config.f_max, config.n_bands, config.sample_rate
 

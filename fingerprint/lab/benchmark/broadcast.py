@@ -1,7 +1,7 @@
 """A made-up broadcast, and the score of a scan of it, second by second.
 
-Known and unknown tracks in random order, cut at random, fade into each other, follow hard, or are
-parted by talk and jingles; over some of them somebody speaks. The truth is known to the sample.
+Known and unknown tracks, in random order and cut at random, are joined by a cross-fade, by a hard
+cut, or by talk and jingles; some have speech over them. The truth is exact to the sample.
 """
 
 from collections.abc import Iterable, Sequence

@@ -26,9 +26,9 @@ Rng = np.random.Generator
 Split = Literal["validation", "test"]
 SPLITS: dict[str, Split] = {"validation": "validation", "test": "test"}
 
-WORKING_RATE = 16_000  # Hz; phones send no more, and the recogniser hears less
+WORKING_RATE = 16_000  # Hz; phones transmit no more, and the model uses 8 kHz
 FULL_SCALE = 32_768
-PLACES_TRIED = 20  # before a near-silent passage is taken after all
+PLACES_TRIED = 20  # places drawn before a near-silent passage is used
 QUIETEST_RMS = 10 ** (-50 / 20)  # of full scale; quieter passages hold nothing to recognise
 VOICES = (3, 6)  # in a babble
 TINY = 1e-9
@@ -39,9 +39,9 @@ NO_RECORDINGS = Recordings(np.zeros(0, np.int16), np.zeros(1, np.int64), ())
 class Material:
     """Recordings and responses at `WORKING_RATE`.
 
-    `known` tracks are in the library, `unknown` ones are not. Noise and rooms come from the test
-    split of the corpus for validation as well: none is heard in training, and other seeds make
-    other queries of them. Unknown tracks are for the test alone; validation has none.
+    `known` tracks are in the library, `unknown` ones are not. Noise and rooms are those of the test
+    split, for validation too: training uses none of them, and other seeds make other queries. Only
+    the test split has unknown tracks.
     """
 
     split: Split
@@ -53,7 +53,7 @@ class Material:
 
     @classmethod
     def load(cls, corpus: Corpus, split: Split, *, music_is_enough: bool = False) -> Self:
-        """Decode what is not in the corpus's cache yet, and map the rest.
+        """Decode files that are not in the corpus's cache yet, and map the others.
 
         With `music_is_enough`, a corpus of one's own music will do: without recorded sounds noise
         is synthesised (`draw_noise`), and there may be no unknown tracks.
@@ -162,7 +162,7 @@ def cut(sound: NDArray[np.int16], start: int, length: int) -> Floats:
 
 
 def draw_noise(material: Material, length: int, rng: Rng) -> Floats:
-    """Babble, a chain of effects, or noise by formula, whatever is at hand: (length,)."""
+    """Babble, a chain of effects, or, without recorded sounds, noise by formula: (length,)."""
     kinds = ((_babble, material.speech), (_effects, material.effects), (_formula, (None,)))
     at_hand = [draw for draw, sounds in kinds if sounds]
     return at_hand[int(rng.integers(len(at_hand)))](material, length, rng)
@@ -205,7 +205,7 @@ def _formula(_material: Material, length: int, rng: Rng) -> Floats:
 
 
 def chain(sounds: tuple[NDArray[np.int16], ...], length: int, rng: Rng) -> Floats:
-    """Sounds drawn one after another, all as loud; it begins within the first: (length,)."""
+    """Random sounds one after another, equally loud, beginning within the first: (length,)."""
     return np.concatenate(list(_draw_until(sounds, length, rng)))
 
 

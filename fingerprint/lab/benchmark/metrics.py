@@ -17,7 +17,7 @@ Z_95 = 1.959964  # standard normal quantile at 0.975
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was asked, what was answered, and whether it was right.
+    """A query, its answer, and whether the answer is right.
 
     `truth_path` is the track the query was cut from, in the library or not. Without an answer
     `path` is empty, `confidence` 0, and the numbers are NaN. `place_right` asks for the right

@@ -1,7 +1,7 @@
 """Query number k of a condition: a passage of a track, degraded.
 
 Each query depends on the corpus, the split, the seed, the condition and its number alone, so any
-of them can be made again by itself, in any process. The passage is degraded at `WORKING_RATE`,
+of them can be made again alone, in any process. The passage is degraded at `WORKING_RATE`,
 written to an audio file in memory, and decoded as a user's file is.
 """
 
@@ -39,8 +39,8 @@ from fingerprint.types import Clip, Floats
 PAST = 1.0  # s of the track before the query, so that reverberation has a past
 FUTURE = 0.25  # s of the track after it, so that a phase vocoder meets no edge
 PEAK_DB = (-20.0, -1.0)  # full scale; level of queries that are not clean
-BEHIND_A_WALL_DB = (-45.0, -25.0)  # the same, of what comes through a wall
-OTHERS_TRIED = 50  # places, before there is no other track
+BEHIND_A_WALL_DB = (-45.0, -25.0)  # the same, of queries through a wall
+OTHERS_TRIED = 50  # places drawn, at most, to find another track
 SECOND_DB = (-3.0, 3.0)  # of a second track, against the first
 
 
@@ -55,7 +55,7 @@ class Truth:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
-    """What the recogniser gets, and what it should answer. `snr_db` is NaN without noise.
+    """A query and its truth. `snr_db` is NaN without noise.
 
     `second` is the truth of a second track that is mixed in.
     """
@@ -107,7 +107,7 @@ def _with_another(
         if other.track != place.track:
             break
     else:
-        raise CorpusError("there is one track alone; two are to be mixed")
+        raise CorpusError("there is only one track, and two are to be mixed")
     more = _warped(tracks.recording(other.track), other.start, condition, 1.0)
     level = 10 ** (_draw(SECOND_DB, rng) / 20) * rms(sound) / max(rms(more), effects.TINY)
     both = sound + np.float32(level) * more

@@ -53,9 +53,9 @@ def evaluate(
     conditions: Sequence[Condition] = CONDITIONS,
     on_progress: OnProgress = lambda _: None,
 ) -> Results:
-    """Index every track of the corpus but the unknown ones, and ask for degraded passages of it.
+    """Index every track of the corpus except the unknown ones, and query degraded passages.
 
-    Unknown tracks are asked for in the test split alone. Conditions for which a corpus of one's own
+    Only the test split has queries of unknown tracks. Conditions for which a corpus of one's own
     music does not suffice are left out, and listed in the results.
 
     Tracks that the library in the folder `library` holds already are not indexed again. With more
@@ -166,7 +166,7 @@ def index_exactly(
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Queries of one condition that are made and answered in one go."""
+    """Queries of one condition that one process makes and answers."""
 
     condition: Condition
     numbers: range
@@ -174,7 +174,7 @@ class Task:
 
 
 def answer(material: Material, library: "Library", task: Task) -> list[Outcome]:
-    """Make the queries of a task, look them up, and judge the answers."""
+    """Make the queries of a task, search for them, and judge the answers."""
     rate = library.model.sample_rate
     outcomes = []
     for number in task.numbers:
@@ -246,7 +246,7 @@ def judge(
 ) -> Outcome:
     """Compare the best match with the truth. An answer for an unknown track is never right.
 
-    Of two tracks that are mixed, the truth is the one that is named first.
+    If two tracks are mixed, the truth is the one that is answered first.
     """
     match = matches[0] if matches else None
     truth, second = query.truth, query.second
@@ -284,7 +284,8 @@ def _second(truth: Truth | None, matches: Sequence[Match]) -> float:
 def _right_place(material: Material, condition: Condition, truth: Truth, match: Match) -> bool:
     """The true place, or one where the track sounds the same, each within the tolerance.
 
-    Of places that sound the same an answer names the earliest as its offset, and the others beside.
+    Of places that sound the same, an answer has the earliest as `offset` and the others in
+    `repeats`.
     """
     if any(near(place, truth.offset) for place in (match.offset, *match.repeats)):
         return True

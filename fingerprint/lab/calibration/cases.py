@@ -1,6 +1,4 @@
-"""Queries asked of libraries of every size, and the evidence for what comes out: what a confidence
-is fitted on and judged by.
-"""
+"""Queries in libraries of every size: the evidence on which the confidence is fitted and judged."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -18,7 +16,7 @@ from fingerprint.types import Circumstances, Evidence, Level, PeakFit
 if TYPE_CHECKING:
     from fingerprint.library.library import Library
 
-CANDIDATES = 20  # of a query: enough strangers to tell how all of them score
+CANDIDATES = 20  # of a query: enough impostors to estimate how all of them score
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +54,12 @@ class Everywhere:
         return frozenset(n for n, one in enumerate(self.paths) if self._package.get(one) == own)
 
     def ask(self, part: Part, reference: Reference) -> Result:
-        """What the product would answer, with enough candidates to tell strangers' scores."""
+        """The product's answer, with enough candidates to estimate the scores of impostors."""
         return recognise(reference, part.clip, self.model, top=CANDIDATES)
 
 
 def grown(evidence: Evidence, strangers: Strangers, times: float) -> Evidence:
-    """The evidence for the best candidate in a library so many times as large.
+    """The evidence for the best candidate in a library `times` times as large.
 
     `strangers` are the best two scores, and the best two fits of the peaks, of the tracks that are
     new in it. Where they are ahead together, the evidence is for them: as if one track had both.

@@ -1,15 +1,15 @@
 """Fit the confidence: evidence of right and of wrong answers to a probability.
 
-Every query is cut from a validation track and asked of libraries from one track to a million (of
-the smallest, half hold tracks that are cut to a few seconds; large ones are simulated, see
-`large_libraries`), each time twice: as it is, when its best match is right or wrong; and with its
-own track taken out of the candidates, and all of its package with it (the
-tracks of a game share themes and loops, and a stranger's do not), as if they were not in the
-library, when its best match is wrong. Passages of which pitch shifts have made new recordings add
-to those, and so do sounds by formula that are no music. Known and unknown queries weigh the same in
-the fit, however many there are: that is the prior that the confidence assumes, and it is stored
-with the weights. A logistic regression without a penalty answers most of these cases, and goes far
-beyond them: what fits somewhat better than any impostor here it takes for certain. With the penalty
+Every query is cut from a validation track and searched in libraries from one track to a million.
+Half of the smallest libraries hold tracks that are cut to a few seconds; large ones are simulated
+(`large_libraries`). Each search is made twice. First as it is: the best match is right or wrong.
+Then without the query's track and its whole package, because the tracks of a game share themes and
+loops: the query is unknown, and any match is wrong. Further unknown queries are passages that pitch
+shifts have made new recordings of, and sounds by formula that are not music.
+
+Known and unknown queries have the same total weight in the fit: that is the prior that the
+confidence assumes, and it is stored with the weights. Without a penalty, logistic regression is
+certain of everything that fits somewhat better than any impostor in these cases. With the penalty
 it answers 2 % fewer known queries and half as many unknown ones (in cross-validation).
 """
 

@@ -37,7 +37,7 @@ SHORT = (2.0, 12.0)  # s that they are cut to
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """One passage of a condition, and of which libraries its parts are asked beside the whole.
+    """One passage of a condition, and the libraries in which its parts are searched.
 
     `masked`: also as if the recording's package were not in the library, as then it is unknown.
     `known`: whether the passage as it is counts as known. `some` are sizes of smaller libraries in
@@ -56,7 +56,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where passages are cut from and what they are asked of."""
+    """The material of the passages, and the library in which they are searched."""
 
     corpus: Path
     split: Split
@@ -122,7 +122,7 @@ def cases_of(source: Source, passage: Passage) -> list[Case]:
 
 
 class Asked:
-    """One query, asked everywhere.
+    """One query, in all libraries.
 
     Args:
         everywhere: the library and what is made of it.
@@ -175,7 +175,7 @@ class Asked:
     def _smaller(self, size: int, *, known: bool) -> tuple[Reference, float]:
         """Random tracks, that of the query first if it is known, and the second it begins at.
 
-        Few tracks are whole in half of the cases; else they are cut to a few seconds.
+        In half of the cases, the tracks of a library of few are cut to a few seconds.
         """
         hidden = self._own if self._passage.masked and not known else frozenset()
         order = self._rng.permutation(len(self._all.paths)).tolist()
@@ -215,7 +215,7 @@ class Asked:
         known: bool,
         begin: float = 0.0,
     ) -> list[Case]:
-        """The case of a library of so many tracks, and those of ones so many `times` as large.
+        """The case of a library of `tracks` tracks, and those of libraries `times` times as large.
 
         `begin` (s): where the query's own track begins if it is cut. Of a few tracks, the right one
         comes first by chance; without the right place that says nothing, and gives no case.

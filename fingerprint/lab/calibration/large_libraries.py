@@ -1,10 +1,10 @@
 """Libraries smaller and far larger than the corpus, for one query at a time.
 
-A smaller one holds some of the tracks. A larger one is simulated by what matters of it: how well
-the best of its strangers score. The best score that a query has in each track it is not from is,
-over the tracks, taken for normally distributed; the query's own ten best strangers give mean and
-spread, by their normal scores (Blom, "Statistical estimates and transformed beta-variables",
-1958), and the best two of as many more tracks are drawn from that.
+A smaller one holds some of the tracks. A larger one is simulated by the scores of its best
+impostors ("strangers"). A query's best scores in the tracks that it is not from are assumed to be
+normally distributed; its ten best impostors give mean and spread, by their normal scores (Blom,
+"Statistical estimates and transformed beta-variables", 1958), and the best two of as many
+additional tracks are drawn from that distribution.
 """
 
 import math
@@ -26,7 +26,7 @@ from fingerprint.types import Candidate, Floats, Hits, Ints, PeakCodes, Rows, Tr
 NORMAL = NormalDist()
 NOBODY = -1.0  # score of a track that nobody loses to
 ENOUGH = 2_000  # places of a whole library by landmarks, to leave some for a part of it
-STRANGERS = 10  # of a query, that tell how all others score
+STRANGERS = 10  # best impostors of a query, by which the scores of all others are estimated
 
 
 @dataclass(frozen=True, slots=True)

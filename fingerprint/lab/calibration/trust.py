@@ -59,7 +59,7 @@ class Operating:
 
 @dataclass(frozen=True, slots=True)
 class Few:
-    """What libraries of so many tracks answer."""
+    """The figures of libraries of `tracks` tracks."""
 
     tracks: int
     accepted: Share  # of known queries: answered, and right
@@ -69,7 +69,7 @@ class Few:
 
 @dataclass(frozen=True)
 class Trust:
-    """The answers of one run, by what they can say."""
+    """The answers of one run, by the figures that they are used for."""
 
     known: Sequence[Answered]
     unknown: Sequence[Answered]
@@ -230,21 +230,22 @@ def measure(
     jobs: int = 2,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Trust:
-    """Ask the test split against a library of every known track of the corpus.
+    """Search for queries of the test split in a library of every known track of the corpus.
 
     Args:
         corpus: assembled.
         model: calibrated.
         library: folder of the library, made or completed.
-        known: queries of varied kind and length; each is also asked of a library of `TINY` tracks.
+        known: queries of varied kind and length; each is also searched in a library of `TINY`
+        tracks.
         whole: queries of each of the conditions `WHOLE`.
         unknown: queries of tracks that are in no library, half of them shifted in pitch.
-        few: of those, how many are also asked of libraries of `TINY` and `SMALL` tracks; all are
-            of a simulated one of `LARGE`.
+        few: number of those that are also searched in libraries of `TINY` and `SMALL` tracks; all
+            are searched in a simulated one of `LARGE`.
         min_confidence: from which an answer is accepted.
         seed: decides every query.
         jobs: processes.
-        on_progress: told how far it is.
+        on_progress: called with the progress.
     """
     tracks, _ = index_corpus(corpus, KNOWN_ROLES, model, library, jobs, on_progress)
     parts = len(LENGTHS)
@@ -285,7 +286,7 @@ def sorted_out(
     min_confidence: float,
     model_id: str,
 ) -> Trust:
-    """Cases to figures; `tracks` is the size of the library that was really there."""
+    """Cases to figures; `tracks` is the size of the real library."""
     answers = [
         Answered(case, probability(case.evidence, calibration) if case.evidence else 0.0)
         for case in cases

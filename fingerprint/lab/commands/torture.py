@@ -6,10 +6,10 @@
 1. Faults: a writer adds, removes, moves, replaces and compacts, traced call by call. At every call
    that changes the disk, in turn, it is killed, killed with half of a write done, cut off from
    power (whatever was not synced is lost), or finds the disk full, read-only or failing. After each
-   the library must hold what it held before the step under way or after it, never less than what
-   was reported done, and the remaining steps must succeed.
-2. Soak: readers ask without rest while writers change the library and are killed at random. Every
-   answer must be right.
+   the library must be as before or after the interrupted step, with everything that was reported
+   done, and the remaining steps must succeed.
+2. Soak: readers query without pause while writers change the library and are killed at
+   random. Every answer must be right.
 
 Needs Linux on x86-64 for the first part, and no music, model or network.
 """

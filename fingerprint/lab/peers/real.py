@@ -1,4 +1,4 @@
-"""Real recordings, asked of every peer: the library is the corpus's tracks and the set's own.
+"""Real recordings with every peer: the library holds the corpus's tracks and the set's own.
 
 Each peer's index of the corpus is copied, and the set's tracks are added to the copy. Answers are
 kept, one a line, as those to simulated queries are.
@@ -39,7 +39,7 @@ class RealStanding:
 def ask_real(
     real: RealSet, corpus: Tracks, peers: Sequence[Peer], on_progress: OnProgress
 ) -> list[RealStanding]:
-    """Index the set's tracks, ask every query at every length, and return the peers' figures.
+    """Index the set's tracks, send every query at every length, and return the peers' figures.
 
     Raises:
         PeerError: a peer failed.

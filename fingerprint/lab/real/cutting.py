@@ -31,7 +31,7 @@ QUERIES = "queries"
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A query to be: from `second` of the recording on, which is `offset` of the track."""
+    """A query to cut, from `second` of the recording on, which is at `offset` in the track."""
 
     second: float
     offset: float
@@ -40,7 +40,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What became of one track. Without `passages` it is left out, and `why` says why."""
+    """The result for one track. Without `passages` it is left out, for the reason `why`."""
 
     track: Path
     placed: Placed | None = None
@@ -50,7 +50,7 @@ class Found:
 
     @property
     def span(self) -> tuple[float, float]:
-        """Between which seconds of the recording it was heard; nowhere if it is left out."""
+        """The seconds of the recording between which it was found; 0, 0 if it is left out."""
         if self.placed is None or not self.passages:
             return 0.0, 0.0
         begin, end = self.placed.first, self.placed.last
@@ -59,7 +59,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What the manifest is to say of every query."""
+    """The manifest's entries that all queries share."""
 
     device: str = ""
     place: str = ""
@@ -78,9 +78,9 @@ def cut_recording(
 ) -> list[Found]:
     """Find each track in the recording and add queries of it to the set in `folder`.
 
-    Queries are of `seconds`, `gap` seconds apart, and lie where the track was surely heard. A new
+    Queries are `seconds` long and `gap` seconds apart, where the track was surely found. A new
     song gets the role that fewer songs have; one that is in the set already keeps its own. Nothing
-    is written if no track is found. Returns what became of every track, in their order.
+    is written if no track is found. Returns the result for every track, in their order.
 
     Raises:
         AudioError: the recording cannot be read.
@@ -125,7 +125,7 @@ def _find(heard: Recording, path: Path, seconds: float, gap: float) -> Found:
 
 
 def _one_at_a_time(found: Sequence[Found]) -> list[Found]:
-    """Of tracks that were found at the same time, as two files of one recording are, the surest."""
+    """Of tracks that were found at the same time, such as two files of a recording, the surest."""
     kept: list[Found] = []
     for one in sorted(found, key=lambda one: -one.placed.evidence if one.placed else 0.0):
         rival = next((other for other in kept if _overlap(one, other)), None)

@@ -36,8 +36,8 @@ def gather_real(
 ) -> list[Case]:
     """The cases of every query of the role `tune`, at several lengths.
 
-    Each is asked as it is and with its song hidden, of the library, which must hold the set's
-    tracks, and of a smaller or larger one. Queries of the role `report` have no part in this.
+    Each is searched, as it is and with its song hidden, in the library, which must hold the set's
+    tracks, and in a smaller or larger one. Queries of the role `report` are not used.
     """
     lines = list(enumerate(line for line in real.lines if line.role == "tune"))
     cases: list[Case] = []

@@ -35,8 +35,8 @@ class Line(BaseModel):
     `reference` is null for an unknown query, one whose track is in no library. `offset_s` is the
     second of the reference at which the query begins; null where it was not measured.
     `also_correct` are other files of the same recording. `matched_filter` is the cosine of the
-    whitened spectrograms of query and reference at the true place: null where no place stood out,
-    left out where nobody looked.
+    whitened spectrograms of query and reference at the true place: null if no place stood out,
+    absent if it was not measured.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -63,7 +63,7 @@ class Line(BaseModel):
 
     @property
     def under_noise(self) -> bool:
-        """Whether the music was looked for and lies under the noise floor."""
+        """Whether `matched_filter` was measured and is below the noise floor."""
         looked = self.reference is not None and "matched_filter" in self.model_fields_set
         return looked and (self.matched_filter is None or self.matched_filter < NOISE_FLOOR)
 
@@ -111,7 +111,7 @@ class RealSet:
 
 
 def read_manifest(root: Path) -> tuple[Line, ...]:
-    """The lines of a folder's manifest, each checked by itself and against the others.
+    """The lines of a folder's manifest, each checked alone and against the others.
 
     Raises:
         CorpusError: it cannot be read, or a line is wrong or names a file that is missing.
@@ -135,7 +135,7 @@ def read_manifest(root: Path) -> tuple[Line, ...]:
 
 
 def write_manifest(root: Path, lines: Sequence[Line]) -> None:
-    """Write the lines; what a line leaves out stays out."""
+    """Write the lines, without keys that are not set."""
     from fingerprint.lab.corpus.manifest import write_lines
 
     write_lines(

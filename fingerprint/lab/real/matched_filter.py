@@ -1,16 +1,16 @@
-"""Where in a recording from a microphone was a track played? To a few milliseconds, and how sure.
+"""Find where a track was played in a recording from a microphone, to a few milliseconds.
 
 Whitened spectrograms are correlated. Loudspeaker, room and noise colour the spectrum and hide much
-of it, but what sticks out of its surroundings in the track sticks out in the recording, too.
+of it, but a frequency that rises above its surroundings in the track does so in the recording, too.
 
-First each track, cut into blocks, is looked for in the whole recording, a frame every 32 ms. Then
-each block is placed to 8 ms near where the track was found, and a line is drawn through them:
+First the blocks of each track are searched for in the whole recording, a frame every 32 ms. Then
+each block is located to 8 ms near the place of the track, and a line is fitted through the blocks:
 
     seconds of the recording = start + (1 + drift) * seconds of the track
 
-for the clocks of player and recorder differ, by up to 300 parts in a million. The proof is how each
-block ranks at its place on the line among all places of the recording: music of the same metre fits
-at every beat, but then it fits nowhere better. A block that was not heard has a rank at random.
+because the clocks of player and recorder differ by up to 300 parts per million. The evidence is the
+rank of each block's place on the line among all places of the recording: other music of the same
+metre fits at every beat, but nowhere better. A block that was not played has a random rank.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ FINE, COARSE = 64, 256  # samples between frames: 8 and 32 ms
 GRID = COARSE / RATE  # s
 BINS = slice(16, 224)  # 250 to 3,500 Hz
 AROUND = 0.25  # s, of the local mean
-MOST = 3.0  # nats above or below it; the start of silence is not to outweigh all else
+MOST = 3.0  # nats above or below it, so that the start of silence does not outweigh everything
 
 BLOCKS = 20  # of a track, at least, unless they get shorter than
 BLOCK = (2.0, 5.0)  # s
@@ -43,17 +43,18 @@ REACH = 40  # fine frames, either side of where a block should be
 CLOSE = 2  # fine frames off the line for a block to be on it
 
 WINDOW = 0.2  # s of the recording, whose best place counts as one
-SHAPE = 0.3  # of the ranks of a block that was heard: Beta(SHAPE, 1); else they are uniform
-ACCIDENT = 1e-3  # chance of a track that was not played to be found
+SHAPE = 0.3  # ranks of a block that was played: Beta(SHAPE, 1); of others: uniform
+ACCIDENT = 1e-3  # probability that a track that was not played is found
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
     """A track in a recording: `start` (s) may be before the recording's, if that began late.
 
-    The track was heard from its second `first` to `last`. Of the `blocks` in between, `on_line` are
+    The track plays from its second `first` to `last`. Of the `blocks` in between, `on_line` are
     within two fine frames of the line. `evidence` (nats) is the logarithm of the likelihood ratio
-    of heard and not heard, and `chance` the most that so much of it is likely if it was not heard.
+    of played and not played; `chance` bounds the probability of as much evidence if it was not
+    played.
     """
 
     start: float
@@ -70,19 +71,19 @@ class Placed:
         return self.chance <= ACCIDENT
 
     def second_of_track(self, second: float) -> float:
-        """What the track played at a second of the recording."""
+        """The second of the track that plays at a second of the recording."""
         return (second - self.start) / (1 + self.drift)
 
     def second_of_recording(self, second: float) -> float:
-        """When a second of the track was heard."""
+        """The second of the recording at which a second of the track plays."""
         return self.start + (1 + self.drift) * second
 
 
 def whitened(samples: Floats, hop: int) -> Floats:
     """Levels against those just before and after, (frames, bins).
 
-    Log power less its mean over a quarter of a second. So neither the spectrum of loudspeaker, room
-    and steady noise nor a tone that lasts counts, but every change.
+    Log power less its mean over a quarter of a second. So the spectra of loudspeaker, room, steady
+    noise and steady tones cancel, and changes remain.
     """
     samples = np.pad(samples, (0, max(0, FRAME - len(samples))))
     frames = np.lib.stride_tricks.sliding_window_view(samples, FRAME)[::hop]
@@ -102,7 +103,7 @@ def whitened(samples: Floats, hop: int) -> Floats:
 
 
 class Recording:
-    """What a microphone recorded, ready to look for tracks in."""
+    """A recording from a microphone, in which tracks are searched for."""
 
     def __init__(self, clip: Clip) -> None:
         self.clip = clip
@@ -121,7 +122,7 @@ class Recording:
         return [_transform(stretch) for stretch in stretches]
 
     def find(self, track: Clip) -> Placed | None:
-        """Where the track was most likely played; None if one of the two is too short to tell."""
+        """The most likely place of the track; None if one of the two is too short."""
         duration = len(track.samples) / RATE
         block = round(min(max(duration / BLOCKS, BLOCK[0]), BLOCK[1]) / GRID) * GRID
         starts = np.arange(0, duration - block, block).astype(np.float32)
@@ -172,7 +173,7 @@ class Recording:
         place: float,
         heard: NDArray[np.bool_],
     ) -> tuple[float, float, NDArray[np.bool_]]:
-        """The line through the blocks that were `heard` of a track that begins about at `place`.
+        """The line through the `heard` blocks of a track that begins about at `place`.
 
         Returns its start and drift, and which of the blocks are on it.
         """
@@ -245,9 +246,9 @@ def _standardised(curves: Floats) -> Floats:
 
 
 def _evidence(curve: Floats) -> Floats:
-    """Logarithm of the likelihood ratio, at every frame, of a block heard there and one not heard.
+    """Logarithm of the likelihood ratio, at every frame, of the block played there or not played.
 
-    By how many windows of the recording hold a place that is as good.
+    It follows from the share of windows of the recording that have a place as good.
     """
     width = round(WINDOW / GRID)
     windows = np.pad(curve, (0, -len(curve) % width), mode="edge").reshape(-1, width).max(axis=1)
@@ -327,7 +328,7 @@ def _likeliest_stretch(evidence: Floats) -> tuple[int, int, float]:
 
 
 def _trimmed(on_line: NDArray[np.bool_], begin: int, end: int) -> tuple[int, int]:
-    """The stretch without ends that hang by one block: it may lie on the line by chance."""
+    """The stretch without ends of a single block, which may lie on the line by chance."""
     while end - begin > 3 and (not on_line[end - 1] or on_line[end - 3 : end].sum() < 2):
         end -= 1
     while end - begin > 3 and (not on_line[begin] or on_line[begin : begin + 3].sum() < 2):

@@ -37,7 +37,7 @@ WHOLE = "whole"  # in place of a length
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One query at one length, what was answered, and whether it was right.
+    """One query at one length, its answer, and whether the answer is right.
 
     `length` is the one wanted: `WHOLE` or seconds; `seconds` what the query has. `known` is False
     for queries without reference and for those whose song was hidden; then nothing is right.
@@ -82,7 +82,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
-    """One line of the manifest with all that is needed to ask for it."""
+    """One line of the manifest, with everything that is needed to search for it."""
 
     line: Line
     clip: Clip
@@ -127,7 +127,7 @@ def measure(
     jobs: int = 1,
     on_progress: OnProgress = lambda _: None,
 ) -> Measured:
-    """Index the corpus's tracks and the set's, and ask for every query of a role (None: all).
+    """Index the corpus's tracks and the set's, and search for every query of a role (None: all).
 
     Tracks that the library in the folder `library` holds already are not indexed again. With more
     than one of `jobs`, queries are answered in that many processes; the answers are the same.
@@ -270,7 +270,7 @@ def _judge(
 def _right_place(question: Question, truth: float, clip: Clip, match: Match) -> bool:
     """The true place, or one that sounds the same, each within the tolerance, as in `evaluate`.
 
-    Another file of the recording may begin elsewhere; there the sound alone decides.
+    Another file of the recording may begin elsewhere; in it, only the sound decides.
     """
     reference, rate = Path(question.reference or ""), clip.sample_rate
     if match.track.path == reference and any(

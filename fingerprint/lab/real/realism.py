@@ -1,9 +1,9 @@
 """How much of the music is left in each band: real recordings against made-up ones.
 
-A query is laid over the reference at the place where it was recorded. In each of `BANDS` mel bands
-the log power of both, less its mean over a second around, is correlated over time: 1 where the
-band holds the music and nothing else, 0 where it holds none of it. The degradations of training
-ought to leave as much in each band as loudspeakers, rooms, noise and phones do.
+A query is aligned with the reference. In each of `BANDS` mel bands the log powers of both, less
+their mean over a second, are correlated over time: 1 if the band holds the music and nothing else,
+0 if it holds none of it. The degradations of training should leave as much in each band as
+loudspeakers, rooms, noise and phones do.
 """
 
 import itertools
@@ -34,7 +34,7 @@ BATCH = 20  # made-up clips at a time
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Left:
-    """What is left of the music in n clips."""
+    """The correlation with the music in n clips."""
 
     name: str
     correlation: Floats  # (n, BANDS)

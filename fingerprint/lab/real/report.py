@@ -24,7 +24,7 @@ SEED = 17
 
 @dataclass(frozen=True, slots=True)
 class SongShare:
-    """`hits` of `total` queries from so many `songs`, with a 95 % interval over the songs."""
+    """`hits` of `total` queries of `songs` songs, with a 95 % interval over the songs."""
 
     hits: int
     total: int
@@ -39,7 +39,7 @@ class SongShare:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The figures of one length. The last two are of queries that nothing may be answered to."""
+    """The figures of one length; the last two are shares of unknown queries: false accepts."""
 
     length: str
     top1: SongShare
@@ -52,10 +52,10 @@ class Row:
 
 
 def by_song(hits: Iterable[tuple[str, bool]]) -> SongShare:
-    """The share of hits among (song, hit), and where it lies by a bootstrap over songs.
+    """The share of hits among (song, hit) pairs, with its interval by a bootstrap over songs.
 
-    Percentiles of the share among as many songs, drawn with replacement. Where all queries hit, or
-    none, every draw is the same and says nothing; then it is Wilson's interval for their number.
+    Percentiles of the share among as many songs, drawn with replacement. If all queries are hits,
+    or none, every draw is the same; then Wilson's interval for the number of songs is used.
     """
     songs: dict[str, list[bool]] = {}
     for song, hit in hits:
@@ -72,7 +72,7 @@ def by_song(hits: Iterable[tuple[str, bool]]) -> SongShare:
 
 
 def rows(measured: Measured, *, above_noise: bool = False) -> list[Row]:
-    """The figures of each length; without the queries whose music lies under the noise, if so."""
+    """The figures of each length; `above_noise` leaves out queries below the noise floor."""
     kept = [o for o in measured.outcomes if not (above_noise and o.under_noise)]
     return [_row(length, kept, measured.min_confidence) for length in measured.lengths]
 
@@ -103,7 +103,7 @@ def _row(length: str, outcomes: Sequence[Outcome], least: float) -> Row:
 
 
 def under_noise(measured: Measured) -> int:
-    """How many queries have their music under the noise floor."""
+    """The number of queries whose music is below the noise floor."""
     return len({o.query for o in measured.outcomes if o.under_noise})
 
 

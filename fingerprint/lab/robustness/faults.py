@@ -11,13 +11,13 @@ from fingerprint.lab.robustness.disk import Disk
 from fingerprint.lab.robustness.scenario import State, begin, leftovers, run_steps, state_of, states
 from fingerprint.lab.robustness.tracer import Call, Fate, traced
 
-REPORTED = 3  # exit status of a writer that has said what is wrong, as users see it
+REPORTED = 3  # exit status of a writer that ends with an error message
 FAULTS = ("killed", "killed in a write", "power cut", "disk full", "read-only disk", "failing disk")
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A fault at the call of that number, and what is wrong with the library after it, if any."""
+    """A fault at call number `call`, and what is wrong with the library after it, if anything."""
 
     fault: str
     call: int
@@ -26,7 +26,7 @@ class Trial:
 
 
 class FaultPlan:
-    """Lets calls pass up to the one numbered `at`, and then does what the fault is."""
+    """Lets calls pass up to the one numbered `at`, and then injects the fault."""
 
     def __init__(self, fault: str, at: int, disk: Disk | None) -> None:
         self._fault, self._at, self._disk = fault, at, disk

@@ -1,7 +1,7 @@
 """A process under ptrace(2): it stops at every system call that changes a folder. Linux, x86-64.
 
-Whatever issues the call, Python, SQLite or Annoy, is seen, so that a fault can be put at every
-single change that a writer makes to the disk.
+Calls of Python, SQLite and Annoy alike are seen, so that a fault can be injected at every single
+change that a writer makes to the disk.
 """
 
 import ctypes
@@ -73,7 +73,7 @@ class Call:
 
 
 class Fate(Enum):
-    """What becomes of a call."""
+    """What to do with a call."""
 
     PASS = 0
     KILL = 1  # the process dies before it
@@ -103,8 +103,8 @@ def traced(
 ) -> Ending:
     """Do `work` in a process of its own, which ends with the status that it returns.
 
-    `judge` decides on every call that changes what lies in `folder`; `after` hears of those that
-    have succeeded.
+    `judge` decides what to do with every call that changes something in `folder`; `after` is called
+    after those that have succeeded.
 
     Raises:
         OSError: this machine does not let a process trace its child.

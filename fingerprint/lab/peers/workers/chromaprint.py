@@ -13,7 +13,7 @@ import numpy as np
 from ..bit_errors import Codes, best_alignment
 from .protocol import Best, serve, whole
 
-TOO_SHORT = "Empty fingerprint"  # what fpcalc says of less than about 2.7 s
+TOO_SHORT = "Empty fingerprint"  # fpcalc's message for less than about 2.7 s
 
 
 class Chromaprint:

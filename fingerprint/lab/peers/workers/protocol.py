@@ -1,11 +1,11 @@
-"""How a recogniser in a process of its own is spoken to: a line of JSON, answered by another.
+"""The protocol of a recogniser in its own process: each request and each answer is a line of JSON.
 
     {"do": "add", "name": "b.ogg", "wav": "x.wav"}    {"seconds": 0.8}
     {"do": "save"}                                    {"seconds": 0.1}
     {"do": "identify", "wav": "x.wav"}                {"best": ["b.ogg", 31, true], "seconds": 0.2}
 
-`best` is null without a candidate; `seconds` are those of a processor. What goes wrong is answered
-by {"error": "…"}.
+`best` is null without a candidate; `seconds` is processor time. An error is
+answered by {"error": "…"}.
 """
 
 import json
@@ -29,13 +29,13 @@ class Best(NamedTuple):
 
 
 class Recogniser(Protocol):
-    """A library of WAV files (16-bit, mono) that can be asked what another one is.
+    """A library of WAV files (16-bit, mono) in which others are searched.
 
     Adding a name again changes nothing.
     """
 
     def add(self, name: str, wav: Path) -> None: ...
-    def save(self) -> None: ...  # with `whole`, so that a stop leaves what was saved before
+    def save(self) -> None: ...  # with `whole`, so that an interruption keeps the previous file
     def identify(self, wav: Path) -> Best | None: ...
 
 
@@ -63,7 +63,7 @@ def _answer(recogniser: Recogniser, request: Mapping[str, str], answers: TextIO)
     begin = _worked()
     try:
         reply = _done(recogniser, request) | {"seconds": _worked() - begin}
-    except Exception as error:  # packages of others raise what they like
+    except Exception as error:  # third-party packages raise any type
         reply = {"error": f"{type(error).__name__}: {error}"}
     answers.write(json.dumps(reply) + "\n")
     answers.flush()
