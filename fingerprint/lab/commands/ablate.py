@@ -5,7 +5,7 @@ python -m fingerprint.lab ablate --only mining --seeds 1  # those whose name beg
 
 The figure is the validation hit rate at the end of the run: one degraded snippet, as long as a
 window and a hop, among the validation tracks. Finished runs are kept and not trained again, and a
-run that was stopped goes on, so the table grows by running the command again.
+run that was stopped resumes, so the table grows each time the command is run.
 """
 
 import json
@@ -117,7 +117,7 @@ def train_here(name: str, seed: str, corpus: str, folder: str) -> None:
 
 
 def finished(output: Path, name: str, seed: int) -> bool:
-    """Whether a run has come to its end."""
+    """Whether a run is finished."""
     return hit_rate(output / f"{name}-{seed}") is not None
 
 
@@ -130,7 +130,7 @@ def hit_rate(run: Path) -> float | None:
 
 
 def row_of(name: str, output: Path) -> Row:
-    """What is known of an experiment so far."""
+    """The finished runs of an experiment."""
     first = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
     question = "a small network, a short run" if name == BASE else first.removeprefix("# ")
     found = (hit_rate(run) for run in sorted(output.glob(f"{name}-[0-9]*")) if _is(run, name))

@@ -19,7 +19,7 @@ from fingerprint.cli.progress import ProgressLine
     metavar="DIR",
     default=Path("runs/calibration"),
     show_default=True,
-    help="Folder for the library that is queried, and for the evidence that came out.",
+    help="Folder for the library that is queried, and for the evidence.",
 )
 @click.option(
     "--passages",
@@ -51,9 +51,9 @@ def calibrate_command(
 ) -> None:
     """Fit the confidence of a trained model.
 
-    MODEL is a file that `fingerprint train` made; what is fitted is written there. If it has no
-    background yet, passages of training music that small libraries are searched together with,
-    that is made first. An export of it (.onnx) is to be made anew.
+    MODEL is a file that `fingerprint train` made; the fit is written into it. If it has no
+    background yet (passages of training music, together with which small libraries are searched),
+    that is made first. Afterwards, export the model (.onnx) again.
 
     The model's id, and with it every library made with the model, stays as it is.
     """

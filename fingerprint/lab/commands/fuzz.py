@@ -1,4 +1,4 @@
-"""Feed spoilt input to the audio loader, the library loader, the import and the command line.
+"""Feed damaged input to the audio loader, the library loader, the import and the command line.
 
     python -m fingerprint.lab fuzz                          # 100,000 cases, drawn by Hypothesis
     python -m fingerprint.lab fuzz --cases 1000 --target audio

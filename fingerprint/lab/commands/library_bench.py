@@ -1,7 +1,7 @@
-"""What changing and growing a library costs, with tracks made by a generator.
+"""The cost of changing and growing a library, with generated tracks.
 
     python -m fingerprint.lab library-bench                 # 10,000 tracks of 10 s each
-    python -m fingerprint.lab library-bench --rows 900      # of four minutes: 8 GB, and patience
+    python -m fingerprint.lab library-bench --rows 900      # of four minutes: 8 GB, and hours
 
 1. A track is added to a large library and removed again: how long until a reader that is open all
    the while finds it, and no longer finds it; and that no other file was touched.

@@ -55,7 +55,7 @@ WARM_UP, ALONE = 10, 60
 TURNS = 8
 TIMEOUT = 120.0  # s
 KEPT = 10.0  # s that a connection is used again
-SPEEDS = (1.0, 0.97, 1.02)  # at which computed queries are compared
+SPEEDS = (1.0, 0.97, 1.02)  # playback rates at which computed queries are compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Snippet:
 @click.option("--requests", type=click.IntRange(min=1), default=2_000, show_default=True)
 @click.option("--workers", type=click.IntRange(min=1), default=available_cores)
 def main(library: Path, clients: int, requests: int, workers: int) -> None:
-    """Ask a server from many clients. Exit status 1 if an answer was wrong."""
+    """Query a server from many clients. Exit status 1 if an answer was wrong."""
     threads = max(1, available_cores() // workers)
     with Library.open(library, Fingerprinter.default("cpu", threads=threads)) as opened:
         snippets = _snippets(opened)
@@ -115,7 +115,7 @@ def _cut(track: Track, random: np.random.Generator, rate: int) -> list[Snippet]:
 
 
 def _is_known(library: Library, snippet: Snippet) -> bool:
-    """Whether the library itself names it: a server can do no better."""
+    """Whether the library itself recognises the snippet; a server can do no better."""
     found = library.identify(load_clip(BytesIO(snippet.content), library.model.sample_rate), top=1)
     return bool(found) and str(found[0].track.path) == snippet.path
 
@@ -177,7 +177,7 @@ class Served:
         return 200, bool(found) and found[0]["path"] == snippet.path
 
     def _connection(self) -> HTTPConnection:
-        """One that is free; not one of which the server may just now have had enough."""
+        """A free connection, but none that the server may be about to close."""
         while not self._free.empty():
             connection, used = self._free.get()
             if perf_counter() - used < KEPT:
@@ -206,7 +206,7 @@ Ask = Callable[[Snippet], tuple[int, bool]]
 def _paired(here: Ask, served: Ask, snippets: list[Snippet]) -> tuple[float, float, float]:
     """Medians in ms: here, served, and of what the same query took longer when it was served.
 
-    In turn, so that what else the machine does hits both alike.
+    Alternately, so that other work on the machine affects both alike.
     """
     times = []
     for number, snippet in enumerate(islice(cycle(snippets), WARM_UP + ALONE)):
@@ -232,7 +232,7 @@ class Turn:
 
 
 class Storm:
-    """Clients that ask at once; those that are sent away come back a little later."""
+    """Clients that query at once; those that are refused try again a little later."""
 
     def __init__(self, server: Served, snippets: list[Snippet], clients: int) -> None:
         self.server, self.clients = server, clients

@@ -1,6 +1,6 @@
 """Make a noisy phone snippet from a folder of music, to try recognition.
 
-    python -m fingerprint.lab demo MUSIC --output snippet.wav
+    python -m fingerprint.lab snippet MUSIC --output snippet.wav
     fingerprint identify snippet.wav
 
 One track is drawn and cut at a drawn place; room, noise, microphone and codec are by formula, so

@@ -3,9 +3,9 @@
     python -m fingerprint.lab trust                # 4,000 unknown queries; 10 minutes on two cores
     python -m fingerprint.lab trust --publish      # and write docs/confidence.png
 
-Known and unknown queries of every kind and length, cut from the test split, are asked of a library
-of every track of the corpus; the unknown also of 100,000 simulated ones, some of 100 tracks and of
-one to ten.
+Known and unknown queries of every kind and length, cut from the test split, are searched in a
+library of every track of the corpus; the unknown ones also among 100,000 simulated tracks, and some
+of them in libraries of 100 and of one to ten tracks.
 """
 
 import json

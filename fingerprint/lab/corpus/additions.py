@@ -32,7 +32,7 @@ OnStep = Callable[[Step], None]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One recording to be: where it goes below the addition's folder, and how it is made."""
+    """A recording to make: its path below the addition's folder, and the function that makes it."""
 
     package: str  # whose score it plays
     path: str
@@ -42,7 +42,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Addition:
-    """What came out."""
+    """The files of an addition, and those that were left out."""
 
     files: tuple[CorpusFile, ...]
     dropped: tuple[Dropped, ...]
@@ -179,7 +179,7 @@ def _choose(
 
 
 def _copies(known: Sequence[Probe], new: Sequence[Probe]) -> dict[int, str]:
-    """Which of the new are in what is known, or further up among the new; each with the reason."""
+    """Which of the new are copies of known ones, or of earlier new ones; each with the reason."""
     both = [*known, *new]
     return {
         i - len(known): f"duplicate of {both[group[0]].path}"

@@ -1,7 +1,7 @@
-"""Assemble the corpus: download, unpack, look into every file, choose, write the manifest.
+"""Assemble the corpus: download, unpack, probe every file, choose, write the manifest.
 
-Every stage leaves its result on disk, whole or not at all, and is skipped where the result is
-there, so a run that was stopped resumes where it was. Below the root:
+Every stage writes its result to disk, whole or not at all, and is skipped if the result exists, so
+a run that was stopped resumes. Below the root:
 
     debs/        downloaded packages
     audio/       their audio, a folder a package
@@ -56,7 +56,7 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """What came out."""
+    """The files of the corpus, and those that were left out."""
 
     corpus: Corpus
     dropped: tuple[Dropped, ...]
@@ -101,7 +101,7 @@ def assemble_own(
     jobs: int = 1,
     on_step: Callable[[Step], None] = lambda _: None,
 ) -> Assembly:
-    """Make a corpus under `root` of recordings where they lie: music alone, and simulated rooms.
+    """Make a corpus under `root` of recordings, which stay where they are, and simulated rooms.
 
     Of ten recordings one is for validation, one for tests, and one for tests in which it is not in
     the library; the rest is trained on. Without recorded sounds, noise is made by formula.
@@ -177,7 +177,7 @@ def audio_folder(root: Path, package: str) -> Path:
 def choose(
     config: CorpusConfig, root: Path, found: Iterable[tuple[str, Probe]]
 ) -> tuple[tuple[CorpusFile, ...], tuple[Dropped, ...]]:
-    """Split what was found into the corpus and what is left out of it."""
+    """Split the probed files into those of the corpus and those that are left out."""
     dropped: list[Dropped] = []
     kept: list[tuple[CorpusFile, Probe]] = []
     for package, probe in found:

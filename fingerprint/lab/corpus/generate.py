@@ -68,7 +68,7 @@ class Song:
     root: int  # MIDI note of the key, 0..11
     scale: tuple[int, ...]  # semitones above the root
     swing: float  # of a sixteenth, by which every second one is late
-    sections: tuple[Section, ...]  # in the order in which they are heard
+    sections: tuple[Section, ...]  # in order
     kit: tuple[Floats, ...]  # the drums' sounds
     reverberation: float  # s
     wet: float  # share of it in the mix
@@ -109,7 +109,7 @@ def compose(seed: int, seconds: float, sample_rate: int) -> Song:
 
 @dataclass(frozen=True, slots=True)
 class _Band:
-    """Who plays: the instruments and their habits, the same throughout a song."""
+    """The instruments and their parameters, the same throughout a song."""
 
     bass: Voice
     chords: Voice

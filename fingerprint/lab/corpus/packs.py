@@ -2,7 +2,7 @@
 
 A pack is a folder of Ogg Opus streams of about a quarter of an hour, mono at the model's rate; the
 first one also holds `index.json`, which says what recordings the streams are made of, and the
-impulse responses. Music by formula does not travel: it is made where it is used.
+impulse responses. Music by formula is not packed: it is made where it is used.
 """
 
 import json
@@ -128,7 +128,7 @@ def _document(stream: Stream) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Packs:
-    """Packs that have arrived; those that have not are passed over."""
+    """The packs in a folder; missing ones are skipped."""
 
     folder: Path
     sample_rate: int
@@ -136,10 +136,10 @@ class Packs:
 
     @classmethod
     def open(cls, folder: Path) -> "Packs":
-        """Find out what is there.
+        """Find the packs in a folder.
 
         Raises:
-            CorpusError: the first pack is not.
+            CorpusError: the first pack is missing.
         """
         path = folder / "pack-0" / INDEX
         try:

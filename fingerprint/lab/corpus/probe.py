@@ -22,7 +22,7 @@ QUIETEST = 1e-4  # peak of a file that counts as silent
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What one file holds, or in `error` why it is of no use.
+    """The content of a file, or, in `error`, why it cannot be used.
 
     `digest` is equal for equal sound; `envelope` is the loudness (RMS in 1/10,000) at
     `ENVELOPE_RATE`, by which re-encoded copies are known.
@@ -45,7 +45,7 @@ def probe_file(folder: Path, path: str) -> Probe:
 
     whole = folder / path
     try:
-        # Asked first, so that what counts does not depend on which other decoders are installed.
+        # Tried first, so that the result does not depend on which other decoders are installed.
         info = soundfile.info(whole)
         samples = load_clip(whole, PROBE_RATE).samples
     except soundfile.LibsndfileError as error:
@@ -79,7 +79,7 @@ def envelope(samples: Floats) -> tuple[int, ...]:
 def probe_package(
     folder: Path, record: Path, pool: ProcessPoolExecutor, on_file: Callable[[], None]
 ) -> tuple[Probe, ...]:
-    """Describe every file below a package's folder. What was found is kept in `record`.
+    """Describe every file below a package's folder. The result is kept in `record`.
 
     Raises:
         CorpusError: `record` is damaged.
@@ -96,7 +96,7 @@ def probe_package(
 
 
 def read_probes(record: Path) -> tuple[Probe, ...]:
-    """What was found in the files of a package before.
+    """The descriptions that an earlier call of `probe_package` wrote.
 
     Raises:
         CorpusError: `record` is damaged.
@@ -114,7 +114,7 @@ def worker_pool(jobs: int) -> ProcessPoolExecutor:
 
 
 def _hush() -> None:
-    """Decoders complain of odd files to standard error from C; what matters is in the probe."""
+    """Silence the messages that C libraries print about odd files; the probe says what matters."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 

@@ -17,7 +17,7 @@ from fingerprint.lab.corpus.manifest import Corpus, CorpusFile
 from fingerprint.lab.corpus.probe import to_int16
 from fingerprint.types import Ints
 
-VERSION = 1  # of what a cache holds; a new number makes old caches unused
+VERSION = 1  # of a cache's format; caches with another number are not used
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ def _cached(
     with locked(folder):
         if not index.exists():
             remove_stale(folder, name)
-            save_array(index, write(sound))  # last: with it the cache counts as whole
+            save_array(index, write(sound))  # last, because it marks the cache as complete
     starts = np.load(index)
     return Recordings(np.memmap(sound, np.int16, mode="r", shape=(int(starts[-1]),)), starts, files)
 
@@ -112,7 +112,7 @@ def _decode_all(files: Sequence[CorpusFile], sample_rate: int, jobs: int, sound:
         return to_int16(load_clip(file.path, sample_rate).samples)
 
     lengths = [0]
-    # Threads do: decoders and resampler work outside the interpreter's lock.
+    # Threads suffice: decoders and resampler release the interpreter's lock.
     with atomic_write(sound) as draft, draft.open("wb") as out, ThreadPoolExecutor(jobs) as pool:
         for samples in pool.map(decode, files):
             samples.tofile(out)
@@ -136,12 +136,12 @@ def content_key(parts: Sequence[str]) -> str:
 
 
 def cache_folder(root: Path, sample_rate: int) -> Path:
-    """Where what was made at `sample_rate` (Hz) is kept."""
+    """The folder of caches at `sample_rate` (Hz)."""
     return root / "cache" / str(sample_rate)
 
 
 def remove_stale(folder: Path, name: str) -> None:
-    """Remove what was made under a name from other files."""
+    """Remove caches of this name that were made from other files."""
     for stale in folder.glob(f"{name}.*"):
         stale.unlink()
 

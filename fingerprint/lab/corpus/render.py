@@ -1,7 +1,7 @@
 """Scores to sound: tracker modules through openmpt123, MIDI through fluidsynth and a soundfont.
 
-Both write raw samples to a pipe, so that a score without end costs no more than what is wanted of
-it, and a renderer that hangs is stopped.
+Both write raw samples to a pipe, so an endless score is rendered only as far as it is wanted, and a
+renderer that hangs is stopped.
 """
 
 import shutil
@@ -23,7 +23,7 @@ RENDERERS = ("openmpt123", "fluidsynth")  # Debian packages of the same names
 RENDER_RATE = 24_000  # Hz, above what is kept, for synthesisers alias near half their rate
 CHANNELS = 2
 PATIENCE = 600.0  # s of waiting for one score
-PEAK = 0.95  # louder renderings are turned down to it
+PEAK = 0.95  # louder renderings are scaled down to it
 
 
 def check_renderers() -> None:

@@ -1,11 +1,11 @@
-"""An export whose network computes in eight bits: a third of the time, at a cosine above 0.99.
+"""An int8 export of the network: a third of the time, at a cosine above 0.99.
 
-Every convolution of the embedder takes activations of eight bits and weights of seven, a scale a
-channel, and adds up in 32 (Jacob et al., "Quantization and Training of Neural Networks for
-Efficient Integer-Arithmetic-Only Inference", CVPR 2018). Seven, because the product sums of eight
-by eight bits saturate on processors without VNNI, and the same file must give the same embeddings
-everywhere. The front-end stays in floating point. The ranges of the activations are those of music
-by formula, clean and in noise, so that the result depends on nothing but the model.
+Every convolution of the embedder has int8 activations and 7-bit weights, a scale per channel, and
+sums in 32 bits (Jacob et al., "Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference", CVPR 2018). Weights have 7 bits because sums of 8-bit products
+saturate on processors without VNNI, and the same file must give the same embeddings everywhere. The
+front-end stays in floating point. The ranges of the activations are those of music by formula,
+clean and in noise, so that the result depends on nothing but the model.
 """
 
 import logging
@@ -33,7 +33,7 @@ SNR_DB = (4.0, -10.0)  # of the first song, of the last
 def fold_pools(embedder: ConvEmbedder) -> None:
     """Make one strided convolution of each shortcut's mean and projection: the same function.
 
-    ONNX Runtime takes as long for a mean of eight-bit numbers as for a large convolution.
+    ONNX Runtime takes as long for an int8 mean as for a large convolution.
     """
     for block in embedder.stages:
         assert isinstance(block, ResidualBlock)  # noqa: S101
@@ -48,7 +48,7 @@ def fold_pools(embedder: ConvEmbedder) -> None:
 def in_eight_bits(proto: "ModelProto", choice: Mapping[str, int], sample_rate: int) -> "ModelProto":
     """The same graph with the embedder's convolutions quantised. Needs the package onnx.
 
-    `choice` is what the inputs beside the waveform are while the ranges are taken.
+    `choice` holds the inputs beside the waveform, with which the ranges are measured.
     """
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -82,7 +82,7 @@ def _convolutions(proto: "ModelProto") -> list[str]:
 
 
 class _Music:
-    """What `quantize_static` calls a calibration data reader."""
+    """The calibration data reader of `quantize_static`."""
 
     def __init__(self, choice: Mapping[str, int], sample_rate: int) -> None:
         rest = {name: np.array(value) for name, value in choice.items()}

@@ -11,11 +11,11 @@ each has a default, so that the waveform alone gives the rows of a library:
     embeddings (B, rows, dim) float32, unit vectors
     lengths    (B, rows) float32, theirs before they were made unit vectors
 
-That is all that `Fingerprinter` asks of torch. A stretch of a recording with its surroundings takes
-`first` and `rows`; a query takes the query's `step`, and a negative `first` where it is padded. All
-rows come from one spectrogram: cutting the waveform anew for each of a query's shifts would compute
-it several times over, and normalise its beginning differently. Rows of silence are the caller's to
-set to zero, as they are in `Fingerprinter`.
+`Fingerprinter` needs nothing else. For a stretch of a recording with its surroundings it passes
+`first` and `rows`; for a query the query's `step`, and a negative `first` if the query is padded.
+All rows come from one spectrogram: cutting the waveform for each of a query's shifts would compute
+the spectrogram several times, and normalise its beginning differently. The caller sets rows of
+silence to zero, as `Fingerprinter` does.
 
 The file's metadata make it self-contained: see `metadata`.
 """
@@ -56,7 +56,7 @@ def export_onnx(
 
     Args:
         network: the model.
-        path: where to.
+        path: of the file.
         source: digest of the checkpoint's file, if there is one: then the export takes the
             checkpoint's place wherever it lies beside it.
         eight_bit: as `onnx_eight` says.
@@ -98,7 +98,7 @@ def to_onnx(network: TorchNetwork, *, source: str = "", eight_bit: bool = False)
 
 
 def metadata(network: TorchNetwork) -> dict[str, str]:
-    """What a program has to know of the model beside its graph, as text.
+    """The model's properties that a program needs beside its graph, as text.
 
     `config` and `calibration` are the JSON of `ModelConfig` and `Calibration`; `hop` and `window`
     are in seconds; names that end in `_frames` count frames of `config.frontend.hop` samples:
@@ -134,7 +134,7 @@ def metadata(network: TorchNetwork) -> dict[str, str]:
 def check_onnx(content: bytes, network: TorchNetwork) -> float:
     """Lowest cosine of the file's rows to the model's, of a library and of a query.
 
-    On music by formula in noise, other than what `onnx_eight` takes its ranges from.
+    On music by formula in noise, other than that on which `onnx_eight` measures ranges.
     """
     model, export = Fingerprinter(network), Fingerprinter(OnnxNetwork(content, threads=1))
     length = model.geometry.samples(CHECK_WINDOWS * model.geometry.window)
@@ -156,7 +156,7 @@ def _lowest_cosine(rows: Floats, others: Floats) -> float:
 def _trace(network: TorchNetwork, *, eight_bit: bool) -> bytes:
     """ONNX from torch's tracing exporter, which needs no further package and keeps the sizes free.
 
-    Weights stay as they are, unless they are to be rounded anyhow: folding makes them inexact.
+    Constants are folded only for int8, since folding rounds the weights.
     """
     frontend = copy.deepcopy(network.frontend)
     frontend.bands = real_power(frontend.bands)

@@ -88,7 +88,7 @@ class FourierPower(nn.Module):
 
 
 def _turns(fraction: Tensor) -> Tensor:
-    """Unit complex numbers, so many turns clockwise."""
+    """Unit complex numbers at `fraction` turns clockwise."""
     return torch.exp(-2j * math.pi * fraction.double())
 
 

@@ -70,21 +70,21 @@ class _Bench:
         return listed
 
     def indexed(self, name: str, *options: str, listed: Path | None = None) -> Contents:
-        """What a library holds after a run to the end."""
+        """The contents of the library after a complete run."""
         self._start(name, *options, listed=listed).wait()
         return contents(self._folder / name)
 
     def timed(self, *options: str, listed: Path | None = None) -> float:
-        """How long (s) a run takes."""
+        """The time (s) of a run."""
         name = f"timed-{time.monotonic_ns()}"
         begin = time.perf_counter()
         self.indexed(name, *options, listed=listed)
         return time.perf_counter() - begin
 
     def interrupted(self, name: str, half: int, kill: Callable[[], int] | None) -> Contents:
-        """The same with two workers, where `kill` is called when half is done.
+        """As `indexed`, with two workers; `kill` is called when half of the tracks are done.
 
-        None kills the driver, and runs the command again.
+        Without `kill`, the driver is killed and run again.
         """
         run = self._start(name, "--ray", "--jobs", "2")
         while len(contents(self._folder / name)) < half and run.poll() is None:
@@ -134,7 +134,7 @@ def _compare_speed(bench: _Bench, rounds: int) -> None:
 
 
 def contents(folder: Path) -> Contents:
-    """What a library holds; nothing if there is none yet."""
+    """The contents of a library; empty if there is none yet."""
     try:
         with closing(Catalog(folder)) as catalog:
             listed = catalog.listed()

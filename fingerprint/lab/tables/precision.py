@@ -1,4 +1,4 @@
-"""What eight bits cost: hit rates of validation queries with torch's embeddings and the export's.
+"""The cost of int8: hit rates of validation queries with torch's embeddings and the export's.
 
     python -m fingerprint.lab bench-int8 --queries 200
 

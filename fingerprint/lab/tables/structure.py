@@ -1,4 +1,4 @@
-"""How many modules a reader passes: sizes, internal imports, and what `identify` loads.
+"""Count modules, their sizes and internal imports, and the modules that `identify` loads.
 
 python -m fingerprint.lab structure                 # this checkout
 git worktree add ../old dc34bfc

@@ -33,7 +33,7 @@ MAKERS = 2  # threads that make batches on a GPU
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the batch of a step is, for one process of the world."""
+    """How one process of the world makes its batches."""
 
     config: TrainConfig
     here: World

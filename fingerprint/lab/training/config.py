@@ -22,22 +22,22 @@ def _distinct(roles: tuple[TrainingMusic, ...]) -> tuple[TrainingMusic, ...]:
 class DegradeConfig(Record):
     """Degradations of a clean clip into a phone recording in a room. Probabilities are per clip."""
 
-    past: Positive = 1.0  # s of context before the clip, so that reverberation has a past
+    past: Positive = 1.0  # s of context before the clip, which reverberates into it
     time_offset: Positive = 0.25  # s, uniform within +- this
     tempo: Probability = 0.0  # another tempo at the same pitch
     tempo_range: Range = (0.77, 1.3)
     speed: Probability = 0.4  # another tempo and pitch
     speed_range: Range = (0.95, 1.05)
     device: Probability = 0.2  # a loudspeaker cabinet
-    loudspeaker: Probability = 0.0  # a small one, which plays no bass
+    loudspeaker: Probability = 0.0  # a small one, without bass
     loudspeaker_cut: Range = (150.0, 1_000.0)  # Hz, below which it falls off
     music: Probability = 0.0  # of noise: other music in the background instead
     room: Probability = 0.7
-    room_scale: Range = (1.0, 1.0)  # a room is made so many times as large, in log-uniform measure
+    room_scale: Range = (1.0, 1.0)  # factor by which a room's size is multiplied, log-uniform
     wall: Probability = 0.0  # between the music and the microphone
-    wall_cut: Range = (200.0, 1_000.0)  # Hz, above which it lets little through
+    wall_cut: Range = (200.0, 1_000.0)  # Hz, above which it attenuates
     noise: Probability = 0.95
-    noise_room: Probability = 0.0  # of noise: it is heard in a room too
+    noise_room: Probability = 0.0  # of noise: a room of its own
     noise_tilt_db: Range = (0.0, 0.0)  # dB an octave, beside its own spectrum
     noise_eq_db: float = Field(default=0.0, ge=0)  # standard deviation of its own smooth response
     snr_db: Range = (-6.0, 12.0)

@@ -1,4 +1,4 @@
-"""Degradations: what a loudspeaker, a room, noise and a phone do to music.
+"""Degradations of music by a loudspeaker, a room, noise and a phone.
 
 Pure functions on batches of waveforms (B, T), on whatever device they live, and `degrade`, which
 draws their parameters and chains them. Randomness is an argument: a `torch.Generator` on the same
@@ -107,7 +107,7 @@ def _in_noise(
 ) -> Tensor:
     made = _blend_noise(scene.noise[rows], rate, rng)
     (inside,) = torch.nonzero(_chance(len(rows), config.noise_room, rng), as_tuple=True)
-    if len(inside):  # heard in a room too, of another clip
+    if len(inside):  # in the room of another clip
         made[inside] = convolve(made[inside], scene.rooms.roll(1, 0)[rows[inside]])
     made = equalise(made, rate, config.noise_eq_db * _points(len(rows), rng))
     made = tilt(made, rate, _uniform(len(rows), config.noise_tilt_db, rng))
@@ -232,7 +232,7 @@ def tilt(signal: Tensor, sample_rate: int, slope_db: Tensor) -> Tensor:
 
 
 def muffle(signal: Tensor, sample_rate: int, cut: Tensor) -> Tensor:
-    """What a wall lets through: a slope of 12 dB an octave above `cut` (B,) in Hz: (B, T)."""
+    """A wall: attenuation by 12 dB an octave above `cut` (B,) in Hz: (B, T)."""
     frequency = _frequencies(signal, sample_rate)
     return _filtered(signal, (1 + (frequency / cut[:, None]) ** 4).rsqrt())
 
@@ -248,7 +248,7 @@ def control_gain(signal: Tensor, sample_rate: int, strength: Tensor) -> Tensor:
 
 
 def suppress_noise(signal: Tensor, floor_db: Tensor) -> Tensor:
-    """A noise suppressor: what is steady is taken away, by at most `floor_db` (B,) dB: (B, T).
+    """A noise suppressor: steady noise is attenuated, by at most `floor_db` (B,) dB: (B, T).
 
     Spectral subtraction (Boll, 1979): the noise of a bin is its power at the quietest fifth of the
     clip, twice over, for the mean of noise lies above its quiet moments.
@@ -272,7 +272,7 @@ def overdrive(signal: Tensor, drive_db: Tensor, *, hard: Tensor) -> Tensor:
 
 
 def coarse(signal: Tensor, step: Tensor) -> Tensor:
-    """What a transform codec leaves at a low bit rate: (B, T).
+    """A transform codec at a low bit rate: (B, T).
 
     The spectrum of `CODEC_FRAME` samples is rounded to multiples of `step` (B,) times the RMS of
     its band, so that each band keeps its strongest lines and loses what is masked, as in Opus and
@@ -370,7 +370,7 @@ def _unit(x: Tensor) -> Tensor:
 
 
 def _frequencies(signal: Tensor, sample_rate: int) -> Tensor:
-    """Of the spectrum that `_filtered` multiplies, in Hz: (F,)."""
+    """Frequencies (Hz) of the spectrum that `_filtered` multiplies, (F,)."""
     size = _fast_length(signal.shape[1])
     frequency: Tensor = torch.fft.rfftfreq(size, 1 / sample_rate, device=signal.device)
     return frequency.clamp(min=1.0)
@@ -411,5 +411,5 @@ def _log_uniform(n: int, span: Range, rng: Generator) -> Tensor:
 
 
 def _fast_length(length: int) -> int:
-    """The next length that an FFT likes: a power of two times 1, 3 or 5."""
+    """The next length with a fast FFT: a power of two times 1, 3 or 5."""
     return min(factor << max(0, math.ceil(math.log2(length / factor))) for factor in (1, 3, 5))

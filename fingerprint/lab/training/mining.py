@@ -23,7 +23,7 @@ FAR = 5.0  # beyond every distance
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Loss:
-    """What one batch says.
+    """The loss of one batch.
 
     `value` () is what to minimise; `active` the share of mined triplets in violation; `spread` the
     embeddings' standard deviation against that of evenly spread unit vectors: 0 is a collapse.
@@ -82,7 +82,7 @@ def triplet_loss(embeddings: Tensor, tracks: Tensor, config: MiningConfig, progr
     """Mine the batch and average the active triplets.
 
     Of vectors longer than `KEY`, the first `KEY` numbers become an embedding of their own: scaled
-    to unit length they are mined by themselves, and the loss is the mean of both (Kusupati et al.,
+    to unit length, they are mined on their own, and the loss is the mean of both (Kusupati et al.,
     "Matryoshka representation learning", 2022). Share and spread are those of the whole.
 
     Args:

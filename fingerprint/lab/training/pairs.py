@@ -85,7 +85,7 @@ class Geometry:
 
     @property
     def frames(self) -> int:
-        """Of the whole clip."""
+        """Frames of the whole clip."""
         return self.past + self.windows + self.future
 
 

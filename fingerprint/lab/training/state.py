@@ -53,7 +53,7 @@ class State:
 
     @property
     def averaged(self) -> ConvEmbedder:
-        """The embedder with averaged weights, which is what a run is for."""
+        """The embedder with averaged weights, the result of a run."""
         module = self.average.module.eval()
         assert isinstance(module, ConvEmbedder)  # noqa: S101  # what it was made of
         return module

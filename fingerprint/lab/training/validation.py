@@ -1,9 +1,9 @@
 """Validation retrieval: how often a noisy snippet finds its track among the validation tracks.
 
 A snippet is as long as a window and a hop, the shortest that is not padded; each of its
-`QUERY_SHIFTS` windows is compared with every library row. Half of the snippets are made by the
-default degradations, half as phones hear music from small loudspeakers in noisy places, from
-validation tracks with the noises and rooms of the test split: nothing in them was trained on.
+`QUERY_SHIFTS` windows is compared with every library row. Half of the snippets have the default
+degradations, half those of phones that record small loudspeakers in noisy places. Tracks are those
+of the validation split, noises and rooms those of the test split: training uses none of them.
 """
 
 from dataclasses import dataclass
