@@ -1,5 +1,6 @@
 """`fingerprint evaluate`: measure recognition on degraded or real queries."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from fingerprint.cli.progress import ProgressLine
 if TYPE_CHECKING:
     from fingerprint.lab.real.folder import Role
 
-SIMULATED = ("queries", "seed", "split", "conditions")  # parameters that say nothing about --real
+SIMULATED = ("queries", "seed", "split", "conditions")  # parameters that --real does not use
 REAL, NOT_REAL = "real recordings; name some with --real", "simulated queries, not for --real"
 
 
@@ -104,7 +105,7 @@ def evaluate_command(
 ) -> None:
     """Measure recognition on degraded or real snippets.
 
-    Queries are cut from tracks that were not trained on, degraded in named ways and looked up in
+    Queries are cut from tracks that were not trained on, degraded in named ways and searched in
     a library of every track of the corpus. A corpus of your own music, made by `python -m
     fingerprint.lab corpus --music DIR`, will do; noise is then synthesised. With --real, queries
     are recordings from loudspeakers, and the library holds the tracks that were played, too. A
@@ -114,29 +115,50 @@ def evaluate_command(
         if _is_given(ctx, name):
             option = "--condition" if name == "conditions" else f"--{name}"
             raise click.UsageError(f"{option} is for {REAL if real is None else NOT_REAL}.")
-    if real is not None:
-        there = corpus.exists() or _is_given(ctx, "corpus")
-        _evaluate_real(
-            real,
-            corpus if there else None,
-            model,
-            output,
-            None if role == "all" else role,  # type: ignore[arg-type]
-            lengths,
-            jobs,
-            device,
-            as_json=as_json,
+    if real is None:
+        _evaluate_simulated(
+            corpus, model, output, queries, seed, split, conditions, jobs, device, as_json=as_json
         )
         return
+    there = corpus.exists() or _is_given(ctx, "corpus")
+    _evaluate_real(
+        real,
+        corpus if there else None,
+        model,
+        output,
+        None if role == "all" else role,  # type: ignore[arg-type]
+        lengths,
+        jobs,
+        device,
+        as_json=as_json,
+    )
+
+
+def _is_given(ctx: click.Context, name: str) -> bool:
+    return ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+
+
+def _evaluate_simulated(
+    corpus: Path,
+    model: Path | None,
+    output: Path,
+    queries: int,
+    seed: int,
+    split: str,
+    conditions: tuple[str, ...],
+    jobs: int,
+    device: str,
+    *,
+    as_json: bool,
+) -> None:
     from fingerprint.lab.corpus import Corpus
 
-    opened = Corpus.open(corpus)  # a missing corpus shows before the slow imports
+    opened = Corpus.open(corpus)  # a missing corpus is reported before the slow imports
     from fingerprint.lab.benchmark import report
     from fingerprint.lab.benchmark.conditions import CONDITIONS, select
     from fingerprint.lab.benchmark.run import evaluate
 
     chosen = select(conditions) if conditions else CONDITIONS
-
     fingerprinter = open_model(model, device)
     with ProgressLine() as line:
         results = evaluate(
@@ -150,16 +172,8 @@ def evaluate_command(
             conditions=chosen,
             on_progress=line.stage,
         )
-    page = report.save(results, output)
-    if as_json:
-        click.echo(json_line(report.as_json(results)).encode("utf-8"))
-        return
-    click.echo(f"{report.headline(results)}\n\n{report.table(results)}\n")
-    click.echo(f"Report: {display_name(page)}")
-
-
-def _is_given(ctx: click.Context, name: str) -> bool:
-    return ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+    text = f"{report.headline(results)}\n\n{report.table(results)}"
+    _show(report.as_json(results), text, report.save(results, output), as_json=as_json)
 
 
 def _evaluate_real(
@@ -177,7 +191,7 @@ def _evaluate_real(
     from fingerprint.lab.corpus import Corpus
     from fingerprint.lab.real.folder import RealSet
 
-    real = RealSet.open(folder)  # a mistake in it shows before the slow imports
+    real = RealSet.open(folder)  # a mistake in it is reported before the slow imports
     opened = Corpus.open(corpus) if corpus else None
     from fingerprint.lab.real import report
     from fingerprint.lab.real.measure import lengths_of, measure
@@ -202,8 +216,12 @@ def _evaluate_real(
             on_progress=line.stage,
         )
     page = report.save(measured, output)
+    _show(report.as_json(measured), report.text(measured), page, as_json=as_json)
+
+
+def _show(figures: Mapping[str, object], text: str, page: Path, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json_line(report.as_json(measured)).encode("utf-8"))
+        click.echo(json_line(figures).encode("utf-8"))
         return
-    click.echo(f"{report.text(measured)}\n")
+    click.echo(f"{text}\n")
     click.echo(f"Report: {display_name(page)}")
