@@ -176,8 +176,12 @@ def best(library: Library, clip: Clip, *, top: int = 5) -> list[Match]:
 
 
 def place_of(library: Library, seed: int, start: float = 7.3) -> tuple[str, float]:
-    """Name and offset of the best match for an excerpt of a song."""
-    match = best(library, excerpt(song(seed), start, 4.0, snr_db=10), top=1)[0]
+    """Name and offset of the best match for an excerpt of a song, played at its own speed.
+
+    Entries without peaks are never sure, so to try other speeds would take most of the time.
+    """
+    clip = excerpt(song(seed), start, 4.0, snr_db=10)
+    match = library.recognise(clip, top=1, speeds="as it is").matches[0]
     return match.track.path.name, match.offset
 
 

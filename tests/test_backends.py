@@ -176,7 +176,7 @@ def test_another_reader_follows(backend: Backend, library: Library) -> None:
 
 
 def test_a_reopened_library_gives_the_same_answers(backend: Backend, library: Library) -> None:
-    clips = [excerpt(song(seed), 6.1, 4, snr_db=5) for seed in (1, 2, 3, 4)]
+    clips = [excerpt(song(seed), 6.1, 4, snr_db=5) for seed in (2, 4)]  # 4 is unknown
     before = [best(library, clip) for clip in clips]
     with backend.open(Toy()) as again:
         assert [best(again, clip) for clip in clips] == before

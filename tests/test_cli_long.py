@@ -41,6 +41,17 @@ def broadcast(
     return write_audio(tmp_path_factory.mktemp("sound") / "a broadcast.flac", whole, RATE)
 
 
+@pytest.fixture(scope="module")
+def short_broadcast(
+    song: Callable[..., Floats],
+    write_audio: Callable[..., Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The same three songs, 9 s each."""
+    whole = np.concatenate([song(seed, 9.0, RATE) for seed in (0, 50, 3)])
+    return write_audio(tmp_path_factory.mktemp("sound") / "a broadcast.flac", whole, RATE)
+
+
 def run(folder: Path, *arguments: object, stdin: bytes | None = None) -> Result:
     environment = {"FINGERPRINT_LIBRARY": str(folder), "FINGERPRINT_MODEL": None}
     return CliRunner().invoke(main, [str(a) for a in arguments], input=stdin, env=environment)
@@ -60,34 +71,34 @@ def test_a_scan_as_json_lines(folder: Path, broadcast: Path) -> None:
     assert spans[2]["match"]["offset"] == pytest.approx(spans[2]["start"] - 40, abs=0.1)
 
 
-def test_a_scan_as_a_tracklist(folder: Path, broadcast: Path) -> None:
-    lines = run(folder, "scan", "--format", "tracklist", broadcast).stdout.splitlines()
+def test_a_scan_as_a_tracklist(folder: Path, short_broadcast: Path) -> None:
+    lines = run(folder, "scan", "--format", "tracklist", short_broadcast).stdout.splitlines()
     times, names = zip(*(line.split(" ", 1) for line in lines), strict=True)
     assert names == ("song0.wav", "ID", "song3.mp3")
     assert times[0] == "00:00"
     assert all(len(time) == 5 for time in times)
 
 
-def test_a_scan_in_every_other_format(folder: Path, broadcast: Path) -> None:
-    table = run(folder, "scan", broadcast).stdout.splitlines()
+def test_a_scan_in_every_other_format(folder: Path, short_broadcast: Path) -> None:
+    table = run(folder, "scan", short_broadcast).stdout.splitlines()
     assert len(table) == 5
     assert "(unknown)" in table[3]
     rows = list(
-        csv.DictReader(run(folder, "scan", "--format", "csv", broadcast).stdout.splitlines())
+        csv.DictReader(run(folder, "scan", "--format", "csv", short_broadcast).stdout.splitlines())
     )
     assert [Path(row["path"]).stem for row in rows] == ["song0", "", "song3"]
-    cue = run(folder, "scan", "--format", "cue", broadcast).stdout
+    cue = run(folder, "scan", "--format", "cue", short_broadcast).stdout
     assert cue.startswith('FILE "a broadcast.flac" WAVE')
     assert cue.count("INDEX 01") == 3
-    labels = run(folder, "scan", "--format", "audacity", broadcast).stdout.splitlines()
+    labels = run(folder, "scan", "--format", "audacity", short_broadcast).stdout.splitlines()
     assert [len(label.split("\t")) for label in labels] == [3, 3, 3]
 
 
 def test_a_file_that_cannot_be_read_does_not_stop_a_scan(
-    folder: Path, broadcast: Path, tmp_path: Path
+    folder: Path, short_broadcast: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "broken.flac").write_bytes(b"fLaC" + bytes(100))
-    result = run(folder, "scan", tmp_path / "broken.flac", broadcast)
+    result = run(folder, "scan", tmp_path / "broken.flac", short_broadcast)
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
     assert "broken.flac" in result.stderr
@@ -183,10 +194,12 @@ def test_explain_writes_the_page_it_names(
     assert missing.stderr.count("\n") == 1
 
 
-def test_long_files_by_their_names_only(folder: Path, broadcast: Path, tmp_path: Path) -> None:
+def test_long_files_by_their_names_only(
+    folder: Path, short_broadcast: Path, tmp_path: Path
+) -> None:
     """A name that holds a quote, a tab and a line break stays on one line of each format."""
     strange = tmp_path / 'a "b"\tc\nd.flac'
-    shutil.copy(broadcast, strange)
+    shutil.copy(short_broadcast, strange)
     cue = run(folder, "scan", "--format", "cue", strange).stdout.splitlines()
     assert cue[0].count('"') == 2
     rows = run(folder, "scan", "--format", "csv", strange).stdout.splitlines()

@@ -39,6 +39,7 @@ INDEX = {"standard": {".ann", ".json", ".landmarks"}, "large": {".faiss"}}
 @pytest.fixture(autouse=True)
 def _lists_of_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ivf_pq, "LEAST_ROWS", 20)
+    monkeypatch.setattr(ivf_pq, "LEAST_SAMPLE", 1_000)  # so that training takes a tenth
 
 
 @pytest.fixture
