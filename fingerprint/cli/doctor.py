@@ -1,8 +1,11 @@
 """`fingerprint doctor`: what works on this machine, what does not, and the command to fix it."""
 
+import os
+import shlex
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,12 +14,17 @@ from typing import Literal
 import click
 
 from fingerprint.answers import json_line
-from fingerprint.audio.files import display_name
-from fingerprint.cli.options import json_option, library_option, model_option
-from fingerprint.cli.text import counted, printable, reason
-from fingerprint.errors import FingerprintError
+from fingerprint.audio.files import display_name, without_password
+from fingerprint.cli.group import EXTRAS
+from fingerprint.cli.opening import open_any, open_model
+from fingerprint.cli.options import json_option, library_or_server_option, model_option
+from fingerprint.cli.text import counted, one_line, printable, reason
+from fingerprint.errors import FingerprintError, LibraryError
+from fingerprint.milvus.address import Address
 
 PORT = 8765
+SERVING = tuple(module for module, extra in EXTRAS.items() if extra == "serve")
+PHONE = "connect one, or use a phone's: fingerprint serve --host 0.0.0.0 --tls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +38,14 @@ class Finding:
 
 
 @click.command("doctor")
-@library_option
+@library_or_server_option
 @model_option
 @json_option
 @click.pass_context
-def doctor_command(ctx: click.Context, library: Path, model: Path | None, as_json: bool) -> None:
-    """Check what recognition needs, and say what to install.
+def doctor_command(
+    ctx: click.Context, library: Path | Address | str, model: Path | None, as_json: bool
+) -> None:
+    """Check what recognition needs, and say how to fix it.
 
     Exit status: 0 nothing is broken, 1 something is.
     """
@@ -51,24 +61,28 @@ def doctor_command(ctx: click.Context, library: Path, model: Path | None, as_jso
     ctx.exit(1 if broken else 0)
 
 
-def _findings(library: Path, model: Path | None) -> Iterator[Finding]:
-    looks: list[Callable[[], Finding]] = [
-        _python,
-        _decoders,
-        _confinement,
-        lambda: _model(model),
-        lambda: _library(library, model),
-        _device,
-        _microphone,
-        _server,
-        _browser,
-        _port,
+def _findings(library: Path | Address | str, model: Path | None) -> Iterator[Finding]:
+    looks: list[tuple[str, Callable[[], Finding]]] = [
+        ("python", _python),
+        ("decoders", _decoders),
+        ("confinement", _confinement),
+        ("model", lambda: _model(model)),
+        ("library", lambda: _library(library, model)),
+        ("device", _device),
+        ("microphone", _microphone),
+        ("serve", _server),
+        ("browser", _browser),
+        ("port", _port),
     ]
-    for look in looks:
+    for what, look in looks:
         try:
             yield look()
+        except ImportError as error:  # a package that every install has
+            name = (error.name or "").partition(".")[0]
+            mend = f"pip install --force-reinstall {name}" if name else ""
+            yield Finding(what, "broken", one_line(str(error)), mend)
         except (FingerprintError, OSError) as error:
-            yield Finding(look.__name__.strip("_<>"), "broken", reason(error))
+            yield Finding(what, "broken", reason(error))
 
 
 def _python() -> Finding:
@@ -77,6 +91,10 @@ def _python() -> Finding:
 
 
 def _decoders() -> Finding:
+    try:
+        import soundfile  # noqa: F401 - it loads libsndfile
+    except OSError as error:
+        return Finding("decoders", "broken", str(error), "apt-get install libsndfile1")
     from fingerprint.audio import ffmpeg
 
     if ffmpeg.pyav_installed():
@@ -95,38 +113,101 @@ def _confinement() -> Finding:
     from fingerprint.audio import sandbox
     from fingerprint.audio.worker import confinement
 
-    return Finding("confinement", "ok" if sandbox.abi() else "missing", confinement())
+    if sandbox.abi():
+        return Finding("confinement", "ok", confinement())
+    mend = "start Linux 5.13 or later with landlock among the names of its option lsm="
+    return Finding("confinement", "missing", confinement(), mend if sys.platform == "linux" else "")
 
 
 def _model(file: Path | None) -> Finding:
-    from fingerprint.cli.opening import open_model
-
     try:
         found = open_model(file, "cpu")
     except FingerprintError as error:
-        return Finding(
-            "model", "broken", reason(error), "pip install --force-reinstall fingerprint"
+        mend = (
+            "unset FINGERPRINT_MODEL, leave out --model, or name another file"
+            if file
+            else "in a checkout: pip install --force-reinstall --no-deps ."
         )
+        return Finding("model", "broken", reason(error), mend)
     return Finding("model", "ok", f"model {found.id[:12]}")
 
 
-def _library(folder: Path, file: Path | None) -> Finding:
-    from fingerprint.cli.opening import open_model
+def _library(place: Path | Address | str, file: Path | None) -> Finding:
+    return _folder(place, file) if isinstance(place, Path) else _remote(place, file)
+
+
+def _folder(folder: Path, file: Path | None) -> Finding:
     from fingerprint.library.library import Library
 
-    name = display_name(folder)
-    if not folder.exists():
-        mend = "fingerprint index FOLDER"
-        return Finding("library", "missing", f"there is none at {name} yet", mend)
+    name, index = display_name(folder), f"{_command('index', folder)} FOLDER"
+    if not _exists(folder):
+        parent = next(one for one in folder.absolute().parents if _exists(one))
+        if _may(parent, os.W_OK):
+            return Finding("library", "missing", f"there is none at {name} yet", index)
+        says = f"there is none at {name} yet, and you may not make one there"
+        return Finding("library", "broken", says, _own(folder))
+    parts = (folder, *folder.glob("catalog.db*"), *folder.glob("segments"))
+    if not all(_may(one, os.R_OK) for one in parts) or not _may(folder, os.X_OK):
+        return Finding("library", "broken", f"you may not read {name}", _own(folder))
+    if not any(folder.iterdir()):
+        return Finding("library", "missing", f"{name} is empty", index)
     try:
         with Library.open(folder, open_model(file, "cpu")) as opened:
             opened.snapshot()
-            tracks = opened.info().tracks
-    except FingerprintError as error:
-        return Finding("library", "broken", reason(error), "fingerprint verify --repair")
-    if not tracks:
-        return Finding("library", "missing", f"{name} is empty", "fingerprint index FOLDER")
-    return Finding("library", "ok", f"{counted(tracks, 'track')} in {name}")
+            held = opened.info().tracks
+    except LibraryError as error:
+        return Finding("library", "broken", reason(error), _mend_library(folder))
+    tracks = counted(held, "track")
+    if not all(_may(one, os.W_OK) for one in parts):
+        says = f"{tracks} in {name}, which you may read, but not change"
+        return Finding("library", "missing", says, _own(folder))
+    if not held:
+        return Finding("library", "missing", f"{name} holds no tracks", index)
+    return Finding("library", "ok", f"{tracks} in {name}")
+
+
+def _remote(address: Address | str, file: Path | None) -> Finding:
+    name = without_password(str(address))
+    try:
+        open_any(address, file, "cpu").close()
+    except LibraryError as error:
+        return Finding("library", "broken", reason(error), "on its machine: fingerprint doctor")
+    return Finding("library", "ok", f"{name} answers, and has the same model")
+
+
+def _mend_library(folder: Path) -> str:
+    """The command that mends a library which cannot be opened."""
+    from fingerprint.library.store import Catalog
+    from fingerprint.library.verify import check
+
+    try:
+        with closing(Catalog(folder)) as catalog:
+            if check(catalog):
+                return f"{_command('verify', folder)} --repair"
+    except LibraryError:  # the catalog itself is damaged
+        pass
+    return "fingerprint index --library ANOTHER FOLDER"
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:  # of a folder above it
+        return False
+
+
+def _may(path: Path, mode: int) -> bool:
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _own(folder: Path) -> str:
+    """The command that gives a folder, which may not exist yet, to this user."""
+    name = shlex.quote(str(folder.absolute()))
+    return f'sudo mkdir -p {name} && sudo chown -R "$(id -un)" {name} && chmod -R u+rwX {name}'
+
+
+def _command(name: str, folder: Path) -> str:
+    return f"fingerprint {name} --library {shlex.quote(str(folder))}"
 
 
 def _device() -> Finding:
@@ -139,20 +220,25 @@ def _device() -> Finding:
 
 
 def _microphone() -> Finding:
-    mend = "pip install 'fingerprint[microphone]'; on Linux also: apt-get install libportaudio2"
     try:
         import sounddevice
-    except (ImportError, OSError) as error:
+    except ImportError as error:
+        mend = "pip install 'fingerprint[microphone]'"
         return Finding("microphone", "missing", str(error), mend)
-    found = [one for one in sounddevice.query_devices() if one["max_input_channels"]]
+    except OSError as error:  # the wheels for Linux come without PortAudio
+        return Finding("microphone", "missing", str(error), "apt-get install libportaudio2")
+    try:
+        devices = sounddevice.query_devices()
+    except sounddevice.PortAudioError as error:
+        return Finding("microphone", "missing", one_line(str(error)), PHONE)
+    found = [str(one["name"]) for one in devices if one["max_input_channels"]]
     if not found:
-        return Finding("microphone", "missing", "none is connected")
-    return Finding("microphone", "ok", ", ".join(str(one["name"]) for one in found))
+        return Finding("microphone", "missing", "none is connected", PHONE)
+    return Finding("microphone", "ok", ", ".join(found))
 
 
 def _server() -> Finding:
-    needed = ("fastapi", "uvicorn", "httptools", "websockets", "prometheus_client", "PIL", "segno")
-    lacking = [name for name in needed if find_spec(name) is None]
+    lacking = [name for name in SERVING if find_spec(name) is None]
     if lacking:
         mend = "pip install 'fingerprint[serve]'"
         return Finding("serve", "missing", f"without {', '.join(lacking)}", mend)

@@ -19,6 +19,7 @@ from fingerprint.errors import FingerprintError
 INTERRUPTED = 130  # 128 + SIGINT, as shells count; 143 and 129 after SIGTERM and SIGHUP
 READER_LEFT = 141  # 128 + SIGPIPE; of commands whose 1 means something else than "error"
 EXTRAS = {
+    "PIL": "serve",
     "cryptography": "serve",
     "fastapi": "serve",
     "httptools": "serve",
@@ -34,6 +35,7 @@ EXTRAS = {
     "torch": "train",
     "torchaudio": "train",
     "uvicorn": "serve",
+    "websockets": "serve",
 }  # packages that only some installs have, and the extra that brings each
 
 

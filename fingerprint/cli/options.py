@@ -13,6 +13,7 @@ from fingerprint.machine import available_cores
 from fingerprint.milvus.address import Address, is_address
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
+LIBRARY = click.Path(file_okay=False, readable=False, path_type=Path)  # `doctor` says more
 FILE = click.Path(dir_okay=False, path_type=Path)
 STDIN = "-"  # in place of a file
 
@@ -68,7 +69,7 @@ class LibraryPlace(click.ParamType[Any]):
         if isinstance(value, str) and is_address(value):
             return self._in_milvus(value, param, ctx)
         if not isinstance(value, str) or not value.lower().startswith(("http://", "https://")):
-            return FOLDER.convert(value, param, ctx)
+            return LIBRARY.convert(value, param, ctx)
         if not self._servers:
             self.fail("this needs the library's own folder, not a server.", param, ctx)
         return value
