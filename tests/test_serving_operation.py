@@ -436,7 +436,9 @@ def test_one_client_leaves_slots_for_others() -> None:
     slots.check("c")
 
 
-def test_the_command_serves_with_the_shipped_model(music_folder: Path, tmp_path: Path) -> None:
+def test_the_command_serves_with_the_shipped_model(
+    music_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "library"
     command = [sys.executable, "-m", "fingerprint", "index", str(music_folder)]
     subprocess.run(
@@ -449,7 +451,17 @@ def test_the_command_serves_with_the_shipped_model(music_folder: Path, tmp_path:
         found = running.ask("POST", "/v1/identify?min_confidence=0", song1).json["matches"]
         assert found[0]["path"] == str(music_folder / "song1.flac")
         assert running.ask("DELETE", "/v1/tracks/1").status == 401
+        _leave_during_an_answer(running, "/v1/model/onnx")
         assert running.stop() == 0
+    assert capfd.readouterr().err == ""
+
+
+def _leave_during_an_answer(running: Running, path: str) -> None:
+    """As browsers do; asyncio would warn of each piece that is written to a closed connection."""
+    for number in range(40):
+        with socket.create_connection((running.host, running.port)) as connection:
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            time.sleep(0.002 * (number % 7))
 
 
 @pytest.mark.parametrize(
@@ -457,7 +469,10 @@ def test_the_command_serves_with_the_shipped_model(music_folder: Path, tmp_path:
     [
         (["--token-file", "short"], "at least 16 letters"),
         (["--host", "203.0.113.7"], "cannot listen on 203.0.113.7"),
+        (["--token-file", "binary"], "at least 16 letters"),
         (["--key", "short"], "--certificate and --key go together"),
+        (["--certificate", "short", "--key", "short"], "short and short cannot be used"),
+        (["--certificate", "none", "--key", "short"], "none: No such file"),
         (["--webhook", "http://127.0.0.1:9/"], "--webhook-secret-file"),
         (
             ["--webhook", "http://:80/", "--webhook-secret-file", "short"],
@@ -467,6 +482,10 @@ def test_the_command_serves_with_the_shipped_model(music_folder: Path, tmp_path:
             ["--webhook", "http://a:b/", "--webhook-secret-file", "short"],
             "--webhook needs an address",
         ),
+        (
+            ["--webhook", "http://a/", "--webhook-secret-file", "no base64"],
+            "after whsec_ there must be base64",
+        ),
         (["--name", "https://music.example"], "--name takes a host name alone"),
         (["--log", "."], "is a directory"),
     ],
@@ -475,11 +494,43 @@ def test_wrong_options_are_one_line(
     library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], words: str
 ) -> None:
     (tmp_path / "short").write_text("short")
+    (tmp_path / "binary").write_bytes(b"\xff" * 32)
+    (tmp_path / "no base64").write_text("whsec_not/base64!")
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(main, ["serve", "--library", str(library), "--port", "0", *options])
     assert done.exit_code in (1, 2)
     assert words in done.stderr
     assert isinstance(done.exception, SystemExit)
+
+
+@pytest.mark.parametrize("password", [b"", b"secret"])
+def test_certificates_and_keys_are_checked_before_serving(tmp_path: Path, password: bytes) -> None:
+    """A key with a password would be asked for on the terminal, which a service has not."""
+    pytest.importorskip("cryptography")
+    from cryptography.hazmat.primitives import serialization
+
+    from fingerprint.serving.server import ServingError, check_certificate
+    from fingerprint.serving.tls import certificate
+
+    file, key = certificate(tmp_path / "one", ("localhost",))
+    check_certificate(file, key)
+    other = certificate(tmp_path / "other", ("localhost",))[1]
+    if password:
+        kept = serialization.load_pem_private_key(key.read_bytes(), None)
+        form, container = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+        locked = serialization.BestAvailableEncryption(password)
+        other.write_bytes(kept.private_bytes(form, container, locked))
+    words = "private key without a password" if password else "is not the key of"
+    with pytest.raises(ServingError, match=words):
+        check_certificate(file, other)
+
+
+def test_signatures_are_those_of_standard_webhooks() -> None:
+    """The example of https://github.com/standard-webhooks; and a secret that is no base64."""
+    secret, message = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek"
+    signed = signature(secret, message, 1_614_265_330, '{"test": 2432232314}')
+    assert signed == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    assert signature("secret", "id", 1, "{}") != signature("whsec_secret", "id", 1, "{}")
 
 
 def test_host_names_are_compared_as_browsers_send_them() -> None:

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from fingerprint.audio.files import display_name
 from fingerprint.cli.opening import open_model, open_with, require_library
 from fingerprint.cli.options import FILE, Finite, library_or_milvus_option, model_option
 from fingerprint.cli.progress import note
@@ -124,7 +125,7 @@ def serve_command(
         journal=journal,
         keep_days=log_days,
         webhook=_webhook(webhook, webhook_secret_file),
-        webhook_secret=_token(webhook_secret_file) or "",
+        webhook_secret=_secret(webhook_secret_file),
     )
     files = _certificate(certificate, key, host if tls else None, names)
     listener = listening_socket(host, port)
@@ -158,6 +159,9 @@ def _certificate(
     if (certificate is None) != (key is None):
         raise click.UsageError("--certificate and --key go together")
     if certificate is not None and key is not None:
+        from fingerprint.serving.server import check_certificate
+
+        check_certificate(certificate, key)
         return certificate, key
     if host is None:
         return None
@@ -200,13 +204,24 @@ def _opened(place: Path | Address, model: Path | None, workers: int) -> "Library
     return open_with(place, open_model(model, "cpu", threads=threads))
 
 
+def _secret(file: Path | None) -> str:
+    from fingerprint.serving.webhooks import key_of
+
+    secret = _token(file) or ""
+    try:
+        key_of(secret)
+    except ValueError as error:
+        raise ConfigError(f"{file}: after whsec_ there must be base64") from error
+    return secret
+
+
 def _token(file: Path | None) -> str | None:
     if file is None:
         return None
-    token = file.read_text(encoding="utf-8").strip()
+    token = file.read_text(encoding="utf-8", errors="replace").strip()
     if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable():
         raise ConfigError(
-            f"{file}: a token of at least {SHORTEST_TOKEN} letters is needed; "
+            f"{display_name(file)}: a token of at least {SHORTEST_TOKEN} letters is needed; "
             "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe())'"
         )
     return token

@@ -171,6 +171,7 @@ class _Response:
             message, self._ended = {**message, "more_body": True}, False
         for piece in _pieces(message):
             await self._send(piece)
+            await asyncio.sleep(0)  # let uvicorn notice that the client has left
 
     async def finish(self, limits: Limits) -> None:
         """Discard the rest of the request's body, within a body's limits, and end the response."""

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any
 
 import uvicorn
 
+from fingerprint.audio.files import display_name
 from fingerprint.errors import FingerprintError
 from fingerprint.library.library import Library
 from fingerprint.serving.app import create_app
@@ -50,6 +52,28 @@ def listening_socket(host: str, port: int) -> socket.socket:
             "choose another --host or --port"
         ) from error
     return listener
+
+
+def check_certificate(certificate: Path, key: Path) -> None:
+    """Check that https can be served with these files.
+
+    Raises:
+        ServingError: one of them cannot be used, or they do not belong together.
+        OSError: one of them cannot be read.
+    """
+    for file in (certificate, key):
+        file.read_bytes()
+    try:
+        # The password is given, since OpenSSL would ask for it on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except (ssl.SSLError, ValueError) as error:
+        names = display_name(certificate), display_name(key)
+        if "KEY_VALUES_MISMATCH" in str(error):
+            raise ServingError(f"{names[1]} is not the key of {names[0]}") from error
+        raise ServingError(
+            f"{' and '.join(names)} cannot be used: they must be a certificate and its private "
+            "key without a password, in PEM format"
+        ) from error
 
 
 def is_loopback(host: str) -> bool:
@@ -167,6 +191,7 @@ def log_to_stderr(*, as_json: bool, quiet: bool) -> None:
     for name, level in (
         ("fingerprint", logging.WARNING if quiet else logging.INFO),
         ("uvicorn", logging.ERROR),
+        ("asyncio", logging.ERROR),
     ):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False

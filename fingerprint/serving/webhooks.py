@@ -21,6 +21,7 @@ from fingerprint.serving.journal import MAX_BACKOFF, Journal, Message
 
 TIMEOUT = 10.0  # s
 MAX_ATTEMPTS = 83  # three days of backoff; counted, since clocks may be wrong. Then it is dropped.
+SECRET_PREFIX = "whsec_"  # noqa: S105 - of Standard Webhooks
 OUTBOX_RETRY = 10.0  # s until an outbox that cannot be read or written is tried again
 log = logging.getLogger("fingerprint.webhooks")
 
@@ -66,8 +67,20 @@ async def _deliver_due(journal: Journal, url: str, secret: str, delivered: set[s
 def signature(secret: str, message: str, when: int, body: str) -> str:
     """The value of the header `webhook-signature`."""
     signed = f"{message}.{when}.{body}".encode()
-    digest = hmac.new(secret.encode(), signed, hashlib.sha256).digest()
+    digest = hmac.new(key_of(secret), signed, hashlib.sha256).digest()
     return "v1," + base64.b64encode(digest).decode()
+
+
+def key_of(secret: str) -> bytes:
+    """The key that a secret stands for: base64 after the prefix `whsec_`, else its own letters.
+
+    Raises:
+        ValueError: what follows the prefix is not base64.
+    """
+    if not secret.startswith(SECRET_PREFIX):
+        return secret.encode()
+    encoded = secret.removeprefix(SECRET_PREFIX)
+    return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
 
 
 def _post(url: str, secret: str, message: Message) -> bool:
