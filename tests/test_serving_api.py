@@ -235,6 +235,8 @@ def test_a_recording_in_pieces_is_listened_to(server: Running) -> None:
         events = [json.loads(message) for message in socket]
     assert events[-1]["event"] == "heard"
     assert Path(events[-1]["match"]["path"]).name == "0003.wav"
+    assert events[-1]["at"] == pytest.approx(7.0, abs=0.1)  # though it came at once
+    assert events[-1]["match"]["offset"] == pytest.approx(9.0, abs=0.3)
 
 
 # The library

@@ -5,12 +5,15 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from conftest import make_song, save_audio
 from hypothesis import given
 from hypothesis import strategies as st
@@ -208,6 +211,45 @@ def test_what_is_wrong_with_a_server_is_one_line(tmp_path: Path, model: Fingerpr
             RemoteLibrary(f"{running.url}/elsewhere", model)
 
 
+class OneIsUnusable(BaseHTTPRequestHandler):
+    """A server of another version: of every two recordings it refuses one."""
+
+    model_id, count = "", 0
+
+    def do_GET(self) -> None:
+        self._answer(200, {"model_id": self.model_id})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        type(self).count += 1
+        refusal = {"detail": "not a recording", "hint": "Send another"}
+        self._answer(*((422, refusal) if self.count % 2 else (201, {})))
+
+    def _answer(self, status: int, body: object) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *about: object) -> None: ...
+
+
+def test_a_recording_that_a_server_refuses_does_not_end_the_run(
+    music_folder: Path, model: Fingerprinter
+) -> None:
+    handler = type("Handler", (OneIsUnusable,), {"model_id": model.id})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as stand_in:
+        threading.Thread(target=stand_in.serve_forever, daemon=True).start()
+        songs = [str(music_folder / name) for name in ("song0.wav", "song1.flac")]
+        url = f"http://127.0.0.1:{stand_in.server_address[1]}"
+        done = run("index", *songs, "--jobs", "1", "--library", url)
+        stand_in.shutdown()
+    assert done.returncode == 1
+    assert b"Indexed 1 track" in done.stdout
+    assert f"failed: {songs[0]}: ".encode() in done.stderr
+
+
 def test_other_commands_need_the_folder_itself() -> None:
     done = run("verify", "--library", "http://127.0.0.1:9")
     assert done.returncode == 2
@@ -244,6 +286,10 @@ def test_a_library_on_a_server_is_changed(
     token = tmp_path / "token"
     token.write_text(TOKEN)
     song = save_audio(tmp_path / "my song.flac", make_song(11, 20), RATE)
+    odd = tmp_path / "two\nlines.flac"
+    with soundfile.SoundFile(odd, "w", RATE, 1) as opened:
+        opened.title = "long " * 1_000
+        opened.write(make_song(12, 20))
     with cli_server(folder, "--token-file", str(token)) as running:
         at = {"FINGERPRINT_LIBRARY": running.url}
         refused = run("index", str(song), "--jobs", "1", **at)
@@ -262,6 +308,11 @@ def test_a_library_on_a_server_is_changed(
         kept = run("remove", "--missing", "--library", str(folder))
         assert (kept.returncode, kept.stdout) == (0, b"")
         assert b"kept: 1 track of /elsewhere" in kept.stderr
+        done = run("index", str(odd), "--jobs", "1", **at)
+        assert b"Indexed 1 track" in done.stdout, done.stderr
+        (listed,) = running.ask("GET", "/v1/tracks?q=long").json["tracks"]
+        assert (Path(listed["path"]).name, len(listed["title"])) == (odd.name, 499)
+        assert run("remove", "*lines.flac", **at).returncode == 0
         nothing = run("remove", "*.mp3", **at)
         assert b"no track for *.mp3" in nothing.stderr
         assert run("remove", "*/my song.flac", **at).stdout.decode() == f"removed {path}\n"

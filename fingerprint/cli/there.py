@@ -14,7 +14,9 @@ from fingerprint.cli.progress import ProgressLine
 from fingerprint.errors import LibraryError
 
 if TYPE_CHECKING:
+    from fingerprint.library.embedding import Recording
     from fingerprint.library.indexing import Report
+    from fingerprint.serving.remote import RemoteLibrary
 
 
 def index_there(
@@ -30,7 +32,7 @@ def index_there(
     from fingerprint.library.embedding import Failure, embed_files
     from fingerprint.library.indexing import Report
     from fingerprint.library.records import Stamp
-    from fingerprint.serving.remote import KnownError, RemoteLibrary, add
+    from fingerprint.serving.remote import RemoteLibrary
 
     report = Report()
     stamps: dict[Path, Stamp] = {}
@@ -50,17 +52,27 @@ def index_there(
                 if isinstance(one, Failure):
                     report.failed.append((one.path, one.reason))
                     continue
-                try:
-                    add(library.server, one, library.model.id, socket.gethostname())
-                except KnownError:
-                    report.skipped += 1
-                else:
-                    report.added += 1
-                    report.seconds_of_audio += one.duration
-                if one.damage:
-                    report.damaged.append((one.path, one.damage))
+                _add(library, one, report)
                 line.show(number, len(stamps), f"{number:,}/{len(stamps):,} tracks")
     return report
+
+
+def _add(library: "RemoteLibrary", recording: "Recording", report: "Report") -> None:
+    """Add a recording to the library on a server, and to the report."""
+    from fingerprint.serving.remote import KnownError, UnusableError, add
+
+    try:
+        add(library.server, recording, library.model.id, socket.gethostname())
+    except KnownError:
+        report.skipped += 1
+    except UnusableError as error:
+        report.failed.append((recording.path, f"{display_name(recording.path)}: {error}"))
+        return
+    else:
+        report.added += 1
+        report.seconds_of_audio += recording.duration
+    if recording.damage:
+        report.damaged.append((recording.path, recording.damage))
 
 
 def remove_there(

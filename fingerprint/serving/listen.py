@@ -163,7 +163,7 @@ class _Session:
             content += message
             if len(content) > LARGEST_RECORDING:
                 raise Problem("too-large", "a recording in pieces may have 8 MiB")
-            # Its true length is known only after decoding; assume that it arrives in real time.
+            # Its length is known only after decoding; until then assume that it comes in real time.
             self.at = max(self.at, asyncio.get_running_loop().time() - begin)
             yield partial(self._decoded, bytes(content))
 
@@ -171,6 +171,7 @@ class _Session:
         limits, to = self.service.settings.limits, self.service.library.model.sample_rate
         bounds = DecodeLimits(limits.seconds, limits.decoding)
         clip, _ = decode_whole(self.service.decoders, BytesIO(content), to, "sound", bounds)
+        self.at = clip.duration
         return Clip(clip.samples[-round(LONGEST * to) :], to)
 
     async def once(self, audio: AsyncIterator[Callable[[], Clip]]) -> None:
@@ -190,13 +191,13 @@ class _Session:
 
     async def _search(self, clip: Callable[[], Clip], *, last: bool) -> bool:
         """Whether a clip has a sure match; sends it, or else the candidates if requested."""
-        at = self.at
         try:
             found = await self._run(partial(self._candidates, clip))
         except Problem as problem:
             if problem.kind not in ("busy", "unreadable") or last:
                 raise
             return False  # the next search includes this audio
+        at = self.at
         if found and found[0].confidence >= self.min_confidence:
             await self._send_heard(Event("heard", at, heard=found[0]))
             return True

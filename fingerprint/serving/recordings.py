@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from fingerprint.audio.files import ELSEWHERE, is_control
+from fingerprint.audio.files import ELSEWHERE
 from fingerprint.audio.peaks import are_sound, kept_of
 from fingerprint.audio.report import Damage
 from fingerprint.library.embedding import Recording
@@ -32,6 +32,7 @@ MAGIC, VERSION = b"FPRC", 1
 MAX_HEADER = 1 << 16  # bytes
 MAX_PATH = 4096  # characters
 MAX_TAG = 500  # characters
+MAX_DAMAGE = 8  # warnings
 MAX_DURATION = 24 * 3600.0  # s
 _HEAD, _SIZES = struct.Struct("<4sHHI"), struct.Struct("<4I")
 
@@ -48,7 +49,7 @@ def encode(recording: Recording, model_id: str, host: str) -> bytes:
         "content": recording.content.hex(),
         "duration": recording.duration,
         "tags": asdict(recording.tags),
-        "damage": [one.as_record() for one in recording.damage],
+        "damage": [one.as_record() for one in recording.damage[:MAX_DAMAGE]],
     }
     head = json.dumps(header).encode()
     sizes = _SIZES.pack(*recording.vectors.shape, *recording.peaks.shape)
@@ -100,7 +101,7 @@ def _entry(header: dict[str, Any], vectors: Any, peaks: Any) -> Entry:
     if ELSEWHERE not in path.parents or ".." in path.parts or not 0 < duration <= MAX_DURATION:
         raise ValueError("its path or its duration makes no sense")
     tags = {name: _text(header["tags"][name], MAX_TAG) for name in Tags.__slots__}
-    damage = tuple(Damage.of_record(one) for one in header["damage"][:8])
+    damage = tuple(Damage.of_record(one) for one in header["damage"][:MAX_DAMAGE])
     stamp = Stamp(int(header["size"]), int(header["mtime_ns"]) % (1 << 63))
     content = bytes.fromhex(header["content"])[:16]
     track = Track(path, duration, Tags(**tags))
@@ -108,6 +109,6 @@ def _entry(header: dict[str, Any], vectors: Any, peaks: Any) -> Entry:
 
 
 def _text(value: Any, limit: int) -> str:
-    if not isinstance(value, str) or len(value) > limit or any(map(is_control, value)):
-        raise ValueError("a text in it is too long or not printable")
+    if not isinstance(value, str) or len(value) > limit or "\0" in value:
+        raise ValueError("a text in it is too long, or is none")
     return value

@@ -30,7 +30,8 @@ ATTEMPTS = 4  # of a request that may be repeated
 PAUSE = 0.5  # s before the second attempt; it doubles with each further one
 LONGEST_PAUSE = 10.0  # s, whatever Retry-After says
 ROUNDS = 8  # in which a server may request the query at further speeds
-CONFLICT = 409
+UNAUTHORISED, CONFLICT = 401, 409
+UNUSABLE = (413, 422)  # statuses for a body that the server cannot use, whoever sends it
 RETRY_STATUSES = (429, 502, 503, 504)
 MAX_BYTES = 256 << 20  # of a response
 
@@ -129,7 +130,11 @@ class Connection:
             why = f"{problem['detail']}; {problem['hint']}"
         except (ValueError, KeyError, TypeError):
             why = f"status {status}; is it a fingerprint server?"
-        kind = KnownError if status == CONFLICT and "track" in str(content) else LibraryError
+        if status == UNAUTHORISED:
+            why = "a change needs the token of its --token-file: set FINGERPRINT_TOKEN"
+        kind: type[LibraryError] = UnusableError if status in UNUSABLE else LibraryError
+        if status == CONFLICT and "track" in str(content):
+            kind = KnownError
         return kind(f"the server {self.name} refuses: {why.rstrip('.')}")
 
     def _parsed(self, content: bytes) -> Any:
@@ -234,11 +239,16 @@ class KnownError(LibraryError):
     """The server's library has the recording already."""
 
 
+class UnusableError(LibraryError):
+    """The server cannot use what was sent; it may use the next thing."""
+
+
 def add(server: Connection, recording: Recording, model_id: str, host: str) -> None:
     """Add a recording on this machine, whose name is `host`, to a server's library.
 
     Raises:
         KnownError: its library has the recording; also after a repeated request that succeeded.
+        UnusableError: it cannot use this recording.
         LibraryError: the server does not answer, or refuses.
     """
     body = recordings.encode(recording, model_id, host)
