@@ -207,6 +207,8 @@ def test_what_is_wrong_with_a_server_is_one_line(tmp_path: Path, model: Fingerpr
     with toy_server(toy_library(tmp_path)) as running:
         with pytest.raises(LibraryError, match="was made with model toy-1, this is model"):
             RemoteLibrary(running.url, model)
+        with pytest.raises(LibraryError, match="it does not speak https"):
+            RemoteLibrary(running.url.replace("http", "https"), model)
         with pytest.raises(LibraryError, match="refuses: There is no such thing"):
             RemoteLibrary(f"{running.url}/elsewhere", model)
 

@@ -146,7 +146,13 @@ def _greet(host: str, port: int, *, https: bool, tls: bool) -> None:
     scheme = "https" if https else "http"
     shown = f"[{host}]" if ":" in host else host
     click.echo(f"Serving on {scheme}://{shown}:{port}")
-    if tls:
+    if not tls:
+        return
+    from fingerprint.serving.server import is_loopback
+
+    if is_loopback(host):
+        note("A phone does not reach this address: add --host 0.0.0.0 for that.")
+    else:
         from fingerprint.serving.tls import addresses, qr_code
 
         url = f"https://{addresses(host)[0]}:{port}"

@@ -33,6 +33,7 @@ ROUNDS = 8  # in which a server may request the query at further speeds
 UNAUTHORISED, CONFLICT = 401, 409
 UNUSABLE = (413, 422)  # statuses for a body that the server cannot use, whoever sends it
 RETRY_STATUSES = (429, 502, 503, 504)
+NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")  # errors of OpenSSL
 MAX_BYTES = 256 << 20  # of a response
 
 
@@ -89,16 +90,10 @@ class Connection:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 status, headers, content = self._send(method, path, body, media_type)
-            except ssl.SSLCertVerificationError as error:
-                raise LibraryError(
-                    f"the certificate of {self.name} is not trusted: {error.verify_message}; "
-                    "set SSL_CERT_FILE to the server's certificate.pem"
-                ) from error
             except (OSError, http.client.HTTPException) as error:
                 self._http.close()
-                if attempt == ATTEMPTS:
-                    why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-                    raise LibraryError(f"the server {self.name} does not answer: {why}") from error
+                if _is_final(error) or attempt == ATTEMPTS:
+                    raise self._failure(error) from error
             else:
                 if status < 400:
                     return content
@@ -123,6 +118,17 @@ class Connection:
         if len(content) > MAX_BYTES:
             raise LibraryError(f"the server {self.name} answers without end")
         return response.status, response.headers, content
+
+    def _failure(self, error: Exception) -> LibraryError:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return LibraryError(
+                f"the certificate of {self.name} is not trusted: {error.verify_message}; "
+                "set SSL_CERT_FILE to the server's certificate.pem"
+            )
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if _is_final(error):
+            why = "it does not speak https; try http:// in its address"
+        return LibraryError(f"the server {self.name} does not answer: {why}")
 
     def _refusal(self, status: int, content: bytes) -> LibraryError:
         try:
@@ -282,6 +288,12 @@ def _match(found: dict[str, Any], begin: float) -> Match:
         repeats=tuple(float(one) - rate * begin for one in found["repeats"]),
         part=(part[0] + begin, part[1] + begin) if (part := found.get("part")) else None,
     )
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether another attempt would fail in the same way: no trust, or no https at all."""
+    untrusted = isinstance(error, ssl.SSLCertVerificationError)
+    return untrusted or (isinstance(error, ssl.SSLError) and error.reason in NOT_TLS)
 
 
 def _seconds(retry_after: str | None) -> float:
