@@ -262,7 +262,8 @@ def test_the_cover_is_re_encoded(server: Running) -> None:
     assert found.status == 200
     assert found.headers["content-type"] == "image/jpeg"
     assert found.body.startswith(b"\xff\xd8")
-    assert server.ask("GET", "/v1/tracks/2/cover").kind == "not-found"
+    none = server.ask("GET", "/v1/tracks/2/cover")
+    assert (none.kind, none.headers["cache-control"]) == ("not-found", "private, max-age=3600")
 
 
 def test_uploading_and_removing(changing: tuple[Running, Path], tmp_path: Path) -> None:

@@ -201,6 +201,31 @@ def _lowest_cosine(one: Outline, other: Outline) -> float:
     return float(np.sum(one.rows.vectors * other.rows.vectors, axis=1).min())
 
 
+@pytest.mark.parametrize("query", ["?prints=off", pytest.param("", marks=needs_runtime)])
+def test_the_seconds_before_the_press_are_used_and_stay_in_the_page_until_then(
+    page: Any, server: Running, query: str
+) -> None:
+    open_(page, server, query)
+    page.evaluate("import('/prints-here.js').then((one) => one.ready())")
+    asked, pieces, queries = requests_of(page), list[int](), list[float]()
+    page.on("websocket", lambda one: one.on("framesent", lambda sent: pieces.append(len(sent))))
+    page.on("request", lambda one: queries.extend(_seconds_in(one)))
+    page.click(".options summary")
+    page.check("#before")
+    page.wait_for_timeout(7_000)  # of sound
+    assert asked == []
+    pressed(page)
+    rate = page.evaluate("new AudioContext().sampleRate")
+    assert pieces.count(2 * rate) >= 5 if query else queries[0] >= 5
+
+
+def _seconds_in(request: Any) -> list[float]:
+    """The length of a query that the browser has computed: of its first view (`wire`)."""
+    if request.headers.get("content-type") != wire.MEDIA_TYPE:
+        return []
+    return np.frombuffer(request.post_data_buffer[48:56], "<f8").tolist()
+
+
 def test_a_file_is_named_and_a_long_one_becomes_a_timeline(
     page: Any, server: Running, music_folder: Path, tmp_path: Path
 ) -> None:

@@ -125,10 +125,14 @@ async def track_cover(request: Request, service: Served, number: Id) -> Response
         )
     except TimeoutExpired as error:
         raise Problem("busy", "the cover could not be read in time") from error
-    if found is None:
-        raise Problem("not-found", "the track has no cover")
-    caching = {"Cache-Control": "private, max-age=3600"}
-    return Response(found, media_type="image/jpeg", headers=caching)
+    response = (
+        Problem("not-found", "the track has no cover").response()
+        if found is None
+        else Response(found, media_type="image/jpeg")
+    )
+    # Most files have no cover, and looking for it costs as much.
+    response.headers["Cache-Control"] = "private, max-age=3600"
+    return response
 
 
 @router.get(
