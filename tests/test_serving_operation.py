@@ -392,6 +392,18 @@ def test_old_entries_of_the_log_are_deleted(tmp_path: Path) -> None:
     assert not Journal(file, keep_days=1e-9, webhook=False).entries(limit=5)
 
 
+def test_a_server_that_is_not_restarted_keeps_its_log_no_longer(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "log.db", keep_days=1, webhook=False)
+    journal.add("listen", {"path": "a"})
+    with sqlite3.connect(tmp_path / "log.db") as other:
+        other.execute("UPDATE log SET time = time - 2 * 86400")
+    assert not journal.entries(limit=5)
+    journal.add("listen", {"path": "b"})
+    assert other.execute("SELECT match FROM log").fetchall() == [('{"path": "b"}',)]
+    other.close()
+    journal.close()
+
+
 def test_cells_of_the_csv_are_not_formulas() -> None:
     from fingerprint.serving.log import _csv
 

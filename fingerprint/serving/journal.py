@@ -22,7 +22,6 @@ from fingerprint.errors import LibraryError
 
 Source = Literal["identify", "listen"]
 MAX_ENTRIES = 200_000
-EXPIRE_EVERY = 500  # insertions after which old entries are deleted
 MAX_BACKOFF = 3600.0  # s between two attempts to deliver a message
 LOCK_TIMEOUT = 1.0  # s to wait while another process locks the file
 log = logging.getLogger("fingerprint.journal")
@@ -66,7 +65,6 @@ class Journal:
     def __init__(self, file: Path | None, *, keep_days: float, webhook: bool) -> None:
         self._keep, self._webhook, self._lock = keep_days * 86_400, webhook, Lock()
         self._subscribers: set[asyncio.Event] = set()
-        self._added = 0
         self.outbox_changed = asyncio.Event()  # a message was added
         name = str(file) if file else ":memory:"
         try:
@@ -75,7 +73,8 @@ class Journal:
             )
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.executescript(_SCHEMA)
-            self._expire()
+            with self._transaction():
+                self._expire(time.time())
         except sqlite3.DatabaseError as error:
             raise LibraryError(
                 f"cannot keep a log in {name}: {error}; name another file with --log"
@@ -103,6 +102,7 @@ class Journal:
     def _insert(self, source: Source, match: dict[str, object]) -> None:
         now = time.time()
         with self._transaction():
+            self._expire(now)
             done = self._db.execute(
                 "INSERT INTO log VALUES (NULL, ?, ?, ?)", (now, source, json.dumps(match))
             )
@@ -113,20 +113,20 @@ class Journal:
                 self._db.execute(
                     "INSERT INTO outbox VALUES (?, ?, ?, 0, ?)", (message, body, now, now)
                 )
-        self._added += 1
-        if self._added % EXPIRE_EVERY == 0:
-            self._expire()
 
     def entries(
         self, *, before: int | None = None, after: int = 0, limit: int, newest: bool = True
     ) -> list[dict[str, Any]]:
-        """At most `limit` entries with `after` < id < `before`, the newest or the oldest first."""
+        """At most `limit` entries with `after` < id < `before`, the newest or the oldest first.
+
+        Entries that are to be deleted with the next insertion are left out.
+        """
         order = "DESC" if newest else "ASC"
         with self._lock:
             rows = self._db.execute(
-                f"SELECT id, time, source, match FROM log WHERE id > ? AND id < ? "  # noqa: S608
+                "SELECT id, time, source, match FROM log WHERE id > ? AND id < ? AND time >= ? "  # noqa: S608
                 f"ORDER BY id {order} LIMIT ?",
-                (after, (1 << 62) if before is None else before, limit),
+                (after, (1 << 62) if before is None else before, time.time() - self._keep, limit),
             ).fetchall()
         return [_entry(row) for row in rows]
 
@@ -180,12 +180,11 @@ class Journal:
                 "DELETE FROM outbox WHERE id = ?", [(message.id,) for message in messages]
             )
 
-    def _expire(self) -> None:
-        with self._transaction():
-            self._db.execute("DELETE FROM log WHERE time < ?", (time.time() - self._keep,))
-            self._db.execute(
-                "DELETE FROM log WHERE id <= (SELECT max(id) FROM log) - ?", (MAX_ENTRIES,)
-            )
+    def _expire(self, now: float) -> None:
+        self._db.execute("DELETE FROM log WHERE time < ?", (now - self._keep,))
+        self._db.execute(
+            "DELETE FROM log WHERE id <= (SELECT max(id) FROM log) - ?", (MAX_ENTRIES,)
+        )
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
