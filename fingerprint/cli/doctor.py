@@ -72,6 +72,7 @@ def _findings(library: Path | Address | str, model: Path | None) -> Iterator[Fin
         ("microphone", _microphone),
         ("serve", _server),
         ("browser", _browser),
+        ("pictures", _pictures),
         ("port", _port),
     ]
     for what, look in looks:
@@ -252,6 +253,13 @@ def _browser() -> Finding:
     says = "pages send sound: ONNX Runtime for browsers is not in this install"
     mend = "in a checkout: python scripts/onnxruntime_web.py, then pip install ."
     return Finding("browser", "missing", says, mend)
+
+
+def _pictures() -> Finding:
+    if find_spec("matplotlib") is None:
+        says = "explain cannot draw without matplotlib"
+        return Finding("pictures", "missing", says, "pip install 'fingerprint[explain]'")
+    return Finding("pictures", "ok", "explain can draw")
 
 
 def _port() -> Finding:

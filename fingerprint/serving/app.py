@@ -94,7 +94,7 @@ def _add_health(app: FastAPI) -> None:
         tags=["operation"],
         summary="Can the server answer queries?",
         response_model=records.Ready,
-        responses=documented("library-unavailable", "stopping"),
+        responses=documented("library-unavailable"),
     )
     def readyz(service: Served) -> records.Ready:
         """503 while the library cannot be read or the server is shutting down."""
@@ -165,6 +165,7 @@ def _add_about(app: FastAPI) -> None:
         response_class=Response,
         responses={
             200: {"content": {"application/octet-stream": BINARY}},
+            304: {"description": "The client's copy, of the ETag in If-None-Match, is current."},
             **documented("not-found"),
         },
     )

@@ -32,7 +32,6 @@ BODY_PROBLEMS = (  # of every route that takes a recording
     "too-long",
     "too-slow",
     "not-a-body",
-    "bad-request",
     "library-unavailable",
     "no-room",
 )

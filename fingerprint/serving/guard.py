@@ -169,9 +169,10 @@ class _Response:
                 headers["Connection"] = "close"
         elif self.unread and not message.get("more_body"):
             message, self._ended = {**message, "more_body": True}, False
-        for piece in _pieces(message):
+        for number, piece in enumerate(_pieces(message)):
+            if number:
+                await asyncio.sleep(0)  # let uvicorn notice that the client has left
             await self._send(piece)
-            await asyncio.sleep(0)  # let uvicorn notice that the client has left
 
     async def finish(self, limits: Limits) -> None:
         """Discard the rest of the request's body, within a body's limits, and end the response."""

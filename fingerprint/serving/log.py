@@ -65,7 +65,7 @@ def entries(
             "description": "Server-sent events named `recognised`, one for each log entry.",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
-        **documented("stopping", "log-unavailable"),
+        **documented("log-unavailable"),
     },
 )
 async def stream(

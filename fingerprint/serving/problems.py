@@ -77,6 +77,16 @@ KINDS: dict[str, tuple[int, str, str]] = {
     "no-room": (507, "The server has no room for the request", "Its own log says why."),
     "stopping": (503, "The server is being stopped", "Ask again when it is back."),
 }
+COMMON = (  # of every route
+    "bad-request",
+    "cross-origin",
+    "wrong-host",
+    "invalid-request",
+    "busy",
+    "head-too-large",
+    "internal",
+    "stopping",
+)
 _BY_STATUS = {400: "bad-request", 404: "not-found", 405: "method-not-allowed"}
 RETRY_AFTER = 1  # s
 log = logging.getLogger("fingerprint.requests")
@@ -137,7 +147,7 @@ def library_unavailable(error: Exception) -> Problem:
 def documented(*kinds: str) -> dict[int | str, dict[str, Any]]:
     """The responses of a route for these problems and the common ones, for OpenAPI."""
     found: dict[int | str, dict[str, Any]] = {}
-    for kind in (*kinds, "cross-origin", "wrong-host", "invalid-request", "busy", "internal"):
+    for kind in (*kinds, *COMMON):
         status, title, _ = KINDS[kind]
         known = found.get(status)
         title = f"{known['description']}; {title[0].lower()}{title[1:]}" if known else title

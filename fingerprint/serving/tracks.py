@@ -177,7 +177,6 @@ def track_fingerprint(service: Served, number: Id) -> Response:
             "too-large",
             "too-slow",
             "not-a-body",
-            "bad-request",
             "library-unavailable",
             "no-room",
         ),
