@@ -482,6 +482,7 @@ def _leave_during_an_answer(running: Running, path: str) -> None:
         (["--token-file", "short"], "at least 16 letters"),
         (["--host", "203.0.113.7"], "cannot listen on 203.0.113.7"),
         (["--token-file", "binary"], "at least 16 letters"),
+        (["--token-file", "my token"], "> 'my token'"),
         (["--key", "short"], "--certificate and --key go together"),
         (["--certificate", "short", "--key", "short"], "short and short cannot be used"),
         (["--certificate", "none", "--key", "short"], "none: No such file"),

@@ -1,6 +1,7 @@
 """`fingerprint serve`: a library over HTTP, and the page that listens."""
 
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -224,10 +225,11 @@ def _secret(file: Path | None) -> str:
 def _token(file: Path | None) -> str | None:
     if file is None:
         return None
-    token = file.read_text(encoding="utf-8", errors="replace").strip()
+    token = file.read_text(encoding="utf-8", errors="replace").strip() if file.exists() else ""
     if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable():
         raise ConfigError(
-            f"{display_name(file)}: a token of at least {SHORTEST_TOKEN} letters is needed; "
-            "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe())'"
+            f"{display_name(file)}: a token of at least {SHORTEST_TOKEN} letters is needed; make "
+            "one with: python3 -c 'import secrets; print(secrets.token_urlsafe())' > "
+            f"{shlex.quote(str(file))}"
         )
     return token
