@@ -1,5 +1,6 @@
 """`fingerprint serve`: a library over HTTP, and the page that listens."""
 
+import logging
 import re
 import shlex
 from pathlib import Path
@@ -19,6 +20,7 @@ from fingerprint.milvus.address import Address
 if TYPE_CHECKING:
     from fingerprint.library.library import Library
 
+log = logging.getLogger("fingerprint.serving")
 SHORTEST_TOKEN = 16  # characters
 
 
@@ -133,7 +135,7 @@ def serve_command(
     opened = _opened(library, model, workers)
     log_to_stderr(as_json=json_log, quiet=quiet)
     if not settings.open_writes and settings.token is None:
-        note("Uploading and removing are off: they need --token-file on this address.")
+        log.warning("Uploading and removing are off: they need --token-file on this address.")
     run(
         opened,
         settings,
