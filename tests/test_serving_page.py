@@ -30,6 +30,7 @@ from serving_world import TOKEN, Line, Running, cli_server
 from fingerprint.model.fingerprinter import Fingerprinter
 from fingerprint.serving import wire
 from fingerprint.serving.page import STATIC
+from fingerprint.serving.problems import KINDS
 from fingerprint.types import Clip, Outline
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -151,6 +152,16 @@ def test_the_page_names_what_it_hears_by_sound(page: Any, server: Running) -> No
     page.wait_for_function("() => document.querySelectorAll('#tracks li').length === 1")
 
 
+def test_a_browser_without_web_assembly_sends_sound(page: Any, server: Running) -> None:
+    page.add_init_script("delete globalThis.WebAssembly")
+    asked = requests_of(page)
+    open_(page, server)
+    pressed(page)
+    assert any(one.startswith("WS ") for one in asked)
+    page.click(".options summary")
+    assert "is sent to this server" in page.inner_text("#where")
+
+
 @needs_runtime
 def test_the_page_names_what_it_hears_without_sending_it(page: Any, server: Running) -> None:
     open_(page, server)
@@ -243,6 +254,25 @@ def test_a_file_is_named_and_a_long_one_becomes_a_timeline(
     assert all(f"song{number}" in listed for number in (0, 3, 2))
 
 
+DROP = """async ([bytes, name]) => {
+    const files = new DataTransfer();
+    files.items.add(new File([Uint8Array.from(atob(bytes), (one) => one.charCodeAt(0))], name));
+    const dropped = new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true });
+    document.body.dispatchEvent(dropped);
+}"""
+
+
+def test_a_file_is_dropped_whatever_its_name(
+    page: Any, server: Running, music_folder: Path
+) -> None:
+    """Where a long name is cut, no half of a character may be left."""
+    open_(page, server, "?prints=off#library")
+    content = base64.b64encode((music_folder / "song1.flac").read_bytes()).decode()
+    page.evaluate(DROP, [content, f"{'🎵' * 100}.flac"])
+    page.wait_for_selector("#result:not([hidden]) h2", timeout=60_000)
+    assert "song1" in page.inner_text("#result h2")
+
+
 def test_texts_are_in_every_language_and_titles_are_never_markup(
     page: Any, server: Running
 ) -> None:
@@ -258,6 +288,10 @@ def test_texts_are_in_every_language_and_titles_are_never_markup(
         }"""
     )
     assert missing[0] == missing[1]
+    never = {"invalid-request", "bad-request", "method-not-allowed", "not-a-body"}
+    never |= {"head-too-large", "wrong-host", "cross-origin"}  # of the server's own page
+    problems = {f"problem_{kind.replace('-', '_')}" for kind in KINDS.keys() - never}
+    assert problems <= set(missing[0])
     shown = page.evaluate(
         """async () => {
             const { el } = await import('/dom.js');

@@ -58,6 +58,9 @@ export function cover(track, size) {
   return place;
 }
 
+// A file's name for a query string: its last 150 characters, without halves of characters, which cannot be encoded.
+export const shortened = (name) => [...name.replace(/\p{Surrogate}/gu, "\ufffd")].slice(-150).join("");
+
 export async function problemOf(response) {
   try {
     const { type, detail, hint } = await response.json();

@@ -1,5 +1,5 @@
 // Files: a snippet is identified, a long recording is scanned into a timeline.
-import { $, clock, el, problemOf, titleOf } from "./dom.js";
+import { $, clock, el, problemOf, shortened, titleOf } from "./dom.js";
 import { identify, ready } from "./prints-here.js";
 import { clearResult, showResult } from "./result.js";
 import { t } from "./texts.js";
@@ -30,7 +30,7 @@ export async function take(file) {
 }
 
 async function post(path, file, signal) {
-  const response = await fetch(`${path}?name=${encodeURIComponent(file.name.slice(-150))}`, {
+  const response = await fetch(`${path}?name=${encodeURIComponent(shortened(file.name))}`, {
     method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" }, signal,
   });
   if (!response.ok) throw Object.assign(new Error(), { response });

@@ -1,5 +1,5 @@
 // The library: search, and with the token uploading and removing tracks.
-import { $, about, clock, cover, el, problemOf, titleOf } from "./dom.js";
+import { $, about, clock, cover, el, problemOf, shortened, titleOf } from "./dom.js";
 import { t } from "./texts.js";
 
 let cursor = 0, asked = 0;
@@ -42,7 +42,7 @@ export async function upload(files) {
   for (const file of files) {
     const line = el("li", {}, t("uploading", { name: file.name }));
     $("uploads").append(line);
-    const response = await fetch(`v1/tracks?name=${encodeURIComponent(file.name.slice(-150))}`, {
+    const response = await fetch(`v1/tracks?name=${encodeURIComponent(shortened(file.name))}`, {
       method: "POST", body: file, headers: { "Content-Type": "application/octet-stream", ...authorisation() },
     }).catch(() => null);
     const key = response?.status === 201 ? "uploaded" : response?.status === 409 ? "known" : "failed";
