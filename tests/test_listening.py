@@ -141,6 +141,7 @@ def test_the_first_answer_comes_within_seconds(library: Library) -> None:
     assert match is not None
     assert match.track.path.stem == "0003"
     assert seconds <= 5
+    assert match.offset == pytest.approx(8 + seconds, abs=0.3)
 
 
 def test_it_gives_up_after_its_patience(library: Library) -> None:

@@ -1,7 +1,7 @@
 """Recognise a stream of clips without end: the first answer, or all tracks as they play."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
@@ -40,6 +40,8 @@ def first_answer(
 ) -> tuple[Match | None, float]:
     """The first sure match, or None, and the seconds of sound after which it was found.
 
+    The match has the offset of that moment, as those of `listen` have.
+
     Queries of growing lengths are searched: clear sound is named after two seconds, doubtful sound
     after up to ten. The last query is searched when the sound ends, however short it is.
 
@@ -67,7 +69,9 @@ def first_answer(
             looked = total
             part = Clip(sound, rate)
             if found := library.identify(part, top=1, min_confidence=min_confidence):
-                return found[0], total
+                match, passed = found[0], found[0].rate * part.duration
+                repeats = tuple(one + passed for one in match.repeats)
+                return replace(match, offset=match.offset + passed, repeats=repeats), total
         if total >= patience:
             break
     return None, total
