@@ -82,6 +82,7 @@ LISTS += "list.m3u cue.cue"
 @pytest.mark.parametrize("suffix", ["", ".m4a"])
 @pytest.mark.parametrize("name", LISTS.split())
 def test_a_playlist_is_no_recording(name, suffix, secrets, decoder, monkeypatch):
+    """FFmpeg would open the files that an HLS, concat or DASH playlist names."""
     path = secrets / (name + suffix)
     monkeypatch.chdir(secrets)
     stream = BytesIO(path.read_bytes())
@@ -326,6 +327,7 @@ def test_a_header_that_tells_of_more_than_there_is_is_reported(tmp_path):
 @pytest.mark.parametrize("noise", [0.0, 1e-4])
 @pytest.mark.parametrize("gain", [-1.0, 1.0])
 def test_channels_that_cancel_are_heard_by_one_of_them(gain, noise, song, tmp_path):
+    """whisperX#750, pytorch/audio#877, talon#308: one channel is the other upside down."""
     music = song(1, 3, RATE)
     hiss = noise * np.random.default_rng(0).standard_normal((len(music), 2))
     soundfile.write(tmp_path / "x.flac", np.stack([music, gain * music], axis=1) + hiss, RATE)
@@ -389,6 +391,7 @@ def test_tags_of_every_container_are_read(name, song, decoder, tmp_path):
 
 
 def test_a_walk_finds_what_the_decoders_read(tmp_path):
+    """bocan-music#530, MPD#1001, xbmc#27290, YAMJ#561: left out of folders without a word."""
     av = pytest.importorskip("av")
     formats = [av.ContainerFormat(name, "r") for name in sorted(av.formats_available & _readable())]
     allowed = [one for one in formats if set(one.name.split(",")) & set(CONTAINERS)]

@@ -231,6 +231,7 @@ def test_a_sound_file_is_whole_and_nothing_is_said(name, encode, tmp_path):
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_lost_without_a_word(name, damage, tenth, encode, tmp_path):
+    """faster-whisper#988, rodio#401, PyAV#2303: damaged packets; libsndfile#1001: no Xing."""
     check_damage(name, damage, tenth, encode, tmp_path)
 
 
@@ -248,6 +249,7 @@ XING = {"x.mp3", "vbr.mp3"}  # the first part's header says how long that one is
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_joined_recordings_are_all_heard(name, encode, tmp_path):
+    """MPD#1200, getID3#272, NAudio#292, mixxx#568; in Ogg libsndfile#277, liquidsoap#3062."""
     path = tmp_path / name
     path.write_bytes(encode(name) * 3)
     samples, said = decoded(path)
@@ -534,6 +536,7 @@ def test_sound_that_begins_late_in_its_container_is_not_cut(encode, tmp_path):
 
 
 def test_silence_stands_for_a_lost_frame_of_flac(encode, song, tmp_path):
+    """xiph/flac#464 and #632, AudioMuse-AI#885: all behind one wrong byte was lost."""
     data = bytearray(encode("x.flac"))
     data[len(data) // 2] ^= 0xFF
     path = tmp_path / "x.flac"

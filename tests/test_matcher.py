@@ -330,6 +330,7 @@ def test_a_guess_is_settled_at_the_best_offset_nearby(world: World) -> None:
 
 
 def test_a_library_of_one_track_answers() -> None:
+    """audio-detect#12, Panako#59: a library of the one jingle that is looked for."""
     track = walk(np.random.default_rng(8), 20)
     (only,) = World([track]).ask(cut(track, 6.0, 4.0))
     assert (only.track, round(only.offset, 1)) == (0, 6.0)

@@ -64,6 +64,7 @@ def test_a_hard_cut_leaves_the_part_of_the_track_at_its_own_rate(rate: float, fi
 
 
 def test_a_query_past_the_tracks_end_keeps_the_part_before_it() -> None:
+    """soundfingerprinting#111, dejavu#108, audfprint#75: an advert within a longer recording."""
     query = joined(DENSE[-80:], walk(3, 100))
     part = found(query, (SHIFTS * TRACK - 80) * QUERY_HOP, 1.0)
     assert part is not None
