@@ -72,7 +72,10 @@ def long_ones(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def test_long_recordings_come_in_parts_side_by_side(
     long_ones: list[Path], children: Callable[[], set[int]]
 ) -> None:
-    outcomes = list(decode_all(long_ones, RATE, jobs=2))
+    decoding_ = decode_all(long_ones, RATE, jobs=2)
+    outcomes = [next(decoding_)]
+    time.sleep(2)  # few parts wait, so on a busy machine too the other process has begun by now
+    outcomes += decoding_
     first = [next(i for i, (of, _) in enumerate(outcomes) if of == path) for path in long_ones]
     ended = [i for i, (_, outcome) in enumerate(outcomes) if isinstance(outcome, Ended)]
     assert len(ended) == 2

@@ -29,7 +29,7 @@ COMMANDS = {  # name: where the command is, and its line in the list of commands
     ),
     "doctor": (
         "fingerprint.cli.doctor:doctor_command",
-        "Check what recognition needs, and say what to install.",
+        "Check what recognition needs, and say how to fix it.",
     ),
     "duplicates": (
         "fingerprint.cli.duplicates:duplicates_command",
