@@ -30,26 +30,32 @@ def folder(music_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return made
 
 
-@pytest.fixture(scope="module")
-def broadcast(
-    song: Callable[..., Floats],
-    write_audio: Callable[..., Path],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    """Song 0, an unknown one, song 3; 20 s each."""
-    whole = np.concatenate([song(seed, 20.0, RATE) for seed in (0, 50, 3)])
-    return write_audio(tmp_path_factory.mktemp("sound") / "a broadcast.flac", whole, RATE)
+Broadcast = Callable[[float], Path]
 
 
 @pytest.fixture(scope="module")
-def short_broadcast(
+def broadcast_of(
     song: Callable[..., Floats],
     write_audio: Callable[..., Path],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    """The same three songs, 9 s each."""
-    whole = np.concatenate([song(seed, 9.0, RATE) for seed in (0, 50, 3)])
-    return write_audio(tmp_path_factory.mktemp("sound") / "a broadcast.flac", whole, RATE)
+) -> Broadcast:
+    """Song 0, an unknown one, song 3, of so many seconds each."""
+
+    def made(seconds: float) -> Path:
+        whole = np.concatenate([song(seed, seconds, RATE) for seed in (0, 50, 3)])
+        return write_audio(tmp_path_factory.mktemp("sound") / "a broadcast.flac", whole, RATE)
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def broadcast(broadcast_of: Broadcast) -> Path:
+    return broadcast_of(20.0)
+
+
+@pytest.fixture(scope="module")
+def short_broadcast(broadcast_of: Broadcast) -> Path:
+    return broadcast_of(9.0)
 
 
 def run(folder: Path, *arguments: object, stdin: bytes | None = None) -> Result:

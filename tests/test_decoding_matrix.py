@@ -161,6 +161,13 @@ def encode(song, tmp_path_factory):
     return encoded
 
 
+def converted(encode, path: Path, *options: str) -> None:
+    """The song in another form, as the ffmpeg program writes it."""
+    wav = path.with_name("x.wav")
+    wav.write_bytes(encode("s16.wav"))
+    subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-i", wav, *options, path], check=True)
+
+
 def oracle(path: Path) -> np.ndarray:
     """What the ffmpeg program makes of a file."""
     command = ["ffmpeg", "-nostdin", "-v", "error", "-i", path, "-map", "0:a:0"]
@@ -331,21 +338,17 @@ def test_an_mp3_of_free_format_is_heard_by_the_other_decoder(encode, tmp_path):
 
 def test_a_broadcast_at_a_low_bit_rate_is_not_damaged(encode, tmp_path):
     """Half of it is packaging."""
-    (tmp_path / "x.wav").write_bytes(encode("s16.wav"))
     path = tmp_path / "x.ts"
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-i", tmp_path / "x.wav", "-c:a", "libopus"]
-    subprocess.run([*command, "-b:a", "16k", path], check=True)
+    converted(encode, path, "-c:a", "libopus", "-b:a", "16k")
     samples, said = decoded(path)
     assert said == []
     assert len(samples) == pytest.approx(SECONDS * RATE, abs=0.1 * RATE)
 
 
 def test_fragments_from_the_middle_of_a_broadcast_are_not_cut(encode, tmp_path):
-    (tmp_path / "x.wav").write_bytes(encode("s16.wav"))
     path = tmp_path / "x.m4a"
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-i", tmp_path / "x.wav", "-frag_duration"]
-    command += ["1000000", "-movflags", "frag_keyframe+empty_moov+default_base_moof", path]
-    subprocess.run(command, check=True)
+    flags = "frag_keyframe+empty_moov+default_base_moof"
+    converted(encode, path, "-frag_duration", "1000000", "-movflags", flags)
     data = path.read_bytes()
     begins = [found.start() - 4 for found in re.finditer(b"moof", data)]
     path.write_bytes(data[: begins[0]] + data[begins[3] :])

@@ -40,6 +40,14 @@ def mpeg_frame_bytes(head: bytes) -> int:
     return per_frame // 8 * bits // mpeg_rate(version, rate) + padding
 
 
+def xing_at(frame: bytes) -> int | None:
+    """Where the Xing or Info header lies in a frame of MPEG audio, layer III; None without one."""
+    first, mono = frame[1] >> 3 & 3 == 3, frame[3] >> 6 == 3  # MPEG-1
+    side = (17 if mono else 32) if first else (9 if mono else 17)  # bytes of side information
+    place = 4 + side
+    return place if frame[place : place + 4] in (b"Xing", b"Info") else None
+
+
 def _adts_bytes(head: bytes) -> int:
     if len(head) < 6 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0 or head[2] >> 2 & 15 > 12:
         return 0

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import islice, pairwise
 from typing import BinaryIO, Literal
 
-from fingerprint.audio.frames import SYNC, chained_at, chained_in, mpeg_frame_bytes
+from fingerprint.audio.frames import SYNC, chained_at, chained_in, mpeg_frame_bytes, xing_at
 from fingerprint.audio.trailing import behind_tags, without_tags
 
 _MOST = 10_000  # recordings in one file
@@ -170,8 +170,10 @@ def _next(file: _File, at: int) -> int | None:
 def _end_of_mp3(file: _File, at: int) -> int | None:
     """Behind as many bytes as the Xing header in its first frame says."""
     head = _head(file, at)
-    begin = next((i for i in (13, 21, 36) if head[i : i + 4] in (b"Xing", b"Info")), None)
-    if not mpeg_frame_bytes(head) or begin is None or len(head) < _HEAD or head[begin + 7] & 3 != 3:
+    if len(head) < _HEAD or not mpeg_frame_bytes(head):
+        return None
+    begin = xing_at(head)
+    if begin is None or head[begin + 7] & 3 != 3:
         return None
     return at + int.from_bytes(head[begin + 12 : begin + 16], "big")
 
@@ -360,14 +362,18 @@ def _end_of_tta(file: _File, at: int) -> int | None:
 
 def _end_of_voc(file: _File, at: int) -> int | None:
     """Behind its terminator; None without one."""
+    end = next((end for kind, end in voc_blocks(file, at) if kind == 0), None)
+    return end if end and _begins(file, end) else None
+
+
+def voc_blocks(file: _File, at: int = 0) -> Iterator[tuple[int, int]]:
+    """The types and the ends of the blocks of a VOC that begins at `at`; 0 is the terminator."""
     size = file.seek(0, 2)
     at += int.from_bytes(_head(file, at)[20:22], "little")
     while at < size:
         head = _head(file, at)[:4]
-        if head[0] == 0:
-            return at + 1 if _begins(file, at + 1) else None
-        at += 4 + int.from_bytes(head[1:], "little")
-    return None
+        at += 4 + int.from_bytes(head[1:], "little") if head[0] else 1
+        yield head[0], at
 
 
 def _end_of_ape(file: _File, at: int) -> int | None:
@@ -404,14 +410,14 @@ def _packets_of_musepack(file: _File, at: int) -> Iterator[tuple[bytes, int, int
         head = _head(file, at)
         if not _PACKET_OF_MUSEPACK.match(head):
             return
-        length, width = _number_of_musepack(head[2:])
+        length, width = musepack_number(head[2:])
         end = at + max(length, 2 + width)
         yield head[:2], at, end
         at = end
 
 
-def _number_of_musepack(data: bytes) -> tuple[int, int]:
-    """A number with seven bits a byte, and how many bytes it has."""
+def musepack_number(data: bytes) -> tuple[int, int]:
+    """A number of Musepack 8, with seven bits a byte, and how many bytes it has."""
     number = 0
     for width, byte in enumerate(data, 1):
         number = number << 7 | byte & 0x7F
@@ -427,7 +433,7 @@ def _wrong_table_of_musepack(file: _File, begin: int) -> int | None:
             break
         if name == b"SO":
             head = _head(file, at)[2:]
-            table = at + _number_of_musepack(head[_number_of_musepack(head)[1] :])[0]
+            table = at + musepack_number(head[musepack_number(head)[1] :])[0]
             return None if _head(file, table)[:2] == b"ST" else at
     return None
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Literal, Self, get_args
 
-from fingerprint.audio.frames import mpeg_rate
-from fingerprint.audio.joined import Part, id3_size
+from fingerprint.audio.frames import mpeg_rate, xing_at
+from fingerprint.audio.joined import Part, id3_size, musepack_number, voc_blocks
 
 LENGTH_TOLERANCE = 0.5  # s by which a header may be wrong, or a thousandth of the length if more
 MOST = 8  # records kept of one recording
@@ -160,11 +160,9 @@ def _musepack_seconds(head: bytes) -> float:
     """From the header of a stream (SH) of version 8, whose numbers have seven bits a byte."""
     numbers, at = [], 6
     for skipped in (5, 0, 0):  # bytes behind the packet's length: a checksum, the version
-        number = 0
-        while head[at] & 0x80:
-            number, at = (number | head[at] & 0x7F) << 7, at + 1
-        numbers.append(number | head[at])
-        at += 1 + skipped
+        number, width = musepack_number(head[at:])
+        numbers.append(number)
+        at += width + skipped
     _, samples, silence = numbers
     return max(0, samples - silence) / _MUSEPACK_RATES[head[at] >> 5]
 
@@ -177,12 +175,11 @@ def _mp3_seconds(head: bytes) -> float:
     start = next(_mp3_headers(head), None)
     if start is None:
         return 0.0
-    version, mono = head[start + 1] >> 3 & 3, head[start + 3] >> 6 == 3
+    version = head[start + 1] >> 3 & 3
     frame = (1152 if version == 3 else 576) / mpeg_rate(version, head[start + 2] >> 2 & 3)
-    side = (17 if mono else 32) if version == 3 else (9 if mono else 17)
-    tag = start + 4 + side
-    if head[tag : tag + 4] in (b"Xing", b"Info") and head[tag + 7] & 1:
-        return int.from_bytes(head[tag + 8 : tag + 12], "big") * frame
+    xing = xing_at(head[start:])
+    if xing and head[start + xing + 7] & 1:
+        return int.from_bytes(head[start + xing + 8 : start + xing + 12], "big") * frame
     if head[start + 36 : start + 40] == b"VBRI":
         return int.from_bytes(head[start + 50 : start + 54], "big") * frame
     return 0.0
@@ -208,26 +205,22 @@ def torn_unit(file: BinaryIO | Part) -> str | None:
     if head[:4] == b"OggS":
         return "an Ogg page" if _ogg_is_torn(file) else None
     if head.startswith(b"Creative Voice File\x1a"):
-        torn = _voc_is_torn(file, int.from_bytes(head[20:22], "little"))
-        return "a block of its VOC" if torn else None
+        return "a block of its VOC" if _voc_is_torn(file) else None
     return None
 
 
 _LAST_BLOCK_OF_VOC = 9  # type of a block
 
 
-def _voc_is_torn(file: BinaryIO | Part, at: int) -> bool:
-    """Whether the last block is incomplete; the first one begins at `at`."""
+def _voc_is_torn(file: BinaryIO | Part) -> bool:
+    """Whether the last block is incomplete."""
     size = file.seek(0, 2)
-    while at < size:
-        file.seek(at)
-        head = file.read(4)  # a type, 0 for the terminator, and three bytes of length
-        if head[0] == 0 or head[0] > _LAST_BLOCK_OF_VOC:  # SoX writes a wrong length
+    for kind, end in voc_blocks(file):
+        if kind == 0 or kind > _LAST_BLOCK_OF_VOC:  # SoX writes a wrong length
             return False
-        if len(head) < 4:
+        if end > size:
             return True
-        at += 4 + int.from_bytes(head[1:], "little")
-    return at > size
+    return False
 
 
 def _ogg_is_torn(file: BinaryIO | Part) -> bool:

@@ -1,6 +1,7 @@
 """`fingerprint evaluate`: measure recognition on degraded or real queries."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,42 +116,46 @@ def evaluate_command(
         if _is_given(ctx, name):
             option = "--condition" if name == "conditions" else f"--{name}"
             raise click.UsageError(f"{option} is for {REAL if real is None else NOT_REAL}.")
+    run = _Run(model, output, jobs, device)
     if real is None:
-        _evaluate_simulated(
-            corpus, model, output, queries, seed, split, conditions, jobs, device, as_json=as_json
-        )
+        shown = _simulated(run, corpus, queries, seed, split, conditions)
+    else:
+        there = corpus.exists() or _is_given(ctx, "corpus")
+        wanted: Role | None = None if role == "all" else role  # type: ignore[assignment]
+        shown = _real(run, real, corpus if there else None, wanted, lengths)
+    if as_json:
+        click.echo(json_line(shown.figures).encode("utf-8"))
         return
-    there = corpus.exists() or _is_given(ctx, "corpus")
-    _evaluate_real(
-        real,
-        corpus if there else None,
-        model,
-        output,
-        None if role == "all" else role,  # type: ignore[arg-type]
-        lengths,
-        jobs,
-        device,
-        as_json=as_json,
-    )
+    click.echo(f"{shown.text}\n")
+    click.echo(f"Report: {display_name(shown.page)}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What an evaluation needs, of whatever queries."""
+
+    model: Path | None
+    output: Path
+    jobs: int
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What an evaluation gives: for programs, for people, and the report."""
+
+    figures: Mapping[str, object]
+    text: str
+    page: Path
 
 
 def _is_given(ctx: click.Context, name: str) -> bool:
     return ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
 
 
-def _evaluate_simulated(
-    corpus: Path,
-    model: Path | None,
-    output: Path,
-    queries: int,
-    seed: int,
-    split: str,
-    conditions: tuple[str, ...],
-    jobs: int,
-    device: str,
-    *,
-    as_json: bool,
-) -> None:
+def _simulated(
+    run: _Run, corpus: Path, queries: int, seed: int, split: str, conditions: tuple[str, ...]
+) -> _Shown:
     from fingerprint.lab.corpus import Corpus
 
     opened = Corpus.open(corpus)  # a missing corpus is reported before the slow imports
@@ -159,35 +164,26 @@ def _evaluate_simulated(
     from fingerprint.lab.benchmark.run import evaluate
 
     chosen = select(conditions) if conditions else CONDITIONS
-    fingerprinter = open_model(model, device)
+    fingerprinter = open_model(run.model, run.device)
     with ProgressLine() as line:
         results = evaluate(
             opened,
             fingerprinter,
-            library=output / f"library-{fingerprinter.id[:12]}",
+            library=run.output / f"library-{fingerprinter.id[:12]}",
             split=split,
             queries=queries,
             seed=seed,
-            jobs=jobs,
+            jobs=run.jobs,
             conditions=chosen,
             on_progress=line.stage,
         )
     text = f"{report.headline(results)}\n\n{report.table(results)}"
-    _show(report.as_json(results), text, report.save(results, output), as_json=as_json)
+    return _Shown(report.as_json(results), text, report.save(results, run.output))
 
 
-def _evaluate_real(
-    folder: Path,
-    corpus: Path | None,
-    model: Path | None,
-    output: Path,
-    role: "Role | None",
-    lengths: str,
-    jobs: int,
-    device: str,
-    *,
-    as_json: bool,
-) -> None:
+def _real(
+    run: _Run, folder: Path, corpus: Path | None, role: "Role | None", lengths: str
+) -> _Shown:
     from fingerprint.lab.corpus import Corpus
     from fingerprint.lab.real.folder import RealSet
 
@@ -203,25 +199,17 @@ def _evaluate_real(
             "and the figures will be better than among many tracks.",
             err=True,
         )
-    fingerprinter = open_model(model, device)
+    fingerprinter = open_model(run.model, run.device)
     with ProgressLine() as line:
         measured = measure(
             real,
             opened,
             fingerprinter,
-            library=output / f"library-real-{fingerprinter.id[:12]}",
+            library=run.output / f"library-real-{fingerprinter.id[:12]}",
             role=role,
             lengths=chosen,
-            jobs=jobs,
+            jobs=run.jobs,
             on_progress=line.stage,
         )
-    page = report.save(measured, output)
-    _show(report.as_json(measured), report.text(measured), page, as_json=as_json)
-
-
-def _show(figures: Mapping[str, object], text: str, page: Path, *, as_json: bool) -> None:
-    if as_json:
-        click.echo(json_line(figures).encode("utf-8"))
-        return
-    click.echo(f"{text}\n")
-    click.echo(f"Report: {display_name(page)}")
+    page = report.save(measured, run.output)
+    return _Shown(report.as_json(measured), report.text(measured), page)
