@@ -185,15 +185,15 @@ class Null:
 
 
 LEAST_NULL = Null(0.9, 0.5)  # of music, about; that of a query of clicks in silence is far narrower
-RICH = 0.15  # share of its values that a template of music has its energy from, at least
+RICH = 0.15  # least `richness` of the template of music
 
 
 def null_of(template: Template, stored: StoredPeaks) -> Null:
     """The scores of a template at `COHORT` random places of the reference.
 
-    Median and spread are at least those of `LEAST_NULL`. The spread is larger for a query that is
-    less than `RICH`: the few values of a siren, a burst or a dialling tone fit some track by chance
-    far more often than `COHORT` places show.
+    Median and spread are at least those of `LEAST_NULL`. If the query is less rich than music, the
+    spread is larger: a siren, a burst or a dialling tone has few values, and these fit some track
+    by chance far more often than `COHORT` places show.
     """
     scores = best_scores(template, stored, cohort_of(stored))
     low, middle, high = (float(score) for score in np.percentile(scores, (16, 50, 84)))
