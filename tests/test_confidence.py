@@ -14,7 +14,7 @@ from fingerprint.recognition.confidence import (
     LEAST_SPREAD,
     MOST_FIT,
     MOST_FIT_MARGIN,
-    STRANGER,
+    RUNNER_UP,
     Calibration,
     evidence_of,
     features,
@@ -67,7 +67,7 @@ def test_copies_of_a_recording_do_not_lower_each_other_s_confidence() -> None:
 
 def test_the_margin_of_a_lone_candidate_is_over_an_assumed_impostor() -> None:
     (alone,) = evidence_of(candidates(0.9), HERE)
-    assert alone.margin == pytest.approx(0.9 - (0.05 + STRANGER * 0.07))
+    assert alone.margin == pytest.approx(0.9 - (0.05 + RUNNER_UP * 0.07))
     assert evidence_of([], HERE) == []
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fingerprint.recognition.confidence import STRANGER, evidence_of
+from fingerprint.recognition.confidence import RUNNER_UP, evidence_of
 from fingerprint.recognition.copies import SAME, likeness
 from fingerprint.types import Candidate, Circumstances, Floats, Ints, Level, Rows
 
@@ -68,4 +68,4 @@ def test_copies_do_not_lower_each_other_s_margin() -> None:
     assert alone[0].margin == pytest.approx(0.01)
     assert [e.margin for e in with_copy] == pytest.approx([0.35, 0.34, -0.35])
     only = evidence_of(candidates[:2], here, copies[:2, :2])
-    assert only[0].margin == pytest.approx(0.8 - (0.1 + STRANGER * 0.05))
+    assert only[0].margin == pytest.approx(0.8 - (0.1 + RUNNER_UP * 0.05))

@@ -20,7 +20,7 @@ from fingerprint.lab.benchmark.run import KNOWN_ROLES, Progress, evaluate, index
 from fingerprint.lab.calibration import trust_report
 from fingerprint.lab.calibration.fit import fit, gather_for_fit
 from fingerprint.lab.calibration.small_libraries import ask_strange, ask_themselves
-from fingerprint.lab.calibration.trust import STRANGERS, measure
+from fingerprint.lab.calibration.trust import HELD_OUT, measure
 from fingerprint.lab.calibration.varied import KNOWN, UNKNOWN, parts
 from fingerprint.lab.corpus import Corpus, CorpusFile, Recordings, Responses
 from fingerprint.lab.corpus.config import RoomsConfig
@@ -340,7 +340,7 @@ def test_queries_of_every_family_can_be_made(packaged: Corpus) -> None:
         assert all(part.clip.samples.any() for part in made), condition.name
 
 
-@pytest.mark.parametrize("condition", STRANGERS[:4], ids=lambda condition: condition.family)
+@pytest.mark.parametrize("condition", HELD_OUT[:4], ids=lambda condition: condition.family)
 def test_what_trust_takes_for_unknown_is_in_no_library(
     packaged: Corpus, condition: Condition
 ) -> None:

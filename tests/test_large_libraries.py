@@ -1,4 +1,4 @@
-"""Libraries of other sizes: some tracks searched exactly, many tracks by their best strangers."""
+"""Libraries of other sizes: some tracks searched exactly, many tracks by their best impostors."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ import pytest
 from fingerprint.index.landmarks import Query as Landmarks
 from fingerprint.lab.calibration.cases import grown
 from fingerprint.lab.calibration.large_libraries import (
-    STRANGERS,
+    IMPOSTORS,
+    Impostors,
     SomeTracks,
-    Strangers,
     Stretch,
     Without,
     best_two,
@@ -100,7 +100,7 @@ def test_the_best_of_more_tracks_are_as_if_they_had_been_there() -> None:
     drawn, real = [], []
     for _ in range(400):
         few = np.sort(rng.normal(0.3, 0.08, 500))[::-1]
-        drawn.append(best_two(few[:STRANGERS].tolist(), 500, 10_000, rng, largest=1.0))
+        drawn.append(best_two(few[:IMPOSTORS].tolist(), 500, 10_000, rng, largest=1.0))
         real.append(np.sort(rng.normal(0.3, 0.08, 10_000))[::-1][:2])
     np.testing.assert_allclose(np.mean(drawn, axis=0), np.mean(real, axis=0), atol=0.012)
     assert all(first >= second for first, second in drawn)
@@ -117,7 +117,7 @@ HERE = Circumstances(5.0, Level(0.05, 0.07), 1_000)
 
 
 @pytest.mark.parametrize(
-    ("strangers", "score", "margin"),
+    ("impostors", "score", "margin"),
     [
         ((0.5, 0.4), 0.8, 0.1),  # the runner-up that was there is better
         ((0.75, 0.4), 0.8, 0.05),
@@ -126,9 +126,9 @@ HERE = Circumstances(5.0, Level(0.05, 0.07), 1_000)
     ],
 )
 def test_a_grown_library_is_larger_and_its_impostors_count(
-    strangers: tuple[float, float], score: float, margin: float
+    impostors: tuple[float, float], score: float, margin: float
 ) -> None:
-    found = grown(Evidence(0.8, 0.1, HERE), Strangers(strangers, (0.0, 0.0)), 200.0)
+    found = grown(Evidence(0.8, 0.1, HERE), Impostors(impostors, (0.0, 0.0)), 200.0)
     assert found.score == score
     assert found.margin == pytest.approx(margin)
     assert found.given.rows == 200_000

@@ -43,7 +43,7 @@ def found(query: tuple[Fingerprint, float], offset: float, rate: float) -> Part 
     rows, seconds = query
     line = Candidate(1, offset, rate, 0.5)
     return part_in_track(
-        rows, line, Stored(), stranger=0.0, window=WINDOW, seconds=seconds, rate_known=False
+        rows, line, Stored(), impostor=0.0, window=WINDOW, seconds=seconds, rate_known=False
     )
 
 

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from fingerprint.config import Probability, Record
 from fingerprint.types import Candidate, Circumstances, Evidence
 
-STRANGER = 3.0  # spreads above the cohort at which a lone candidate's runner-up is assumed
+RUNNER_UP = 3.0  # spreads above the cohort at which a lone candidate's runner-up is assumed
 SHORTEST = 0.1  # s; keeps the logarithm finite
 LEAST_SPREAD = 0.02  # added to a cohort's spread; keeps a margin in spreads finite
 
@@ -76,8 +76,8 @@ def evidence_of(
         np.where(rival, values, -np.inf).max(axis=1, initial=-np.inf) for values in (scores, fits)
     )
     alone = ~rival.any(axis=1)
-    runner_up[alone] = given.level.mean + STRANGER * given.level.spread
-    fitting[alone] = STRANGER
+    runner_up[alone] = given.level.mean + RUNNER_UP * given.level.spread
+    fitting[alone] = RUNNER_UP
     return [
         Evidence(one.score, float(one.score - other), given, one.fit, float(one.fit.score - second))
         for one, other, second in zip(candidates, runner_up, fitting, strict=False)

@@ -36,7 +36,7 @@ def part_in_track(
     line: Candidate,
     stored: StoredTracks,
     *,
-    stranger: float,
+    impostor: float,
     window: float,
     seconds: float,
     rate_known: bool,
@@ -47,7 +47,7 @@ def part_in_track(
         query: dense rows.
         line: the candidate's line, at the query's own speed.
         stored: the tracks.
-        stranger: mean cosine of this query with other music.
+        impostor: mean cosine of this query with other music.
         window: s of audio that a row describes.
         seconds: length of the query.
         rate_known: whether no line of rate 1 need be tried.
@@ -69,7 +69,7 @@ def part_in_track(
     if not heard.any():
         return None
     track = float(np.nanquantile(along[heard], HIGH, axis=1).max())
-    least = stranger + BETWEEN * (track - stranger)
+    least = impostor + BETWEEN * (track - impostor)
     first, last, sums = best_stretches(np.nan_to_num(along - least))
     sums[:-1] *= WORSE
     best = int(np.argmax(sums))

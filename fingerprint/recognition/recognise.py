@@ -413,7 +413,7 @@ def _in_its_track(
         rows,
         candidate,
         query.reference,
-        stranger=query.level.mean,
+        impostor=query.level.mean,
         window=query.model.window,
         seconds=clip.duration,
         rate_known=rate_known,

@@ -147,9 +147,9 @@ def index_exactly(
     from fingerprint.library.library import Library
 
     with Library.create_or_open(folder, model) as library:
-        if strangers := {track.path for track in library.tracks()} - set(paths):
+        if extra := {track.path for track in library.tracks()} - set(paths):
             raise LibraryError(
-                f"the library {folder} holds {min(strangers)}, which is not to be in it: "
+                f"the library {folder} holds {min(extra)}, which is not to be in it: "
                 "evaluate with a new folder"
             )
         report = index_files(

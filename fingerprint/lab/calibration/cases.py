@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fingerprint.lab.calibration.large_libraries import Strangers
+from fingerprint.lab.calibration.large_libraries import Impostors
 from fingerprint.lab.calibration.varied import Part
 from fingerprint.recognition.confidence import LEAST_SPREAD
 from fingerprint.recognition.recognise import SCORE_WEIGHT, Result, recognise
@@ -58,14 +58,14 @@ class Everywhere:
         return recognise(reference, part.clip, self.model, top=CANDIDATES)
 
 
-def grown(evidence: Evidence, strangers: Strangers, times: float) -> Evidence:
+def grown(evidence: Evidence, impostors: Impostors, times: float) -> Evidence:
     """The evidence for the best candidate in a library `times` times as large.
 
-    `strangers` are the best two scores, and the best two fits of the peaks, of the tracks that are
+    `impostors` are the best two scores, and the best two fits of the peaks, of the tracks that are
     new in it. Where they are ahead together, the evidence is for them: as if one track had both.
     """
     given = replace(evidence.given, rows=round(evidence.given.rows * times))
-    (score, next_score), (fit, next_fit) = strangers.scores, strangers.fits
+    (score, next_score), (fit, next_fit) = impostors.scores, impostors.fits
     scale = given.level.spread + LEAST_SPREAD
     ahead = fit - evidence.fit.score + SCORE_WEIGHT * (score - evidence.score) / scale
     if ahead <= 0:

@@ -16,8 +16,8 @@ from fingerprint.lab.benchmark.metrics import near
 from fingerprint.lab.benchmark.run import OnProgress, Progress
 from fingerprint.lab.calibration.cases import Case, Everywhere, grown
 from fingerprint.lab.calibration.large_libraries import (
+    Impostors,
     SomeTracks,
-    Strangers,
     Stretch,
     Without,
     best_two,
@@ -130,7 +130,7 @@ class Asked:
         part: the query.
         own: numbers of the tracks that are hidden where the query counts as unknown.
         correct: the tracks that are right.
-        rng: draws the smaller libraries, and the strangers of the larger ones.
+        rng: draws the smaller libraries, and the impostors of the larger ones.
     """
 
     def __init__(
@@ -236,11 +236,11 @@ class Asked:
         fits = [match.evidence.fit.score for match in others if match.evidence is not None]
         for factor in times:
             more = round(tracks * (factor - 1))
-            strangers = Strangers(
+            impostors = Impostors(
                 best_two(scores, tracks, more, self._rng, largest=1.0),
                 best_two(fits, tracks, more, self._rng),
             )
-            evidence = grown(best, strangers, factor)
+            evidence = grown(best, impostors, factor)
             still = right and evidence.score == best.score
             cases.append(self._case(round(tracks * factor), evidence, known=known, right=still))
         return cases

@@ -1,7 +1,7 @@
 """Libraries smaller and far larger than the corpus, for one query at a time.
 
 A smaller one holds some of the tracks. A larger one is simulated by the scores of its best
-impostors ("strangers"). A query's best scores in the tracks that it is not from are assumed to be
+impostors. A query's best scores in the tracks that it is not from are assumed to be
 normally distributed; its ten best impostors give mean and spread, by their normal scores (Blom,
 "Statistical estimates and transformed beta-variables", 1958), and the best two of as many
 additional tracks are drawn from that distribution.
@@ -26,7 +26,7 @@ from fingerprint.types import Candidate, Floats, Hits, Ints, PeakCodes, Rows, Tr
 NORMAL = NormalDist()
 NOBODY = -1.0  # score of a track that nobody loses to
 ENOUGH = 2_000  # places of a whole library by landmarks, to leave some for a part of it
-STRANGERS = 10  # best impostors of a query, by which the scores of all others are estimated
+IMPOSTORS = 10  # best impostors of a query, by which the scores of all others are estimated
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class Without:
 
 
 @dataclass(frozen=True, slots=True)
-class Strangers:
+class Impostors:
     """The best two scores, and the best two fits of the peaks, of tracks that are new."""
 
     scores: tuple[float, float]
@@ -173,10 +173,10 @@ def best_two(
 ) -> tuple[float, float]:
     """Drawn scores of the best two of `more` tracks, from those of the best of `tracks` tracks.
 
-    `scores` are of tracks that the query is not from; the best `STRANGERS` count. None is above
+    `scores` are of tracks that the query is not from; the best `IMPOSTORS` count. None is above
     `largest`.
     """
-    best = np.sort(np.asarray(scores, dtype=np.float64))[::-1][:STRANGERS]
+    best = np.sort(np.asarray(scores, dtype=np.float64))[::-1][:IMPOSTORS]
     if len(best) < 2 or more < 2:
         return NOBODY, NOBODY
     ranks = (np.arange(len(best)) + 0.625) / (tracks + 0.25)

@@ -27,7 +27,7 @@ TARGET = 0.001  # false accepts
 
 
 # Cut from tracks that are in no library; the fit has none, and hides those of the library instead.
-STRANGERS = tuple(replace(condition, unknown=True) for condition in UNKNOWN)
+HELD_OUT = tuple(replace(condition, unknown=True) for condition in UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +255,7 @@ def measure(
     ]
     plan += [
         Passage(
-            STRANGERS[number % len(STRANGERS)],
+            HELD_OUT[number % len(HELD_OUT)],
             number,
             known=False,
             some=(*TINY, SMALL) if number < few // parts else (),

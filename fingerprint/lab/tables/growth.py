@@ -120,7 +120,9 @@ def fill(library: Library, reference: Path, total: int, seconds: float | None) -
     pieces: list[Stored] = []
     held = 0  # rows
     with library.writing() as writer:
-        for path, (some, sharp) in zip(names, strangers(vectors, peaks, rows, first), strict=False):
+        for path, (some, sharp) in zip(
+            names, made_up_tracks(vectors, peaks, rows, first), strict=False
+        ):
             tracks.append(Track(path, len(some) * meta.row_hop))
             entry = Entry(tracks[-1], UNCHANGED, some, step=meta.profile.step, peaks=sharp)
             pieces.append(stored_of(entry, meta))
@@ -156,7 +158,7 @@ def real_tracks(reference: Path, step: int) -> tuple[list[Floats], list[PeakCode
         catalog.close()
 
 
-def strangers(
+def made_up_tracks(
     vectors: Sequence[Floats], peaks: Sequence[PeakCodes], rows: int | None, seed: int
 ) -> Iterator[tuple[Floats, PeakCodes]]:
     """Made-up tracks without end, of `rows` rows each or as long as real ones."""
