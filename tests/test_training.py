@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from fingerprint.config import EmbedderConfig, ModelConfig
 from fingerprint.errors import ConfigError, ModelError
@@ -212,12 +213,30 @@ def test_anchor_and_positive_are_the_same_place_up_to_the_offset(corpus: Corpus)
     )
     config = TINY.model_copy(update={"degrade": nothing})
     plan = Plan.of(config, World(), Frontend(config.model.frontend))
-    drawn = plan.draw(Studio.of(load_material(corpus, 8_000, "train"), CPU), 0)
+    drawn = plan.draw(Studio.of(load_material(corpus, 8_000, "train"), CPU), range(1))
     for anchor, positive in zip(drawn.anchor, drawn.scene.clean, strict=True):
         spectrum = torch.fft.rfft(anchor, 65_536).conj() * torch.fft.rfft(positive, 65_536)
         lag = int(torch.fft.irfft(spectrum).argmax())
         lag = lag - 65_536 if lag > 32_768 else lag
         assert abs(lag) <= 0.25 * 8_000
+
+
+def test_batches_made_together_are_of_the_tracks_of_each_step(corpus: Corpus) -> None:
+    config = TINY.model_copy(update={"positives": 2})
+    frontend = Frontend(config.model.frontend)
+    plan = Plan.of(config, World(), frontend)
+    studio = Studio.of(load_material(corpus, 8_000, "train"), CPU)
+    together = plan.finish(plan.draw(studio, range(4, 7)), frontend, range(4, 7))
+    for step, batch in zip(range(4, 7), together, strict=True):
+        (alone,) = plan.finish(
+            plan.draw(studio, range(step, step + 1)), frontend, range(step, step + 1)
+        )
+        assert torch.equal(batch.tracks, alone.tracks)
+        assert batch.spectrograms.shape == alone.spectrograms.shape
+        anchors, *positives = F.normalize(batch.spectrograms.flatten(1), dim=1).chunk(3)
+        own = torch.stack([(anchors * positive).sum(dim=1) for positive in positives]).mean()
+        other = (anchors * positives[0].roll(1, 0)).sum(dim=1).mean()
+        assert own > other + 0.1
 
 
 def test_a_batch_larger_than_the_corpus_is_refused(corpus: Corpus) -> None:

@@ -47,7 +47,7 @@ def write_packs(
     *,
     megabytes: float,
     longest: float,
-    roles: Sequence[Role] = ("validation", "sounds-test", "sounds-train", "train"),
+    roles: Sequence[Role] = ("validation", "sounds-test", "sounds-train", "train", "rendered"),
 ) -> Iterator[Stream]:
     """Encode the roles into packs of at most `megabytes` each, yielding what was written.
 
@@ -56,15 +56,18 @@ def write_packs(
         folder: where the packs go, as `pack-0`, `pack-1` and so on.
         sample_rate: Hz.
         megabytes: of a pack.
-        longest: s of a recording that are kept.
-        roles: in this order.
+        longest: s of a recording that are kept; of a rendered one, `SONG_SECONDS`.
+        roles: in this order; those of which the corpus has nothing are left out.
     """
     import soundfile
 
     pack, room, streams = -1, 0.0, list[Stream]()
     for role in roles:
+        if not any(file.role == role for file in corpus.files):
+            continue
         recordings = load_recordings(corpus, role, sample_rate)
-        for number, members in enumerate(_grouped(recordings, sample_rate, longest)):
+        kept = SONG_SECONDS if role in ADDITIONS else longest
+        for number, members in enumerate(_grouped(recordings, sample_rate, kept)):
             samples = np.concatenate([sound for sound, _ in members])
             estimate = len(samples) / sample_rate * 18_500 / 8
             if room < estimate:

@@ -23,12 +23,16 @@ from fingerprint.lab.training.pairs import (
     draw,
     finish,
     geometry,
+    split,
 )
 from fingerprint.lab.training.sounds import draw_tracks
 from fingerprint.model.embedder import create_embedder
 from fingerprint.model.frontend import Frontend
 
 MAKERS = 2  # threads that make batches on a GPU
+TOGETHER = (
+    4  # batches that a GPU makes at once: launching kernels takes it longer than running them
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +51,30 @@ class Plan:
         where = geometry(frontend, embedder, config.windows, config.degrade)
         return Plan(config, here, where, frontend.samples(where.frames))
 
-    def draw(self, studio: Studio, step: int) -> Draw:
-        """This process's share of the step's tracks, all different in the whole world."""
+    def draw(self, studio: Studio, steps: range) -> Draw:
+        """This process's share of the tracks of some steps; of a step, all are different."""
         config, here = self.config, self.here
         device = studio.music.samples.device
-        tracks = draw_tracks(studio.music, config.batch * here.size, self._rng(device, step))
-        own = tracks[here.rank * config.batch : (here.rank + 1) * config.batch]
+        mine = slice(here.rank * config.batch, (here.rank + 1) * config.batch)
+        own = [
+            draw_tracks(studio.music, config.batch * here.size, self._rng(device, step))[mine]
+            for step in steps
+        ]
         return draw(
             studio,
-            own,
+            torch.cat(own),
             self.length,
             config.degrade,
-            self._rng(device, step, here.rank),
+            self._rng(device, steps[0], here.rank),
             positives=config.positives,
             virtual=config.virtual,
         )
 
-    def finish(self, drawn: Draw, frontend: Frontend, step: int) -> Batch:
-        """Degrade and transform."""
-        rng = self._rng(drawn.anchor.device, step, self.here.rank, 1)
-        return finish(drawn, frontend, self.geometry, self.config.degrade, rng)
+    def finish(self, drawn: Draw, frontend: Frontend, steps: range) -> list[Batch]:
+        """Degrade and transform: a batch a step."""
+        rng = self._rng(drawn.anchor.device, steps[0], self.here.rank, 1)
+        whole = finish(drawn, frontend, self.geometry, self.config.degrade, rng)
+        return split(whole, 1 + self.config.positives, len(steps))
 
     def _rng(self, device: torch.device, *key: int) -> torch.Generator:
         sequence = np.random.SeedSequence((self.config.seed, *key))
@@ -95,47 +103,54 @@ class Batches:
         self._studio = Studio.of(material, device)
 
     def __iter__(self) -> Iterator[Batch]:
-        steps = range(self._first, self.plan.config.steps)
-        if self._studio.rooms.device.type == "cuda":
-            yield from self._ahead(steps)
-        else:
-            yield from map(self._make, steps)
+        cuda = self._studio.rooms.device.type == "cuda"
+        together = TOGETHER if cuda else 1
+        skipped = self._first % together
+        end = self.plan.config.steps
+        groups = [
+            range(first, min(first + together, end))
+            for first in range(self._first - skipped, end, together)
+        ]
+        made = self._ahead(groups) if cuda else map(self._make, groups)
+        for number, batches in enumerate(made):
+            yield from batches[skipped:] if number == 0 else batches
 
     @torch.no_grad()
-    def _make(self, step: int) -> Batch:
-        drawn = self.plan.draw(self._studio, step)
-        return self.plan.finish(drawn, self._frontend, step)
+    def _make(self, steps: range) -> list[Batch]:
+        drawn = self.plan.draw(self._studio, steps)
+        return self.plan.finish(drawn, self._frontend, steps)
 
-    def _ahead(self, steps: Iterable[int]) -> Iterator[Batch]:
+    def _ahead(self, groups: Iterable[range]) -> Iterator[list[Batch]]:
         """Batches made while the network learns from those before.
 
-        A batch is a thousand small kernels: launching them takes longer than running them. So
-        `MAKERS` threads launch them, each into a CUDA stream of its own.
+        To make batches takes a thousand small kernels: launching them takes longer than running
+        them. So `TOGETHER` are made at once, by `MAKERS` threads, each in a CUDA stream of its own.
         """
 
-        def make(step: int) -> Batch:
-            with torch.cuda.stream(streams[step % MAKERS]):
-                batch = self._make(step)
+        def make(number: int, steps: range) -> list[Batch]:
+            with torch.cuda.stream(streams[number % MAKERS]):
+                batches = self._make(steps)
                 torch.cuda.current_stream().synchronize()
-            return batch
+            return batches
 
         torch.cuda.synchronize()  # the material has arrived
         streams = [torch.cuda.Stream() for _ in range(MAKERS)]  # type: ignore[no-untyped-call]
-        coming = deque[Future[Batch]]()
+        coming = deque[Future[list[Batch]]]()
         with ThreadPoolExecutor(MAKERS) as pool:
-            for step in steps:
-                coming.append(pool.submit(make, step))
+            for number, steps in enumerate(groups):
+                coming.append(pool.submit(make, number, steps))
                 if len(coming) > MAKERS:
                     yield _handed_over(coming.popleft().result())
             while coming:
                 yield _handed_over(coming.popleft().result())
 
 
-def _handed_over(batch: Batch) -> Batch:
-    """The batch, of which the current stream now has to be done before its memory is used again."""
-    for tensor in (batch.spectrograms, batch.tracks):
-        tensor.record_stream(torch.cuda.current_stream())
-    return batch
+def _handed_over(batches: list[Batch]) -> list[Batch]:
+    """Batches whose memory is not used again before the current stream is done with them."""
+    for batch in batches:
+        for tensor in (batch.spectrograms, batch.tracks):
+            tensor.record_stream(torch.cuda.current_stream())
+    return batches
 
 
 def load_material(

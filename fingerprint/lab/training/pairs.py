@@ -159,6 +159,13 @@ def finish(
     return Batch(clips, drawn.tracks.repeat(len(clips) // len(drawn.tracks)))
 
 
+def split(batch: Batch, clips: int, count: int) -> list[Batch]:
+    """`count` batches, each of as many tracks, from one of all their tracks, `clips` clips each."""
+    spectrograms = torch.unflatten(batch.spectrograms, 0, (clips, count, -1))
+    tracks = torch.unflatten(batch.tracks, 0, (clips, count, -1))
+    return [Batch(spectrograms[:, i].flatten(0, 1), tracks[:, i].flatten()) for i in range(count)]
+
+
 def _noises(studio: Studio, tracks: Tensor, length: int, music: float, rng: Generator) -> Tensor:
     """Half the rows effects, half a babble of up to `VOICES` voices: (n, T) for n tracks.
 
