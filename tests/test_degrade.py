@@ -169,6 +169,21 @@ def test_a_wall_lets_the_low_through() -> None:
         assert left == pytest.approx(-loss_db, abs=0.3)
 
 
+def test_behind_a_wall_no_loudspeaker_is_small() -> None:
+    both = DegradeConfig(
+        loudspeaker=0.5, loudspeaker_cut=(800.0, 800.0), wall=0.5, wall_cut=(200.0, 200.0),
+        speed=0, device=0, room=0, noise=0, microphone=0, clip=0, eq_db=0,
+    )  # fmt: skip
+    clean = (tone(100) + tone(2_000))[None].repeat(32, 1)
+    nothing = torch.zeros_like(clean)
+    heard = degrade(Scene(clean, nothing, nothing, nothing), both, RATE, rng())
+    power = torch.fft.rfft(heard).abs().square()
+    low, high = power[:, 100], power[:, 2_000]
+    muffled = low > 1_000 * high
+    assert (muffled ^ (high > 1_000 * low)).all()  # one or the other
+    assert 8 < int(muffled.sum()) < 24
+
+
 def test_gain_control_evens_out_the_level() -> None:
     clip = tone(440, 4.0)
     clip[2 * RATE :] *= 0.1

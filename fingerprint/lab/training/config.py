@@ -31,11 +31,11 @@ class DegradeConfig(Record):
     device: Probability = 0.2  # a loudspeaker cabinet
     loudspeaker: Probability = 0.0  # a small one, without bass
     loudspeaker_cut: Range = (150.0, 1_000.0)  # Hz, below which it falls off
+    wall: Probability = 0.0  # instead of a small loudspeaker: between the music and the room
+    wall_cut: Range = (200.0, 1_000.0)  # Hz, above which it attenuates
     music: Probability = 0.0  # of noise: other music in the background instead
     room: Probability = 0.7
     room_scale: Range = (1.0, 1.0)  # factor by which a room's size is multiplied, log-uniform
-    wall: Probability = 0.0  # between the music and the microphone
-    wall_cut: Range = (200.0, 1_000.0)  # Hz, above which it attenuates
     noise: Probability = 0.95
     noise_room: Probability = 0.0  # of noise: a room of its own
     noise_tilt_db: Range = (0.0, 0.0)  # dB an octave, beside its own spectrum

@@ -51,7 +51,7 @@ class Scene:
 
 
 def degrade(scene: Scene, config: DegradeConfig, sample_rate: int, rng: Generator) -> Tensor:
-    """Playback, loudspeaker, room, wall, noise, phone, as sound meets them: (B, T)."""
+    """Playback, loudspeaker or wall, room, noise, phone, as sound meets them: (B, T)."""
     x = scene.clean.clone()
     for chance, change in _steps(scene, config, sample_rate, rng):
         (rows,) = torch.nonzero(_chance(len(x), chance, rng), as_tuple=True)
@@ -77,9 +77,11 @@ def _steps(
     yield config.tempo, lambda x, _: change_tempo(x, log_each(x, config.tempo_range))
     yield config.speed, lambda x, _: change_speed(x, each(x, config.speed_range))
     yield config.device, lambda x, rows: convolve(x, scene.devices[rows])
-    yield config.loudspeaker, lambda x, _: _small_loudspeaker(x, config, rate, rng)
+    yield (
+        config.loudspeaker + config.wall,
+        lambda x, _: _small_loudspeaker_or_wall(x, config, rate, rng),
+    )
     yield config.room, lambda x, rows: convolve(x, scene.rooms[rows])
-    yield config.wall, lambda x, _: muffle(x, rate, log_each(x, config.wall_cut))
     yield config.noise, lambda x, rows: _in_noise(x, scene, rows, config, rate, rng)
     yield config.microphone, lambda x, _: _microphone(x, config, rate, rng)
     yield config.gain_control, lambda x, _: control_gain(x, rate, each(x, GAIN_CONTROL))
@@ -89,6 +91,15 @@ def _steps(
         lambda x, _: overdrive(x, each(x, config.clip_drive_db), hard=_chance(len(x), 0.5, rng)),
     )
     yield config.codec, lambda x, _: coarse(x, each(x, config.codec_step))
+
+
+def _small_loudspeaker_or_wall(
+    x: Tensor, config: DegradeConfig, rate: int, rng: Generator
+) -> Tensor:
+    """Nobody hears a small loudspeaker through a wall: what lacks bass does not get through."""
+    behind = _chance(len(x), config.wall / (config.loudspeaker + config.wall), rng)
+    muffled = muffle(x, rate, _log_uniform(len(x), config.wall_cut, rng))
+    return torch.where(behind[:, None], muffled, _small_loudspeaker(x, config, rate, rng))
 
 
 def _small_loudspeaker(x: Tensor, config: DegradeConfig, rate: int, rng: Generator) -> Tensor:
