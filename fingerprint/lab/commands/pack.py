@@ -19,7 +19,12 @@ from fingerprint.lab.corpus.packs import write_packs
 @corpus_option
 @click.option("--output", type=FOLDER, required=True, metavar="DIR", help="Where the packs go.")
 @click.option("--megabytes", default=45.0, show_default=True, help="Of a pack, at most.")
-@click.option("--longest", default=90.0, show_default=True, help="Seconds kept of a recording.")
+@click.option(
+    "--longest",
+    default=90.0,
+    show_default=True,
+    help="Seconds kept of a recording; of a rendered one, at most 45.",
+)
 def main(corpus: Path, output: Path, megabytes: float, longest: float) -> None:
     """Encode training and validation material into folders of a few megabytes."""
     rate = FrontendConfig().sample_rate

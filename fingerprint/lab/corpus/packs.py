@@ -56,7 +56,7 @@ def write_packs(
         folder: where the packs go, as `pack-0`, `pack-1` and so on.
         sample_rate: Hz.
         megabytes: of a pack.
-        longest: s of a recording that are kept; of a rendered one, `SONG_SECONDS`.
+        longest: s of a recording that are kept; of a rendered one at most `SONG_SECONDS`.
         roles: in this order; those of which the corpus has nothing are left out.
     """
     import soundfile
@@ -66,7 +66,7 @@ def write_packs(
         if not any(file.role == role for file in corpus.files):
             continue
         recordings = load_recordings(corpus, role, sample_rate)
-        kept = SONG_SECONDS if role in ADDITIONS else longest
+        kept = min(longest, SONG_SECONDS) if role in ADDITIONS else longest
         for number, members in enumerate(_grouped(recordings, sample_rate, kept)):
             samples = np.concatenate([sound for sound, _ in members])
             estimate = len(samples) / sample_rate * 18_500 / 8

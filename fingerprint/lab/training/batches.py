@@ -30,9 +30,7 @@ from fingerprint.model.embedder import create_embedder
 from fingerprint.model.frontend import Frontend
 
 MAKERS = 2  # threads that make batches on a GPU
-TOGETHER = (
-    4  # batches that a GPU makes at once: launching kernels takes it longer than running them
-)
+TOGETHER = 4  # batches that each of them makes at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +121,9 @@ class Batches:
     def _ahead(self, groups: Iterable[range]) -> Iterator[list[Batch]]:
         """Batches made while the network learns from those before.
 
-        To make batches takes a thousand small kernels: launching them takes longer than running
-        them. So `TOGETHER` are made at once, by `MAKERS` threads, each in a CUDA stream of its own.
+        Making a batch takes a thousand small kernels, and launching them takes time. So `TOGETHER`
+        batches share the kernels, and `MAKERS` threads launch them, each in a CUDA stream of its
+        own.
         """
 
         def make(number: int, steps: range) -> list[Batch]:

@@ -31,7 +31,7 @@ class DegradeConfig(Record):
     device: Probability = 0.2  # a loudspeaker cabinet
     loudspeaker: Probability = 0.0  # a small one, without bass
     loudspeaker_cut: Range = (150.0, 1_000.0)  # Hz, below which it falls off
-    wall: Probability = 0.0  # instead of a small loudspeaker: between the music and the room
+    wall: Probability = 0.0  # a wall between music and room, instead of a small loudspeaker
     wall_cut: Range = (200.0, 1_000.0)  # Hz, above which it attenuates
     music: Probability = 0.0  # of noise: other music in the background instead
     room: Probability = 0.7
