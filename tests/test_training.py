@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +20,10 @@ import torch.nn.functional as F
 
 from fingerprint.config import EmbedderConfig, ModelConfig
 from fingerprint.errors import ConfigError, ModelError
-from fingerprint.lab.corpus import Corpus, CorpusFile
+from fingerprint.lab.corpus import Corpus, CorpusFile, load_recordings
 from fingerprint.lab.corpus.config import RoomsConfig
 from fingerprint.lab.corpus.manifest import write_manifest
+from fingerprint.lab.corpus.packs import Packs, write_packs
 from fingerprint.lab.training import validation
 from fingerprint.lab.training.batches import Batches, Plan, load_material
 from fingerprint.lab.training.config import DegradeConfig, MiningConfig, TrainConfig
@@ -219,6 +220,27 @@ def test_anchor_and_positive_are_the_same_place_up_to_the_offset(corpus: Corpus)
         lag = int(torch.fft.irfft(spectrum).argmax())
         lag = lag - 65_536 if lag > 32_768 else lag
         assert abs(lag) <= 0.25 * 8_000
+
+
+def test_packs_hold_the_middles_of_recordings_and_less_of_rendered_ones(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fingerprint.lab.corpus.packs.SONG_SECONDS", 4.0)
+    rendered = tuple(replace(f, role="rendered") for f in corpus.role("train"))
+    whole = replace(corpus, files=corpus.files + rendered)
+    streams = list(write_packs(whole, tmp_path, 8_000, megabytes=45, longest=10.0))
+    assert {stream.role for stream in streams} == {
+        "validation", "sounds-test", "sounds-train", "train", "rendered"
+    }  # fmt: skip
+    packs = Packs.open(tmp_path)
+    for role, seconds in (("train", 10), ("rendered", 4)):
+        found, true = packs.recordings((role,)), load_recordings(whole, "train", 8_000)  # type: ignore[arg-type]
+        assert len(found) == len(true)
+        for i in range(len(found)):
+            kept, sound = found.recording(i).astype(float), true.recording(i).astype(float)
+            assert len(kept) == seconds * 8_000
+            begin = (len(sound) - len(kept)) // 2
+            assert np.corrcoef(kept, sound[begin : begin + len(kept)])[0, 1] > 0.9
 
 
 def test_batches_made_together_are_of_the_tracks_of_each_step(corpus: Corpus) -> None:
