@@ -1,4 +1,4 @@
-"""The settings of the model and of search, with their units: frozen, strict records."""
+"""The settings of a model, with their units: frozen, strict records."""
 
 from typing import Annotated, Literal, Self
 
@@ -69,27 +69,3 @@ class ModelConfig(Record):
 
     frontend: FrontendConfig = FrontendConfig()
     embedder: EmbedderConfig = EmbedderConfig()
-
-
-class Effort(Record):
-    """The effort of one search for a query."""
-
-    windows: PositiveInt  # query windows searched, at most; scores use all windows
-    nodes: PositiveInt  # index nodes inspected, shared by the windows
-    candidates: PositiveInt  # (track, offset) pairs scored
-
-
-class SearchConfig(Record):
-    """How a query is searched for. Part of the code, not of a model."""
-
-    at_first: Effort = Effort(windows=8, nodes=30_000, candidates=20)
-    in_doubt: Effort = Effort(windows=32, nodes=200_000, candidates=50)
-    landmarks: PositiveInt = 150  # candidates taken from landmarks when in doubt
-    at_other_speeds: Effort = Effort(windows=6, nodes=8_000, candidates=10)  # at each of them
-    neighbours: PositiveInt = 20  # hits per query window
-    rates: Range = (0.8, 1.2)  # playback speeds tried when the best candidates are refined
-    semitones: tuple[float, ...] = (-2.0, -1.0, 1.0, 2.0)  # changes of speed undone when in doubt
-    far_semitones: tuple[float, ...] = (-5.5, -4.25, -3.0, 3.0, 4.25)  # when still in doubt
-    far_rates: Range = (0.53, 1.47)  # tempos tried when still in doubt
-    handicap: Probability = 0.05  # taken off the score of candidates at another speed
-    min_confidence: Probability = 0.98  # below it the answer is "not in the library"

@@ -140,13 +140,15 @@ class PeakFit:
 
     `score`: in spreads above the scores of random places of the library. `sharpness`: its distance,
     in spreads, from the scores at nearby shifts. `peaks`: number of peaks under the query. `shift`
-    (s): added to the offset, gives the best fit.
+    (s): added to the offset, gives the best fit. `breadth`: over how many frequencies the fit is
+    spread, about the square root of their number.
     """
 
     score: float
     sharpness: float
     peaks: int
     shift: float = 0.0
+    breadth: float = 0.0
 
 
 NO_PEAKS = PeakFit(0.0, 0.0, 0)  # of a candidate that is not verified

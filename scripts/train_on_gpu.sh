@@ -4,7 +4,7 @@
 #   scripts/train_on_gpu.sh data/packs runs/default 10                        # on the GPU machine
 # After the given minutes (10) it stops with a checkpoint a stage, split into parts of 15 MB that are
 # easy to send back; with the parts in their folders, the same command resumes. What is trained is
-# runs/default/second/model.pt.
+# runs/default/fourth/model.pt.
 set -euo pipefail
 packs=$1 run=$2 minutes=${3:-10}
 cd "$(dirname "$0")/.."

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fingerprint.config import SearchConfig
 from fingerprint.errors import LibraryError
 from fingerprint.index.annoy_index import VectorIndex
+from fingerprint.search import SearchConfig
 from fingerprint.types import Floats, Hits
 
 DIM = 32

@@ -17,7 +17,7 @@ def draw(rng: np.random.Generator, score: float, margin: float) -> Evidence:
         rng.uniform(1, 10), Level(rng.normal(0.05, 0.02), rng.uniform(0.05, 0.12)),
         int(10 ** rng.uniform(3.5, 7)),
     )  # fmt: skip
-    return Evidence(score, margin, here, PeakFit(4.0, 3.0, 150))
+    return Evidence(score, margin, here, PeakFit(4.0, 3.0, 150, breadth=4.0))
 
 
 def case(evidence: Evidence | None, *, known: bool, right: bool) -> Case:

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from fingerprint.answers import json_line
 from fingerprint.cli import main
 from fingerprint.cli.text import clock, counted, one_line, percent, printable
-from fingerprint.config import SearchConfig
 from fingerprint.errors import FingerprintError
+from fingerprint.search import SearchConfig
 
 HEAVY = {
     "annoy", "av", "librosa", "numpy", "platformdirs", "pydantic", "rich", "scipy", "soundfile",

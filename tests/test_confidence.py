@@ -93,7 +93,7 @@ def test_it_is_a_probability_whatever_comes(
 
 
 def test_the_defaults_separate_a_clear_match_from_an_impostor() -> None:
-    calibration, fit = Calibration(), PeakFit(6.0, 4.0, 150)
+    calibration, fit = Calibration(), PeakFit(6.0, 4.0, 150, breadth=4.0)
     assert probability(Evidence(0.9, 0.5, HERE, fit), calibration) > 0.99
     assert probability(Evidence(0.45, 0.02, HERE, fit), calibration) < 0.1
     assert probability(Evidence(0.6, 0.05, HERE, fit), calibration) == pytest.approx(0.5, abs=0.15)
@@ -111,7 +111,7 @@ def test_a_score_is_worth_less_in_a_larger_library_and_above_a_higher_background
 def test_it_is_the_logistic_function_of_the_weighted_features() -> None:
     weights = tuple(np.linspace(-0.5, 0.7, FEATURES).tolist())
     calibration = Calibration(intercept=0.3, weights=weights)
-    fit = PeakFit(MOST_FIT + 2, 4.0, 99)
+    fit = PeakFit(MOST_FIT + 2, 4.0, 99, breadth=4.0)
     given = Circumstances(math.e, Level(0.2, 0.3), 1_000)
     evidence = Evidence(0.8, 0.1, given, fit, 3.0)
     size, margin = math.log(1_000), 0.1 / 0.32
@@ -129,7 +129,7 @@ def test_peaks_count_only_where_the_embeddings_see_the_track_too() -> None:
     def fits(normal: float) -> list[float]:
         score = 0.05 + normal * (0.06 + LEAST_SPREAD)
         given = Circumstances(5.0, Level(0.05, 0.06), 300_000)
-        found = features(Evidence(score, 0.1, given, PeakFit(14.0, 5.0, 90), 9.0))
+        found = features(Evidence(score, 0.1, given, PeakFit(14.0, 5.0, 90, breadth=4.0), 9.0))
         return [*found[6:8].tolist(), *found[10:12].tolist()]
 
     assert fits(-1.0) == fits(0.4) == [0.0, 0.0, 0.0, 0.0]
@@ -154,9 +154,11 @@ def test_the_margin_counts_only_where_the_peaks_do_not_contradict_it() -> None:
 def test_nothing_is_made_of_the_few_peaks_of_a_passage_with_hardly_any(peaks: int) -> None:
     """Clicks resemble a silence with a click in it, and fit what few peaks that has."""
     given = Circumstances(2.0, Level(0.05, 0.06), 300_000)
-    found = features(Evidence(0.6, 0.4, given, PeakFit(8.0, 3.0, peaks), 5.0))
+    found = features(Evidence(0.6, 0.4, given, PeakFit(8.0, 3.0, peaks, breadth=4.0), 5.0))
     assert found[[1, 6, 7]].tolist() == [0.0, 0.0, 0.0]
-    assert found[9] == features(Evidence(0.6, 0.4, given, PeakFit(8.0, 3.0, 10), 5.0))[9]
+    assert (
+        found[9] == features(Evidence(0.6, 0.4, given, PeakFit(8.0, 3.0, 10, breadth=4.0), 5.0))[9]
+    )
 
 
 def test_there_is_a_weight_for_each_feature() -> None:
@@ -196,7 +198,7 @@ def test_a_candidate_far_behind_another_is_never_sure() -> None:
     given = Circumstances(5.0, Level(0.05, 0.06), 270_000)
 
     def sure(margin: float, fit: float, fit_margin: float) -> float:
-        peaks = PeakFit(fit, fit / 2, 150)
+        peaks = PeakFit(fit, fit / 2, 150, breadth=4.0)
         return probability(Evidence(0.3, margin, given, peaks, fit_margin), calibration)
 
     ahead = [sure(-0.6, 0.0, -40.0), sure(-0.1, 3.0, -5.0), sure(0.0, 3.0, 0.0)]

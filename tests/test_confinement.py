@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from fingerprint.audio import decode, ffmpeg, sandbox
+from fingerprint.audio import ffmpeg, sandbox
 from fingerprint.audio.decode import load_clip, stream_clip
 from fingerprint.audio.files import find_audio
 from fingerprint.audio.formats import AUDIO_SUFFIXES, CODECS, CONTAINERS
@@ -131,9 +131,10 @@ def test_a_confined_process_opens_nothing(deed, tmp_path):
 @pytest.mark.parametrize("path", ["/etc/passwd", "/proc/self/environ", "new"])
 def test_a_process_that_may_connect_opens_nothing_but_what_finds_hosts(path, tmp_path):
     code = (
-        "import socket\nfrom pathlib import Path\nfrom fingerprint.audio import sandbox, worker\n"
-        "worker._warm_up_names()\n"
-        "assert sandbox.confine(readable=list(map(Path, worker.NAMES)), network=True)\n"
+        "import socket\nfrom pathlib import Path\n"
+        "from fingerprint.audio import decoding_process, sandbox\n"
+        "decoding_process._warm_up_names()\n"
+        "assert sandbox.confine(readable=list(map(Path, decoding_process.NAMES)), network=True)\n"
         "with socket.create_server(('127.0.0.1', 0)) as server:\n"
         "    socket.create_connection(server.getsockname()).close()\n"
         "open('/etc/resolv.conf').close()\nprint('connected')\n"
@@ -248,7 +249,7 @@ def test_a_trace_of_the_decoder_shows_no_file_and_no_connection(secrets, tmp_pat
 
 def test_a_pipe_into_which_nobody_writes_is_given_up(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe.wav")
-    monkeypatch.setattr(decode, "SILENT_PIPE", 0.2)
+    monkeypatch.setattr("fingerprint.audio.source.SILENT_PIPE", 0.2)
     with pytest.raises(AudioError, match="a pipe into which nothing is written"):
         load_clip(tmp_path / "pipe.wav", RATE)
 

@@ -67,7 +67,7 @@ def test_what_is_no_recording_is_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("fingerprint.audio.decode.SILENT_PIPE", 0.2)
+    monkeypatch.setattr("fingerprint.audio.source.SILENT_PIPE", 0.2)
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     song = write_song(tmp_path / "song.wav", 2)

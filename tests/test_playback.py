@@ -10,8 +10,9 @@ from fingerprint.lab.benchmark.queries import change_pitch, change_tempo
 from fingerprint.library.indexing import index_files
 from fingerprint.library.library import Library
 from fingerprint.model.fingerprinter import Fingerprinter
-from fingerprint.recognition.query import at_speed
-from fingerprint.types import Clip, Floats, Match
+from fingerprint.recognition.query import Query, at_speed
+from fingerprint.recognition.speed import at_its_place
+from fingerprint.types import Candidate, Clip, Floats, Match
 
 RATE = 16_000  # Hz, at which evaluation changes playback
 SONGS = 8
@@ -124,3 +125,20 @@ def test_another_speed_and_back_is_the_same_sound(songs: list[Floats]) -> None:
     back = at_speed(there, 0.8).samples
     n = min(len(back), len(clip.samples))
     assert np.corrcoef(back[:n], clip.samples[:n])[0, 1] > 0.99
+
+
+def test_a_passage_over_a_repeated_accompaniment_is_placed_where_its_melody_plays(
+    song: Callable[..., Floats], write_audio: Callable[..., Path], tmp_path: Path
+) -> None:
+    """By embeddings the query resembles both halves of the track; the peaks tell them apart."""
+    band, *melodies = (song(seed, 8.0, RATE) for seed in (20, 21, 22))
+    track = np.concatenate([band + 0.5 * melody for melody in melodies]) / 2
+    path = write_audio(tmp_path / "track.wav", track, RATE)
+    model = Fingerprinter.default("cpu")
+    with Library.create_or_open(tmp_path / "library", model) as library:
+        index_files(library, [path])
+        clip = Clip(track[9 * RATE : 15 * RATE : 2].copy(), RATE // 2)
+        query = Query(clip, model.embed_query(clip), model, library.snapshot(), library.config)
+        for begin in (1.0, 9.0):
+            moved = at_its_place(query, Candidate(0, begin, 1.0, 0.8))
+            assert moved.offset == pytest.approx(9.0, abs=0.05)

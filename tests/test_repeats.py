@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fingerprint.recognition.copies import APART, repeats
+from fingerprint.recognition.copies import APART, repeats, similar
 from fingerprint.types import Candidate, Floats
 
 HOP, WINDOW = 0.25, 2.0
@@ -62,3 +62,14 @@ def test_in_a_uniform_track_only_an_identical_passage_is_a_repeat() -> None:
     alike /= np.linalg.norm(alike, axis=1, keepdims=True)
     assert find(alike.astype(np.float32), 12.0) == pytest.approx([52.0], abs=HOP / 4)
     assert find(alike.astype(np.float32), 30.0) == []
+
+
+def test_similar_passages_are_listed_the_nearest_first() -> None:
+    track = smooth(400, 0)
+    for first, share in ((120, 0.3), (200, 0.6), (320, 1.2)):
+        track[first : first + 40] = track[40:80] + share * smooth(40, first)
+    track /= np.linalg.norm(track, axis=1, keepdims=True)
+    found = similar(track, place(12.0), hop=HOP, window=WINDOW, seconds=5.0)
+    assert found[:2] == pytest.approx([32.0, 52.0], abs=HOP / 4)
+    assert 82.0 not in found[:2]
+    assert similar(track, place(99.0), hop=HOP, window=WINDOW, seconds=5.0) == []

@@ -137,6 +137,29 @@ def test_bursts_in_the_rhythm_of_a_track_do_not_fit_its_notes(stored: Stored) ->
     assert only_rhythm.score < 3
 
 
+def riff(_: np.random.Generator) -> Doubles:
+    time = np.arange(NOTE) / RATE
+    return np.sin(2 * np.pi * np.array([[500.0], [1_000.0], [1_500.0]]) * time).sum(axis=0)
+
+
+def test_a_riff_that_two_tracks_share_fits_at_few_frequencies(stored: Stored) -> None:
+    def with_melody(seed: int) -> Floats:
+        melody = in_a_rhythm(
+            lambda rng: chord(np.random.default_rng([seed, rng.integers(1 << 30)]))
+        )
+        return np.roll(melody.samples, 2 * NOTE) + in_a_rhythm(riff).samples
+
+    world = Stored([*stored.codes, peaks_of(Clip(with_melody(1), RATE))])
+    place = [Candidate(SONGS, 3.0, 1.0, 0.5)]
+    (same,), (other,) = (
+        verified(Clip(with_melody(seed)[3 * RATE : 10 * RATE], RATE), place, world)
+        for seed in (1, 2)
+    )
+    assert other.score > 3.5  # the riff fits
+    assert other.breadth < 2.5
+    assert same.breadth > 3.5
+
+
 def test_a_click_in_silence_is_measured_against_chance(stored: Stored) -> None:
     """At random places hardly a peak stands where the click is, so the scores there hardly vary."""
     samples = np.zeros(3 * RATE, np.float32)

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from fingerprint.audio.decode import LONGEST_CLIP
 from fingerprint.audio.report import DecodeReport
+from fingerprint.audio.source import LONGEST_CLIP
 from fingerprint.audio.worker import ConfinedDecoder
 from fingerprint.types import Clip
 

@@ -6,13 +6,9 @@ blocks because both come from the same chain. Where one decoder fails, the next 
 that no decoder reads is listed in the `DecodeReport`.
 """
 
-import os
-import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
-from io import SEEK_END, BytesIO
-from multiprocessing.connection import wait
+from io import SEEK_END
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,21 +17,17 @@ import soxr
 
 from fingerprint.audio import ffmpeg
 from fingerprint.audio.ffmpeg import DecoderError
-from fingerprint.audio.files import display_name, reason
+from fingerprint.audio.files import display_name
 from fingerprint.audio.formats import SNDFILE_SUFFIXES
 from fingerprint.audio.joined import Part, promised_end, recordings
-from fingerprint.audio.objects import address_of, fetched
 from fingerprint.audio.report import DecodeReport, announced_by_header, torn_unit
 from fingerprint.audio.sndfile import sndfile_chunks
+from fingerprint.audio.source import LONGEST_CLIP, LONGEST_STREAM, opened
 from fingerprint.audio.trailing import ape_texts
 from fingerprint.errors import AudioError
 from fingerprint.types import Clip, Floats
 
-LARGEST_STREAM = 1 << 30  # bytes; a pipe is held in memory
-SILENT_PIPE = 20.0  # s without a byte after which a named pipe is given up
 SOURCE_RATES = (1_000, 6_000_000)  # Hz; a header that says otherwise is damaged
-LONGEST_CLIP = 4 * 3600.0  # s in memory at once: 460 MB at 8 kHz
-LONGEST_STREAM = 24 * 3600.0  # s; more is a mistake, or a decompression bomb
 LOWEST_BIT_RATE = 500  # bit/s; a header that implies less is wrong
 MISSING = 0.01  # share of its bytes by which a header may be wrong
 LARGEST_SAMPLE = 2.0**31  # float files may hold integers; beyond 32 bits it is not audio
@@ -163,77 +155,6 @@ def _too_long(name: str, cut: _Cut) -> AudioError:
 
 
 # Opening: files, pipes, standard input
-
-
-@contextmanager
-def opened(source: Path | BinaryIO, name: str, *, pipes: bool = True) -> Iterator[BinaryIO]:
-    """The source as a seekable binary file; a pipe is first read into memory, or refused.
-
-    Raises:
-        AudioError: it cannot be read, is a device, or a pipe into which nothing is written.
-    """
-    try:
-        if isinstance(source, Path) and address_of(source):
-            with fetched(source) as file:
-                yield file
-        elif isinstance(source, Path):
-            with open_recording(source) as file:
-                if not pipes and not file.seekable():
-                    raise OSError("it is a pipe, not a file")
-                yield file if file.seekable() else _slurped(file, name, patience=SILENT_PIPE)
-        else:
-            yield source if _is_file(source) else _slurped(source, name)
-    except OSError as error:
-        raise AudioError(f"cannot read {name}: {reason(error)}") from error
-
-
-def open_recording(path: Path) -> BinaryIO:
-    """Open a file or a named pipe, without waiting until a program writes into the pipe.
-
-    Raises:
-        OSError: it cannot be opened, or is a folder or a device.
-    """
-    try:
-        return path.open("rb", buffering=0) if os.name == "nt" else _opened_at_once(path)
-    except ValueError as error:  # a null character
-        raise OSError(str(error)) from error
-
-
-def _opened_at_once(path: Path) -> BinaryIO:
-    def opener(_path: str, flags: int) -> int:
-        number = os.open(path, flags | os.O_NONBLOCK)
-        os.set_blocking(number, True)
-        return number
-
-    file = open(path, "rb", buffering=0, opener=opener)  # noqa: SIM115 - it is returned
-    mode = os.fstat(file.fileno()).st_mode
-    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-        file.close()
-        raise OSError("it is a device, not a recording")
-    return file
-
-
-def _is_file(stream: BinaryIO) -> bool:
-    """Whether a stream can be read again from its beginning, as standard input from a file."""
-    if isinstance(stream, BytesIO):
-        return True
-    try:
-        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode) and stream.tell() == 0
-    except (OSError, ValueError):
-        return False
-
-
-def _slurped(stream: BinaryIO, name: str, *, patience: float | None = None) -> BytesIO:
-    """Read a whole pipe; bytes must come within `patience` (s), if given."""
-    buffer = BytesIO()
-    while True:
-        if patience and not wait([stream.fileno()], patience):
-            raise AudioError(f"cannot read {name}: a pipe into which nothing is written")
-        if not (data := stream.read(1 << 20)):
-            return buffer
-        buffer.write(data)
-        if buffer.tell() > LARGEST_STREAM:
-            raise AudioError(f"cannot read {name}: a stream over 1 GiB; save it as a file first")
 
 
 # Decoding

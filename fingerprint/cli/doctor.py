@@ -112,7 +112,7 @@ def _decoders() -> Finding:
 
 def _confinement() -> Finding:
     from fingerprint.audio import sandbox
-    from fingerprint.audio.worker import confinement
+    from fingerprint.audio.decoding_process import confinement
 
     if sandbox.abi():
         return Finding("confinement", "ok", confinement())

@@ -171,8 +171,8 @@ def answer(library: "Library", query: str, asking: _Asking) -> Answer:
 
 
 def _load(query: str, sample_rate: int, asking: _Asking) -> tuple["Clip", list["Damage"]]:
-    from fingerprint.audio.decode import LONGEST_CLIP
     from fingerprint.audio.report import DecodeReport
+    from fingerprint.audio.source import LONGEST_CLIP
 
     report = DecodeReport()
     clip = asking.decoder.load(

@@ -124,7 +124,7 @@ def _stats(place: Path | Address | str) -> dict[str, Any]:
 
 def _library_record(place: Path | Address) -> dict[str, object]:
     require_library(place)
-    from fingerprint.audio.worker import confinement
+    from fingerprint.audio.decoding_process import confinement
 
     with catalog_at(place) as catalog:
         info = asdict(catalog.info())

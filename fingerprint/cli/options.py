@@ -11,6 +11,7 @@ from fingerprint.cli.progress import note
 from fingerprint.errors import LibraryError
 from fingerprint.machine import available_cores
 from fingerprint.milvus.address import Address, is_address
+from fingerprint.search import SearchConfig
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 LIBRARY = click.Path(file_okay=False, readable=False, path_type=Path)  # `doctor` says more
@@ -43,18 +44,6 @@ class Finite(click.FloatRange):
         if not isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return number
-
-
-class DefaultConfidence:
-    """The acceptance threshold of `SearchConfig`, imported late because pydantic is slow."""
-
-    def __call__(self) -> float:
-        from fingerprint.config import SearchConfig
-
-        return SearchConfig().min_confidence
-
-    def __str__(self) -> str:
-        return str(self())
 
 
 class LibraryPlace(click.ParamType[Any]):
@@ -182,7 +171,7 @@ min_confidence_option = click.option(
     "--min-confidence",
     type=Finite(0, 1),
     metavar="P",
-    default=DefaultConfidence(),
+    default=SearchConfig().min_confidence,
     show_default=True,
     help="Below this probability a candidate is no match; 0 lists the best "
     "candidates at any confidence.",

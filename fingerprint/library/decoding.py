@@ -9,9 +9,10 @@ from time import monotonic
 
 import numpy as np
 
-from fingerprint.audio.decode import opened, stream_clip
+from fingerprint.audio.decode import stream_clip
 from fingerprint.audio.files import display_name
 from fingerprint.audio.report import Damage, DecodeReport
+from fingerprint.audio.source import opened
 from fingerprint.audio.tags import read_tags
 from fingerprint.audio.worker import LONGEST, PATIENCE, Answer, Request, Worker, why_ended
 from fingerprint.errors import AudioError

@@ -7,7 +7,6 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from fingerprint.config import SearchConfig
 from fingerprint.errors import LibraryError
 from fingerprint.index.ivf_pq import load_faiss
 from fingerprint.library.profiles import STANDARD, profile_of
@@ -18,6 +17,7 @@ from fingerprint.library.store import CATALOG, Catalog, create_catalog
 from fingerprint.library.writer import LOCK, Writer, locked, writing
 from fingerprint.recognition.recognise import Result, Speeds, recognise
 from fingerprint.recognition.reference import Model
+from fingerprint.search import SearchConfig
 from fingerprint.types import Clip, Fingerprint, Match, Track
 
 DEFAULTS = SearchConfig()

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fingerprint.audio.decode import open_recording
 from fingerprint.audio.files import Presence, display_name, presence, reason
+from fingerprint.audio.source import open_recording
 from fingerprint.errors import LibraryError
 from fingerprint.library.embedding import Failure, embed_files
 from fingerprint.library.library import Embedder

@@ -15,9 +15,10 @@ from urllib.request import Request, url2pathname, urlopen
 import numpy as np
 
 from fingerprint.audio.confined import stream_clip
-from fingerprint.audio.decode import open_recording, resampled
+from fingerprint.audio.decode import resampled
 from fingerprint.audio.ffmpeg import TIMEOUT, mono
 from fingerprint.audio.playlists import entries, m3u_entries, text_of
+from fingerprint.audio.source import open_recording
 from fingerprint.audio.worker import stream_confined
 from fingerprint.errors import AudioError
 from fingerprint.types import Clip, Floats

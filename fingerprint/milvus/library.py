@@ -12,7 +12,6 @@ from typing import Self, cast
 
 import numpy as np
 
-from fingerprint.config import SearchConfig
 from fingerprint.errors import LibraryError
 from fingerprint.index.neighbours import index_part
 from fingerprint.library.library import DEFAULTS, Embedder, Library
@@ -41,6 +40,7 @@ from fingerprint.milvus.catalog import (
 from fingerprint.milvus.landmarks import LocalLandmarks
 from fingerprint.milvus.server import Server, suitable
 from fingerprint.milvus.snapshot import Known, MilvusSnapshot, RowStore, packed, peaks_of
+from fingerprint.search import SearchConfig
 from fingerprint.types import Fingerprint, Floats, Track
 
 LOOK_AGAIN = 2.0  # s between two refreshes of what other writers have changed

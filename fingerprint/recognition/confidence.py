@@ -50,6 +50,7 @@ MOST_MARGIN = 8.0
 HEARD = (0.5, 1.5)  # spreads of a score above its cohort between which peaks begin to count
 SEEN = (1.0, 3.0)  # spreads of the fit of the peaks between which the margin begins to count
 FEWEST = 20  # peaks; a track with fewer under the query is not surer for that
+BROAD = (1.5, 3.0)  # breadths of the fit between which it begins to count
 ENOUGH = 40  # peaks, of 1.3 s; fewer neither confirm nor contradict the score by themselves
 DENSE = (12.0, 20.0)  # peaks a second between which fewer than `ENOUGH` begin to count
 SUREST = 20.0  # log odds of an answer, at most
@@ -95,7 +96,8 @@ def features(evidence: Evidence) -> NDArray[np.float64]:
     of the size. Peaks count only if the score is `HEARD` spreads above its cohort, and the score's
     margin only if the peaks fit by `SEEN` spreads: sounds that are no music may fit the peaks of
     some track by chance, or resemble but one track, but hardly both. Of a short query there are too
-    few peaks for that; then both count only if the track has peaks as `DENSE` as music has.
+    few peaks for that; then both count only if the track has peaks as `DENSE` as music has. A fit
+    and its margin count less if few frequencies make them up (`BROAD`): a riff that others share.
     Last, powers of the margins and of the fit: far above all impostors, confidence rises faster
     than linearly.
     """
@@ -108,8 +110,10 @@ def features(evidence: Evidence) -> NDArray[np.float64]:
         seen = _share(evidence.fit.peaks / max(given.seconds, SHORTEST), DENSE)
         heard = min(heard, seen)
     margin = min(evidence.margin / (given.level.spread + LEAST_SPREAD), seen * MOST_MARGIN)
-    fit, sharpness = min(evidence.fit.score, heard * MOST_FIT), evidence.fit.sharpness
-    fit_margin = min(evidence.fit_margin, heard * MOST_FIT_MARGIN)
+    broad, sharpness = _share(evidence.fit.breadth, BROAD), evidence.fit.sharpness
+    fit = min(_reduced(evidence.fit.score, broad), heard * MOST_FIT)
+    fit_margin = min(_reduced(evidence.fit_margin, broad), heard * MOST_FIT_MARGIN)
+    fit_margin = max(fit_margin, -MOST_FIT_MARGIN)
     return np.array(
         [
             evidence.score,
@@ -130,6 +134,11 @@ def features(evidence: Evidence) -> NDArray[np.float64]:
             max(margin, 0.0) ** 1.5,
         ]
     )
+
+
+def _reduced(value: float, share: float) -> float:
+    """A share of a value above 0; the value itself below."""
+    return share * value if value > 0 else value
 
 
 def _share(value: float, span: tuple[float, float]) -> float:

@@ -22,6 +22,8 @@ COMPARED = 128  # rows, at most, that are compared over the whole of what two re
 
 SAME_PASSAGE = 0.97  # mean cosine of a repeat, at least; other bars of a piece stay below
 CLEARLY = 0.1  # a repeat is at most this share as far from the passage as the median place is
+SIMILAR_PASSAGE = 0.5  # mean cosine of a passage that may be taken for another one, at least
+MOST_SIMILAR = 12  # such passages, at most
 APART = 1.0  # s; nearer offsets are the same place
 FRACTIONS = 4  # of a row, at which two passages are compared
 
@@ -171,22 +173,50 @@ def repeats(
         window: s of audio that a row describes.
         seconds: length of the query.
     """
+    scores = _along(track, place, hop, window, seconds)
+    if not len(scores):
+        return []
+    # In a track that sounds much the same all the time, a repeat has to be all but identical.
+    least = max(SAME_PASSAGE, 1 - CLEARLY * (1 - float(np.median(scores))))
+    return sorted(place.offset + shift for shift in _peaks(scores, least, place, hop))
+
+
+def similar(
+    track: Floats, place: Candidate, *, hop: float, window: float, seconds: float
+) -> list[float]:
+    """Other offsets (s) at which the track sounds much as it does under the query, nearest first.
+
+    A piece that repeats a bar with another melody on top is found at any of its bars. Arguments as
+    for `repeats`.
+    """
+    scores = _along(track, place, hop, window, seconds)
+    found = _peaks(scores, SIMILAR_PASSAGE, place, hop) if len(scores) else []
+    found.sort(key=lambda shift: -scores[round((place.offset + shift) / hop * FRACTIONS)])
+    return [place.offset + shift for shift in found[:MOST_SIMILAR]]
+
+
+def _along(track: Floats, place: Candidate, hop: float, window: float, seconds: float) -> Doubles:
+    """How much the track sounds like the passage under the query, from every fraction of a row on.
+
+    Mean cosines (P,); none if the query overruns the track, for then there is nothing to compare
+    its rest with.
+    """
     reach = place.rate * max(0.0, seconds - window)
     first, count = place.offset / hop, 1 + int(reach / hop)
     if first < 0 or first + count >= len(track):
-        return []  # the query overruns the track: there is nothing to compare its rest with
-    passage = _between_rows(track, first + np.arange(count))
-    scores = _passage_scores(track, passage)
+        return np.empty(0)
+    return _passage_scores(track, _between_rows(track, first + np.arange(count)))
+
+
+def _peaks(scores: Doubles, least: float, place: Candidate, hop: float) -> list[float]:
+    """Where scores of at least `least` are highest within `APART`, in s from the candidate."""
     near = round(APART / hop * FRACTIONS)
-    # In a track that sounds much the same all the time, a repeat has to be all but identical.
-    least = max(SAME_PASSAGE, 1 - CLEARLY * (1 - float(np.median(scores))))
     found = [
-        number / FRACTIONS
+        number / FRACTIONS * hop - place.offset
         for number in np.flatnonzero(scores >= least)
         if scores[number] == scores[max(0, number - near) : number + near + 1].max()
     ]
-    shifts = (np.array(found) - first) * hop
-    return sorted(float(place.offset + shift) for shift in shifts if abs(shift) >= APART)
+    return [float(shift) for shift in found if abs(shift) >= APART]
 
 
 def _passage_scores(track: Floats, passage: Floats) -> Doubles:

@@ -5,10 +5,10 @@ from functools import cached_property
 
 import soxr
 
-from fingerprint.config import SearchConfig
 from fingerprint.recognition.cohort import level
 from fingerprint.recognition.reference import Model, Reference
 from fingerprint.recognition.verification import Null, Template, null_of, template_of
+from fingerprint.search import SearchConfig
 from fingerprint.types import Clip, Fingerprint, Level, Outline
 
 

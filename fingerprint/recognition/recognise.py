@@ -17,7 +17,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fingerprint.config import Effort, Range, SearchConfig
 from fingerprint.index.landmarks import query_landmarks
 from fingerprint.recognition.cohort import with_background, without_copies
 from fingerprint.recognition.confidence import LEAST_SPREAD, evidence_of, probability
@@ -28,6 +27,7 @@ from fingerprint.recognition.query import Query, at_speed
 from fingerprint.recognition.reference import Model, Reference
 from fingerprint.recognition.signal_check import Nothing, nothing_in
 from fingerprint.recognition.speed import (
+    at_its_place,
     at_its_tempo,
     candidate_of,
     in_tune,
@@ -35,6 +35,7 @@ from fingerprint.recognition.speed import (
     plain_rates,
 )
 from fingerprint.recognition.verification import verify
+from fingerprint.search import Effort, SearchConfig
 from fingerprint.types import (
     Candidate,
     Circumstances,
@@ -223,7 +224,7 @@ def candidates_at(
     rows: Fingerprint,
     speed: float,
     effort: Effort,
-    rates: Range,
+    rates: tuple[float, float],
     polished: int = REFINED,
 ) -> list[Candidate]:
     """Candidates for a query whose change of speed is undone, best first.
@@ -395,7 +396,7 @@ def _measured(query: Query, candidate: Candidate) -> tuple[Candidate, tuple[floa
     """
     line = at_its_tempo(query, candidate)
     part, begin, candidate = _in_its_track(query, line, rate_known=line is not candidate)
-    found = measured(part, candidate)
+    found = at_its_place(part, measured(part, candidate))
     within = None if part is query else (begin, begin + part.clip.duration)
     return replace(found, offset=found.offset - found.rate * begin), within
 

@@ -16,6 +16,7 @@ from math import log2
 import numpy as np
 
 from fingerprint.recognition.alignment import weights_of
+from fingerprint.recognition.copies import similar
 from fingerprint.recognition.matcher import evidence_for, fit, vertex
 from fingerprint.recognition.query import Query, at_speed
 from fingerprint.recognition.verification import (
@@ -36,6 +37,7 @@ TUNE = 0.005  # relative step between speeds that are compared by peaks
 TUNES = 8  # of these steps either way, around a speed that was undone
 FAR_TUNES = 16  # around the track's own speed, since the embedder tolerates that much
 TUNED_EVIDENCE = 20.0  # difference of squared peak scores needed for another speed
+PLACE_EVIDENCE = 60.0  # the same for another passage of the track
 LEAST_TUNED = 6.0  # score of the peaks from which they determine the speed
 LEAST_FIT = 4.0  # spreads above the cohort from which the peaks determine offset and rate
 CLEAR_FIT = 8.0  # spreads at which the peaks would fit less well at any other speed
@@ -83,6 +85,29 @@ def at_its_tempo(query: Query, candidate: Candidate) -> Candidate:
     seconds = query.clip.duration
     _, tuned = in_tune(template, candidate, reference, 1.0, seconds, steps=FAR_TUNES)
     return candidate if tuned**2 - score**2 >= TUNED_EVIDENCE else found
+
+
+def at_its_place(query: Query, candidate: Candidate) -> Candidate:
+    """The candidate at the passage of its track at which its peaks fit best.
+
+    Music repeats its passages, but seldom note by note: by embeddings, a query resembles all of
+    them, and may be found at any. The unchanged candidate unless the peaks fit another far better.
+    """
+    reference, seconds = query.reference, query.clip.duration
+    first, last = reference.rows.starts[candidate.track : candidate.track + 2]
+    rows = reference.vectors(np.arange(first, last))
+    window = query.model.window
+    others = similar(rows, candidate, hop=reference.hop, window=window, seconds=seconds)
+    if not others:
+        return candidate
+    speed = query.near(candidate.speed)
+    template = query.template(speed)
+    _, here = best_of(template, [candidate], reference, speed)
+    tried = [replace(candidate, offset=offset) for offset in others]
+    best, there = best_of(template, tried, reference, speed)
+    if there**2 - here**2 < PLACE_EVIDENCE:
+        return candidate
+    return _by_peaks(query, best)
 
 
 def _at_its_pitch(query: Query, candidate: Candidate) -> Candidate | None:

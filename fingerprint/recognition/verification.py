@@ -154,13 +154,18 @@ class Fits:
     `score` (C,): the sum of the values at the peaks, divided by its standard deviation for peaks at
     random times; the best within `REACH` frames of the line. `shift` (C,): s of track time to add
     to the offset to get there. `sharpness` (C,): standard deviations by which the score exceeds
-    those at larger shifts. `peaks` (C,): number of peaks under the query.
+    those at larger shifts. `peaks` (C,): number of peaks under the query. `breadth` (C,): the sum
+    of the values over the root of the sum of squares of each frequency's sum, as if frequencies
+    were the independent samples (cluster-robust: Liang and Zeger, 1986). A pattern that few
+    frequencies repeat, as a synthesiser's bass does, fits other tracks of the same tempo by chance;
+    its breadth is small.
     """
 
     score: Floats
     shift: NDArray[np.float64]
     sharpness: Floats
     peaks: Ints
+    breadth: Floats
 
 
 def lines_of(candidates: Sequence[Candidate], stored: StoredPeaks, speed: float = 1.0) -> Lines:
@@ -231,9 +236,9 @@ def verify(
     normal = (fits.score - null.median) / (null.spread + COHORT_SPREAD)
     normal = np.minimum(normal, MOST_OF_SHARP * np.maximum(fits.sharpness, 0))
     return [
-        PeakFit(float(score), float(sharp), int(count), float(shift))
-        for score, sharp, count, shift in zip(
-            normal, fits.sharpness, fits.peaks, fits.shift, strict=True
+        PeakFit(float(score), float(sharp), int(count), float(shift), float(breadth))
+        for score, sharp, count, shift, breadth in zip(
+            normal, fits.sharpness, fits.peaks, fits.shift, fits.breadth, strict=True
         )
     ]
 
@@ -260,9 +265,8 @@ def cohort_of(stored: StoredPeaks) -> Lines:
 def fit(template: Template, stored: StoredPeaks, lines: Lines) -> Fits:
     """Score the lines."""
     shifts = np.arange(-FAR, FAR + 1)
-    totals, variance, peaks = _totals(template, stored, lines, FAR)
-    spread: Floats = np.sqrt(np.maximum(variance, LEAST_SUM))
-    scores: Floats = totals / spread[:, None]
+    found = _looked_up(template, stored, lines, FAR)
+    scores: Floats = found.totals() / found.spread[:, None]
     near = np.abs(shifts) <= REACH
     far = np.abs(shifts) > REACH + GAP
     best = scores[:, near].argmax(axis=1)
@@ -271,13 +275,14 @@ def fit(template: Template, stored: StoredPeaks, lines: Lines) -> Fits:
     sharpness = (score - apart.mean(axis=1)) / (apart.std(axis=1) + np.float32(LEAST_SPREAD))
     # If the peaks fit later frames of the query, the query's start is earlier in the track.
     shift = -(best - REACH) * lines.rate * SECONDS
-    return Fits(score, shift, sharpness, peaks)
+    breadth = found.breadth(best + FAR - REACH)
+    return Fits(score, shift, sharpness, found.peaks, breadth)
 
 
 def best_scores(template: Template, stored: StoredPeaks, lines: Lines) -> Floats:
     """The scores of `fit` alone, (C,)."""
-    totals, variance, _ = _totals(template, stored, lines, REACH)
-    best: Floats = (totals / np.sqrt(np.maximum(variance, LEAST_SUM))[:, None]).max(axis=1)
+    found = _looked_up(template, stored, lines, REACH)
+    best: Floats = (found.totals() / found.spread[:, None]).max(axis=1)
     return best
 
 
@@ -402,13 +407,41 @@ class _Under:
         return scores
 
 
-def _totals(
-    template: Template, stored: StoredPeaks, lines: Lines, reach: int
-) -> tuple[Floats, Floats, Ints]:
-    """Sums of values at the peaks, shifted by -reach..reach frames, (C, 2 * reach + 1).
+@dataclass(frozen=True, slots=True, eq=False)
+class _LookedUp:
+    """The values of a template at the peaks (C, P) under C lines, at S shifts.
 
-    And the variance and number of the peaks under the unshifted query, (C,).
+    Those of peak i are `runs[index[i]]`, (S,). `spread` (C,) is the standard deviation of their sum
+    for peaks at random times, `peaks` (C,) the number of peaks under the unshifted query, `bin_`
+    (C, P) their frequencies.
     """
+
+    runs: Floats  # (N, S), a view
+    index: Ints
+    bin_: Ints
+    spread: Floats
+    peaks: Ints
+
+    def totals(self) -> Floats:
+        """The sums of the values at each shift, (C, S)."""
+        totals = np.empty((len(self.index), self.runs.shape[1]), np.float32)
+        for some in range(0, len(self.index), LINES):
+            totals[some : some + LINES] = self.runs[self.index[some : some + LINES]].sum(axis=1)
+        return totals
+
+    def breadth(self, shift: Ints) -> Floats:
+        """The breadth of each line at one of its shifts (C,), see `Fits`."""
+        lines, bins = len(self.index), BINS[1] - BINS[0]
+        values = self.runs[self.index, shift[:, None]]
+        place = np.arange(lines)[:, None] * bins + self.bin_
+        sums = np.bincount(place.ravel(), values.ravel(), lines * bins).reshape(lines, bins)
+        squares = np.square(sums).sum(axis=1)
+        breadth: Floats = np.maximum(sums.sum(axis=1), 0) / np.sqrt(np.maximum(squares, LEAST_SUM))
+        return breadth
+
+
+def _looked_up(template: Template, stored: StoredPeaks, lines: Lines, reach: int) -> _LookedUp:
+    """The values at the peaks, shifted by -reach..reach frames."""
     length, bins = template.values.shape
     frame, bin_, there = peaks_under(stored, lines, length)
     bin_, there = _at_pitch(bin_, there, lines)
@@ -422,10 +455,8 @@ def _totals(
     runs = np.lib.stride_tricks.sliding_window_view(values.ravel(), shifts)
     first = np.clip(position, -reach - 1, length + reach) + shifts - reach
     index = np.where(there, bin_ * values.shape[1] + first, 0)
-    totals = np.empty((len(index), shifts), np.float32)
-    for some in range(0, len(index), LINES):
-        totals[some : some + LINES] = runs[index[some : some + LINES]].sum(axis=1)
-    return totals, variance, under.sum(axis=1)
+    spread = np.sqrt(np.maximum(variance, LEAST_SUM))
+    return _LookedUp(runs, index, bin_, spread, under.sum(axis=1))
 
 
 def _at_pitch(bin_: Ints, there: NDArray[np.bool_], lines: Lines) -> tuple[Ints, NDArray[np.bool_]]:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from fingerprint.audio.confined import stream_clip
-from fingerprint.config import SearchConfig
 from fingerprint.scanning.extent import Extent, extent
 from fingerprint.scanning.runs import Run, Runs, Sighting
 from fingerprint.scanning.spans import Heard, Span, Weighed, visible, with_gaps
+from fingerprint.search import SearchConfig
 from fingerprint.types import Clip, Fingerprint, Floats, Match
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ def cover(path: Path, _stamp: "Stamp") -> bytes | None:
     Raises:
         subprocess.TimeoutExpired: the machine is too busy; a later call may succeed.
     """
-    from fingerprint.audio.decode import open_recording
+    from fingerprint.audio.source import open_recording
 
     boot = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main()"
     try:

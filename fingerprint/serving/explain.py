@@ -9,9 +9,9 @@ import numpy as np
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from fingerprint.audio.decode import open_recording
 from fingerprint.audio.files import display_name
 from fingerprint.audio.report import DecodeReport
+from fingerprint.audio.source import open_recording
 from fingerprint.errors import AudioError, LibraryError
 from fingerprint.explaining import explain, picture
 from fingerprint.serving.bodies import BODY_PROBLEMS, RECORDING_BODY, receive

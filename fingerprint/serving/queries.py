@@ -144,8 +144,7 @@ async def _identify_outline(
 def _speeds(service: Service, wanted: float) -> list[float]:
     """All speeds of the search step that needs the speed `wanted`: it will need the others, too."""
     config = service.library.config
-    names = [name for name in type(config).model_fields if name.endswith("semitones")]
-    for semitones in (getattr(config, name) for name in names):
+    for semitones in (config.semitones, config.far_semitones):
         step = [2 ** (one / 12) for one in semitones]
         if any(abs(one - wanted) < 1e-9 for one in step):
             return step

@@ -16,12 +16,12 @@ from urllib.parse import urlencode, urlsplit
 from fingerprint import __version__
 from fingerprint.audio.files import without_password
 from fingerprint.audio.objects import path_of, spelled
-from fingerprint.config import SearchConfig
 from fingerprint.errors import LibraryError
 from fingerprint.library.embedding import Recording
 from fingerprint.library.library import Embedder
 from fingerprint.recognition.recognise import Result, Speeds, query_part
 from fingerprint.recognition.signal_check import nothing_in
+from fingerprint.search import SearchConfig
 from fingerprint.serving import recordings, wire
 from fingerprint.types import Clip, Fingerprint, Match, Tags, Track
 

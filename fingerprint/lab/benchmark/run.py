@@ -9,7 +9,6 @@ from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fingerprint.config import SearchConfig
 from fingerprint.errors import AudioError, ConfigError, CorpusError, LibraryError
 from fingerprint.lab.benchmark.conditions import CONDITIONS, Condition
 from fingerprint.lab.benchmark.material import SPLITS, WORKING_RATE, Material, Split, cut
@@ -18,6 +17,7 @@ from fingerprint.lab.benchmark.queries import Query, Truth, make_query
 from fingerprint.lab.benchmark.results import Results
 from fingerprint.lab.corpus import Corpus
 from fingerprint.lab.processes import each, saved
+from fingerprint.search import SearchConfig
 from fingerprint.types import Match
 
 if TYPE_CHECKING:

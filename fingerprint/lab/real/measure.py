@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fingerprint.audio.decode import load_clip
-from fingerprint.config import SearchConfig
 from fingerprint.errors import ConfigError
 from fingerprint.lab.benchmark.material import cut
 from fingerprint.lab.benchmark.metrics import PLACE_TOLERANCE, near, same_sound
@@ -26,6 +25,7 @@ from fingerprint.lab.corpus.probe import to_int16
 from fingerprint.lab.processes import each, saved
 from fingerprint.lab.real.folder import Line, RealSet, Role
 from fingerprint.recognition.recognise import recognise
+from fingerprint.search import SearchConfig
 from fingerprint.types import Clip, Match
 
 if TYPE_CHECKING:

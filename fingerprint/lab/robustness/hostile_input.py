@@ -23,9 +23,10 @@ import soundfile
 from click.testing import CliRunner
 from hypothesis import strategies as st
 
-from fingerprint.audio.decode import LONGEST_CLIP, load_clip
+from fingerprint.audio.decode import load_clip
 from fingerprint.audio.ffmpeg import pyav_installed
 from fingerprint.audio.files import is_control
+from fingerprint.audio.source import LONGEST_CLIP
 from fingerprint.audio.tags import read_tags
 from fingerprint.audio.worker import CRASHED, ConfinedDecoder
 from fingerprint.cli import main

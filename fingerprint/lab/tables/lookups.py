@@ -7,16 +7,17 @@ tracks, against a library that the command `growth` has filled. Times are proces
 core, so that a busy machine matters less.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from fingerprint.cli.options import corpus_option
-from fingerprint.config import Effort, SearchConfig
 from fingerprint.lab.corpus import Corpus
 from fingerprint.lab.tables.world import queries, top_1
 from fingerprint.library.library import Library
 from fingerprint.model.fingerprinter import Fingerprinter
+from fingerprint.search import Effort, SearchConfig
 
 CONDITIONS = ("clean 5 s", "noise 5 s", "phone 2 s", "phone at -5 dB 5 s", "phone at -10 dB 10 s")
 GRID = (
@@ -44,7 +45,7 @@ def main(library: Path, corpus: Path, count: int) -> None:
     click.echo("|---:|---:|---:|" + "---:|---:|" * len(CONDITIONS))
     usual = SearchConfig().in_doubt
     for first, nodes in GRID:
-        in_doubt = usual.model_copy(update={"nodes": nodes})
+        in_doubt = replace(usual, nodes=nodes)
         config = SearchConfig(at_first=first, in_doubt=in_doubt)
         with Library.open(library, model, config=config) as opened:
             found = top_1(opened, drawn)
