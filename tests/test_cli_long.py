@@ -114,7 +114,7 @@ def test_a_file_that_cannot_be_read_does_not_stop_a_scan(
 def test_a_recording_of_nothing_known_ends_with_1(
     folder: Path, song: Callable[..., Floats], write_audio: Callable[..., Path], tmp_path: Path
 ) -> None:
-    path = write_audio(tmp_path / "unknown.wav", song(77, 12.0, RATE), RATE)
+    path = write_audio(tmp_path / "unknown.wav", song(78, 12.0, RATE), RATE)
     result = run(folder, "scan", path)
     assert result.exit_code == 1
     assert "(unknown)" in result.stdout

@@ -11,8 +11,10 @@ from fingerprint.errors import LibraryError
 from fingerprint.library.library import Library
 from fingerprint.library.records import SegmentInfo
 from fingerprint.library.segments import open_rows, path_of
+from fingerprint.search import SearchConfig
 
 THREADS, ROUNDS = 12, 8
+PLAIN = SearchConfig(semitones=(), far_semitones=())  # no other speeds: they take most of the time
 
 
 def test_many_threads_open_refresh_and_ask(tmp_path: Path) -> None:  # noqa: C901
@@ -21,17 +23,17 @@ def test_many_threads_open_refresh_and_ask(tmp_path: Path) -> None:  # noqa: C90
     with Library.create_or_open(folder, Toy()) as library:
         for seed in range(1, 9):
             add(library, seed)
-    shared = Library.open(folder, Toy())
+    shared = Library.open(folder, Toy(), config=PLAIN)
     wrong: list[object] = []
     begin = threading.Barrier(THREADS + 1)
 
     def ask(number: int) -> None:
         begin.wait()
         try:
-            kept = Library.open(folder, Toy())
+            kept = Library.open(folder, Toy(), config=PLAIN)
             for turn in range(ROUNDS):
                 seed = 1 + (number + turn) % 4
-                with Library.open(folder, Toy()) as fresh:
+                with Library.open(folder, Toy(), config=PLAIN) as fresh:
                     for library in (fresh, kept, shared):
                         best = library.identify(excerpt(song(seed), 5, 3), top=1, min_confidence=0)[
                             0
