@@ -134,6 +134,19 @@ def test_the_stages_of_a_recipe_are_trained_in_one_folder(corpus, tmp_path):
     assert (output / "two" / "model.pt").read_bytes() == before
 
 
+def test_music_that_a_later_stage_lacks_is_missed_before_the_first_is_trained(corpus, tmp_path):
+    stages = yaml.safe_load(RECIPE.replace("{stage}", json.dumps(yaml.safe_load(CONFIG))))
+    stages["stages"]["two"]["music"] = ["train", "rendered"]
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(stages, sort_keys=False))
+    output = tmp_path / "run"
+    result = run(
+        ["train", str(tmp_path / "recipe.yaml"), "--corpus", str(corpus), "--output", str(output)]
+    )
+    assert result.exit_code == 1
+    assert "has no files for rendered; run: " in result.stderr
+    assert not output.exists()
+
+
 def test_a_folder_of_music_is_a_corpus_to_train_and_evaluate_on(song, write_audio, tmp_path):
     pytest.importorskip("pyroomacoustics")
     music, corpus = tmp_path / "music", tmp_path / "corpus"

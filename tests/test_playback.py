@@ -139,6 +139,7 @@ def test_a_passage_over_a_repeated_accompaniment_is_placed_where_its_melody_play
         index_files(library, [path])
         clip = Clip(track[9 * RATE : 15 * RATE : 2].copy(), RATE // 2)
         query = Query(clip, model.embed_query(clip), model, library.snapshot(), library.config)
+        rows = query.reference.vectors(np.arange(query.reference.rows.starts[1]))
         for begin in (1.0, 9.0):
-            moved = at_its_place(query, Candidate(0, begin, 1.0, 0.8))
+            moved = at_its_place(query, Candidate(0, begin, 1.0, 0.8), rows)
             assert moved.offset == pytest.approx(9.0, abs=0.05)

@@ -154,9 +154,6 @@ def _too_long(name: str, cut: _Cut) -> AudioError:
     return AudioError(f"cannot use {name}: it lasts over {cut.longest / 3600:g} h; cut it up")
 
 
-# Opening: files, pipes, standard input
-
-
 # Decoding
 
 

@@ -151,10 +151,13 @@ def _matches(
         candidate, part, later = found[number], None, tuple[float, ...]()
         answered = number in (0, second)
         if answered and probability(weight, query.model.calibration) >= HOPELESS:
-            candidate, part = _measured(query, candidate)
+            rows = query.reference.vectors(
+                np.arange(*query.reference.rows.starts[candidate.track : candidate.track + 2])
+            )
+            candidate, part = _measured(query, candidate, rows)
             part = part or (everything if second else None)
             if number == 0:
-                candidate, later = _at_its_earliest(query, candidate)
+                candidate, later = _at_its_earliest(query, candidate, rows)
         if (track := query.reference.track(candidate.track)) is not None:
             matches.append(_match(track, candidate, weight, later, query.model, part))
     return matches
@@ -389,14 +392,16 @@ def _is_sure(evidence: list[Evidence], query: Query) -> bool:
     return bool(evidence) and probability(evidence[0], calibration) >= least
 
 
-def _measured(query: Query, candidate: Candidate) -> tuple[Candidate, tuple[float, float] | None]:
+def _measured(
+    query: Query, candidate: Candidate, rows: Floats
+) -> tuple[Candidate, tuple[float, float] | None]:
     """The candidate with its offset and rate measured on the part of the query in its track.
 
-    And where in the query (s) that part is; None if it is all of it.
+    And where in the query (s) that part is; None if it is all of it. `rows` are those of the track.
     """
     line = at_its_tempo(query, candidate)
     part, begin, candidate = _in_its_track(query, line, rate_known=line is not candidate)
-    found = at_its_place(part, measured(part, candidate))
+    found = at_its_place(part, measured(part, candidate), rows)
     within = None if part is query else (begin, begin + part.clip.duration)
     return replace(found, offset=found.offset - found.rate * begin), within
 
@@ -427,17 +432,17 @@ def _in_its_track(
     return replace(query, clip=part, rows=query.model.embed_query(part)), found.begin, line
 
 
-def _at_its_earliest(query: Query, candidate: Candidate) -> tuple[Candidate, tuple[float, ...]]:
+def _at_its_earliest(
+    query: Query, candidate: Candidate, rows: Floats
+) -> tuple[Candidate, tuple[float, ...]]:
     """The candidate at the first of its repeats in the track, and the offsets (s) of the others.
 
     The unchanged candidate and an empty tuple if the track does not repeat the passage.
     """
-    reference = query.reference
-    rows = np.arange(*reference.rows.starts[candidate.track : candidate.track + 2])
     others = repeats(
-        reference.vectors(rows),
+        rows,
         candidate,
-        hop=reference.hop,
+        hop=query.reference.hop,
         window=query.model.window,
         seconds=query.clip.duration,
     )

@@ -26,7 +26,7 @@ from fingerprint.recognition.verification import (
     lines_of,
     refined,
 )
-from fingerprint.types import Candidate, Clip, Outline
+from fingerprint.types import Candidate, Clip, Floats, Outline
 
 LEAST_SHIFT = 0.75  # semitones from which a change of pitch may be a shift of pitch alone
 LONGEST_PROBE = 10.0  # s of the query by which its speed is measured
@@ -87,15 +87,14 @@ def at_its_tempo(query: Query, candidate: Candidate) -> Candidate:
     return candidate if tuned**2 - score**2 >= TUNED_EVIDENCE else found
 
 
-def at_its_place(query: Query, candidate: Candidate) -> Candidate:
+def at_its_place(query: Query, candidate: Candidate, rows: Floats) -> Candidate:
     """The candidate at the passage of its track at which its peaks fit best.
 
     Music repeats its passages, but seldom note by note: by embeddings, a query resembles all of
     them, and may be found at any. The unchanged candidate unless the peaks fit another far better.
+    `rows` are those of its track, (R, D).
     """
     reference, seconds = query.reference, query.clip.duration
-    first, last = reference.rows.starts[candidate.track : candidate.track + 2]
-    rows = reference.vectors(np.arange(first, last))
     window = query.model.window
     others = similar(rows, candidate, hop=reference.hop, window=window, seconds=seconds)
     if not others:

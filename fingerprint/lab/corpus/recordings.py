@@ -59,7 +59,7 @@ def load_recordings(
         AudioError: a file is gone or damaged since the corpus was assembled.
     """
     if isinstance(roles, str):
-        files = _files(corpus, roles)
+        files = files_of(corpus, roles)
         decode = partial(_decode_all, files, sample_rate, jobs)
         return _cached(corpus, roles, files, sample_rate, decode)
     parts = [load_recordings(corpus, role, sample_rate, jobs=jobs) for role in roles]
@@ -76,7 +76,12 @@ def load_sounds(corpus: Corpus, split: Split, sample_rate: int) -> Recordings:
     return load_recordings(corpus, SOUND_ROLES[split], sample_rate)
 
 
-def _files(corpus: Corpus, role: Role) -> tuple[CorpusFile, ...]:
+def files_of(corpus: Corpus, role: Role) -> tuple[CorpusFile, ...]:
+    """The files of a role.
+
+    Raises:
+        CorpusError: there are none; it says how to get them.
+    """
     files = corpus.role(role)
     if not files:
         remedy = f"run: python -m fingerprint.lab corpus --root {corpus.root} --add {role}"

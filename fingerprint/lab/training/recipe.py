@@ -7,13 +7,14 @@ one. `configs/recipe.yaml` is the recipe of the weights that ship with the packa
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from fingerprint.errors import ConfigError
 from fingerprint.lab.corpus import Corpus
 from fingerprint.lab.corpus.packs import Packs
-from fingerprint.lab.training.config import Recipe
+from fingerprint.lab.corpus.recordings import files_of
+from fingerprint.lab.training.config import Recipe, TrainConfig
 from fingerprint.lab.training.loop import MODEL, TrainProgress, train
 from fingerprint.lab.training.state import is_finished
 
@@ -43,11 +44,12 @@ def train_recipe(
     """
     if stage not in (None, *recipe.stages):
         raise ConfigError(f"no stage {stage!r} in the recipe: it has {', '.join(recipe.stages)}")
+    stages = {n: one for n, one in recipe.stages.items() if stage in (None, n)}
+    if isinstance(corpus, Corpus):  # what a later stage lacks is better missed now
+        _require_music(corpus, stages.values())
     end = None if minutes is None else time.monotonic() + 60 * minutes
     model = run / MODEL
-    for name, settings in recipe.stages.items():
-        if stage not in (None, name):
-            continue
+    for name, settings in stages.items():
         folder, config = run, settings
         if len(recipe.stages) > 1:
             folder = run / name
@@ -61,3 +63,8 @@ def train_recipe(
         if end is not None and not is_finished(folder, config):
             break
     return model
+
+
+def _require_music(corpus: Corpus, stages: Iterable[TrainConfig]) -> None:
+    for role in dict.fromkeys(role for one in stages for role in one.music):
+        files_of(corpus, role)
