@@ -148,6 +148,8 @@ def test_the_margin_counts_only_where_the_peaks_do_not_contradict_it() -> None:
     assert margin(PeakFit(5.0, 4.0, 90)) == pytest.approx(5.0)
     assert 0 < margin(PeakFit(1.5, 2.0, 90)) < 5
     assert margin(PeakFit(0.0, 1.0, 25), seconds=1.0) == pytest.approx(5.0)  # too short to tell
+    assert margin(PeakFit(0.3, 1.0, 48), seconds=1.6) == pytest.approx(5.0)
+    assert margin(PeakFit(0.3, 1.0, 60), seconds=2.0) == 0
 
 
 @pytest.mark.parametrize("peaks", [0, 20])

@@ -51,7 +51,7 @@ HEARD = (0.5, 1.5)  # spreads of a score above its cohort between which peaks be
 SEEN = (1.0, 3.0)  # spreads of the fit of the peaks between which the margin begins to count
 FEWEST = 20  # peaks; a track with fewer under the query is not surer for that
 BROAD = (1.5, 3.0)  # breadths of the fit between which it begins to count
-ENOUGH = 40  # peaks, of 1.3 s; fewer neither confirm nor contradict the score by themselves
+ENOUGH = 50  # peaks, of 1.7 s; fewer neither confirm nor contradict the score by themselves
 DENSE = (12.0, 20.0)  # peaks a second between which fewer than `ENOUGH` begin to count
 SUREST = 20.0  # log odds of an answer, at most
 
