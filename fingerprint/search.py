@@ -21,7 +21,7 @@ class SearchConfig:
     """The effort of each search, what is tried, and when an answer is given."""
 
     at_first: Effort = Effort(windows=8, nodes=30_000, candidates=20)
-    in_doubt: Effort = Effort(windows=32, nodes=200_000, candidates=50)
+    in_doubt: Effort = Effort(windows=32, nodes=100_000, candidates=50)
     landmarks: int = 150  # candidates taken from landmarks when in doubt
     at_other_speeds: Effort = Effort(windows=6, nodes=8_000, candidates=10)  # at each of them
     neighbours: int = 20  # hits per query window

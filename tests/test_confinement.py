@@ -192,6 +192,14 @@ def test_nothing_is_decoded_in_the_callers_process(where, secrets, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_processes_that_cannot_start_are_given_up_for_each_recording(secrets, monkeypatch):
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with ConfinedDecoder() as decoder:
+        for _ in range(2):
+            with pytest.raises(AudioError, match="cannot start"):
+                decoder.load(secrets / "secret.wav", RATE, longest=60.0)
+
+
 def test_a_part_of_a_recording_is_cut_in_the_confined_process_too(song, tmp_path, decoder):
     path = tmp_path / "song.wav"
     soundfile.write(path, song(1, 5, 44_100), 44_100)

@@ -69,6 +69,12 @@ def test_sightings_raise_the_confidence_with_half_weight() -> None:
     assert 0.5 < twice.confidence < 0.75
 
 
+def test_a_song_that_resembles_a_track_throughout_is_not_named() -> None:
+    for count in (2, 12, 60):
+        run = Run([sighting(i, 5.0 * i, confidence=0.64) for i in range(count)])
+        assert run.confidence == pytest.approx(1 - 0.36**1.5)
+
+
 def test_the_best_stretch_is_that_of_the_largest_sum() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):

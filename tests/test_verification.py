@@ -192,7 +192,7 @@ def test_noisy_music_has_many_values(snr_db: float) -> None:
 def test_richness_is_the_share_of_equal_values() -> None:
     values = np.zeros((100, 50), np.float32)
     values[10:30, 5:15] = -3.0
-    template = Template(values, values.var(axis=0), values)
+    template = Template(values, values, values.var(axis=0))
     assert richness(template) == pytest.approx(20 * 10 / (100 * 50))
 
 

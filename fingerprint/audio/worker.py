@@ -33,6 +33,7 @@ PATIENCE = 300.0  # s for 20 minutes of sound or a part of a long one; normally 
 LONGEST = 20 * 60.0  # s of sound in one answer: 38 MB at 8 kHz
 STARTS = 3  # failed starts in a row, after which no further one is tried
 LARGEST_ANSWER = 1 << 28  # bytes
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}  # a decoder needs no more, and to start them takes time
 STALLED = 60.0  # s without sound after which a stream has broken off; FFmpeg's own limit is shorter
 
 
@@ -118,7 +119,7 @@ class Worker:
             return _parsed(message) if message else None
         except (EOFError, OSError, ValueError, KeyError, TypeError) as error:
             self._failed_starts += not self.ready
-            if self._failed_starts == STARTS:
+            if self._failed_starts >= STARTS:
                 raise AudioError("the decoding processes cannot start") from error
             self.restart()
             raise EOFError from error
@@ -155,6 +156,7 @@ class Worker:
                 stdout=subprocess.DEVNULL,
                 stderr=None if _is_open(2) else subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
+                env={**os.environ, **ONE_THREAD},
             )
         self.ready = False
         self.since = monotonic()

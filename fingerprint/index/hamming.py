@@ -48,15 +48,17 @@ def nearest(stored: Words, vectors: Floats, k: int) -> Hits:
     kind = np.uint8 if vectors.shape[1] < 256 else np.uint16
     none = np.empty(0, np.int64)
     rows, apart = [[none] for _ in query], [[none] for _ in query]
+    furthest = [vectors.shape[1]] * len(query)  # difference of the k-th nearest in the first block
     for first in range(0, len(stored), BLOCK):
         block = np.ascontiguousarray(stored[first : first + BLOCK].T)
         for number, bits in enumerate(signs):
             differing = np.bitwise_count(block[0] ^ bits[0]).astype(kind, copy=False)
             for word in range(1, len(bits)):
                 differing += np.bitwise_count(block[word] ^ bits[word])
-            # The k-th smallest by counting: differences are few small numbers.
-            most = np.searchsorted(np.cumsum(np.bincount(differing)), min(k, len(differing)))
-            near = np.flatnonzero(differing <= most)
+            if first == 0 and k < len(differing):
+                # The k-th smallest by counting: differences are few small numbers.
+                furthest[number] = int(np.searchsorted(np.cumsum(np.bincount(differing)), k))
+            near = np.flatnonzero(differing <= furthest[number])
             rows[number].append(near + first)
             apart[number].append(differing[near].astype(np.int64))
     kept = [np.argsort(np.concatenate(one), kind="stable")[:k] for one in apart]

@@ -11,7 +11,7 @@ The index on disk is an inverted index: the distinct hashes in ascending order, 
 which each occurs. Pure NumPy.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -31,7 +31,7 @@ QUERY_KEPT = 16  # peaks kept per block of a query
 NEAREST, FURTHEST = 2, 63  # frames between the peaks of a landmark
 ASIDE = 31  # bins between the peaks of a landmark, up or down
 LOOKED = 60  # following peaks that are tried as the second of a landmark
-MOST_HITS = 400_000  # index entries read for a query; the rarest hashes come first
+MOST_HITS = 400_000  # index entries read for a query, of all segments; the rarest hashes come first
 BIN = 4  # frames of a bin of the histogram of offsets; two neighbouring bins are added up
 PLACES = 3  # candidates from one track, at most
 _HEADER = 2  # numbers before the arrays in a file: the count of hashes, the count of frames
@@ -114,8 +114,11 @@ class Landmarks:
             raise LibraryError(f"{file} is damaged")
         return cls(*parts)
 
-    def vote(self, query: Query, most: int) -> Votes:
-        """The `most` offsets at which most landmarks agree with the query's."""
+    def vote(self, query: Query, most: int, hits: int = MOST_HITS) -> Votes:
+        """The `most` offsets at which most landmarks agree with the query's.
+
+        At most `hits` entries of the index are read.
+        """
         order = np.argsort(query.hashes)  # neighbours in the index are neighbours in memory
         hashes, frames = query.hashes[order], query.frames[order]
         place = np.searchsorted(self.hashes, hashes.astype(np.uint32))
@@ -125,7 +128,7 @@ class Landmarks:
         first = self.starts[place].astype(np.int64)
         count = self.starts[place + 1].astype(np.int64) - first
         rare = np.argsort(count, kind="stable")
-        rare = np.sort(rare[np.cumsum(count[rare]) <= MOST_HITS])
+        rare = np.sort(rare[np.cumsum(count[rare]) <= hits])
         first, count, when = first[rare], count[rare], when[rare]
         index = np.repeat(first - np.cumsum(count) + count, count) + np.arange(count.sum())
         begins = self.frames[index].astype(np.int64) - np.repeat(when, count)
@@ -138,8 +141,12 @@ class Landmarks:
 
 
 def _most_voted(bins: Ints, votes: Ints, most: int) -> Votes:
-    """The bins with the most votes; of equal ones the earlier, without sorting all of them."""
-    least = np.partition(votes, -most)[-most] if len(votes) > most else 0
+    """The bins with the most votes; of equal ones the earlier, without sorting all of them.
+
+    Votes are small numbers, nearly all 1 or 2: counting them is faster than partitioning them.
+    """
+    at_least = np.cumsum(np.bincount(votes)[::-1])[::-1]  # bins with so many votes and more
+    least = np.searchsorted(-at_least, -most, side="right") - 1
     leading = np.flatnonzero(votes >= least)
     best = leading[np.argsort(-votes[leading], kind="stable")[:most]]
     return Votes(bins[best].astype(np.int64) * BIN + BIN, votes[best].astype(np.int64))
@@ -147,7 +154,7 @@ def _most_voted(bins: Ints, votes: Ints, most: int) -> Votes:
 
 def candidates(
     query: Query,
-    segments: Iterable[tuple[Landmarks | None, int]],
+    segments: Sequence[tuple[Landmarks | None, int]],
     rows: Rows,
     alive: NDArray[np.bool_],
     *,
@@ -167,10 +174,10 @@ def candidates(
         most: candidates.
     """
     frames, votes = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    first = 0
+    first, every = 0, max(1, sum(count for _, count in segments))
     for landmarks, count in segments:
         if landmarks is not None:
-            found = landmarks.vote(query, 4 * most)
+            found = landmarks.vote(query, 4 * most, MOST_HITS * count // every)
             frames.append(found.frame + first * block)
             votes.append(found.votes)
         first += count

@@ -18,6 +18,7 @@ from fingerprint.types import Floats
 
 BYTE = 8  # bits a dimension at which codes are int8
 REACH = 6.0  # standard deviations of a dimension beyond which int8 saturates
+_OCTETS = np.arange(256, dtype=np.uint8)[:, None]
 Codes = NDArray[Any]  # (rows, dim) int8, or (rows, width) words of bit planes, the highest first
 
 
@@ -55,11 +56,15 @@ def decode(codes: Codes, bits: int, dim: int) -> Floats:
         return _scaled(codes.astype(np.float32), 1.0)
     plane = codes.shape[1] * 8 // bits  # bytes
     octets = np.ascontiguousarray(codes).view(np.uint8).reshape(len(codes), bits, plane)
-    planes = np.unpackbits(octets, axis=2, bitorder="little")[:, :, :dim]  # (N, bits, dim)
-    numbers = planes[:, 0]
-    for bit in range(1, bits):
-        numbers = numbers << np.uint8(1) | planes[:, bit]
-    rows: Floats = _levels(bits)[0][numbers]
+    if bits == 1:  # eight dimensions at a time: ten times as fast
+        eight = _levels(1)[0][np.unpackbits(_OCTETS, axis=1, bitorder="little")]
+        rows: Floats = eight.take(octets[:, 0], axis=0).reshape(len(codes), 8 * plane)[:, :dim]
+    else:
+        planes = np.unpackbits(octets, axis=2, bitorder="little")[:, :, :dim]  # (N, bits, dim)
+        numbers = planes[:, 0]
+        for bit in range(1, bits):
+            numbers = numbers << np.uint8(1) | planes[:, bit]
+        rows = _levels(bits)[0].take(numbers)
     rows[~codes.any(axis=1)] = 0
     return _scaled(rows, 1 / float(_cosine(bits)))
 

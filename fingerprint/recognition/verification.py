@@ -9,6 +9,7 @@ the library. So a tonal or looping query, which fits everything a little, gains 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 from typing import Protocol
 
@@ -63,30 +64,36 @@ class StoredPeaks(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)  # no slots: `exact` is a cached property
 class Template:
     """The spectrogram of a query in which peaks are looked up.
 
-    `values` (F, bins): the query's rise above its local mean, centred over time at each frequency,
-    and at each time over the frequencies around it. So steady tones, beats, clicks and bursts of
-    noise, which fit many tracks, count for nothing; what counts is which frequencies sound when.
-    `variance` (bins,) of the values over time. `exact` (F, bins) is a frame's
-    rise above slightly earlier and later frames, beats included: they determine the offset to a
-    fraction of a frame, for which sustained notes are useless.
+    `heights` (F, bins) is the query's rise above its local mean. `values` (F, bins) is the same,
+    centred over time at each frequency, and at each time over the frequencies around it. So steady
+    tones, beats, clicks and bursts of noise, which fit many tracks, count for nothing; what counts
+    is which frequencies sound when. `variance` (bins,) of the values over time.
     """
 
+    heights: Floats
     values: Floats
     variance: Floats
-    exact: Floats
+
+    @cached_property
+    def exact(self) -> Floats:
+        """A frame's rise above slightly earlier and later frames, beats included, (F, bins).
+
+        They determine the offset to a fraction of a frame, for which sustained notes are useless.
+        """
+        return _above_neighbours(_centred(self.heights, self.heights.mean(axis=1, keepdims=True)))
 
 
 def template_of(clip: Clip) -> Template:
     """The template of a query; one shorter than a window is padded."""
-    height = heights_of(clip)
-    exact = _above_neighbours(_centred(height, height.mean(axis=1, keepdims=True)))
-    height[:-1] = np.maximum(height[:-1], height[1:])  # frames of track and query lie apart
-    values = _centred(height, _around(height))
-    return Template(values, _variance(values), exact)
+    heights = heights_of(clip)
+    higher = heights.copy()
+    higher[:-1] = np.maximum(heights[:-1], heights[1:])  # frames of track and query lie apart
+    values = _centred(higher, _around(higher))
+    return Template(heights, values, _variance(values))
 
 
 def heights_of(clip: Clip) -> Floats:

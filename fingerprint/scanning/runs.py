@@ -1,7 +1,7 @@
 """Join matches of consecutive stretches (sightings) to runs of one track along a line. Pure NumPy.
 
 A track that keeps playing is found in every stretch, at an offset that advances with time; a wrong
-match is not. So sightings that continue each other raise the confidence.
+match seldom is. So a sighting that continues another one raises the confidence.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from fingerprint.types import Match
 TOLERANCE = 0.4  # s between the offset that a line predicts and that of a sighting
 DRIFT = 0.03  # added to it for each second since the last sighting: the error of a rate
 PATIENCE = 3  # stretches without a sighting after which a run has ended
-SURER = 0.5  # weight of all sightings but the surest: stretches overlap by half
+SURER = 0.5  # weight of the second surest sighting: stretches overlap by half
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +53,12 @@ class Run:
 
     @property
     def confidence(self) -> float:
-        """Confidence that the track plays, 0..1: 1 less the product of the sightings' doubts."""
-        weights = np.full(len(self.sightings), SURER)
-        weights[int(np.argmax([s.match.confidence for s in self.sightings]))] = 1.0
-        doubt = [max(1 - s.match.confidence, 1e-6) for s in self.sightings]
-        return float(1 - np.prod(np.power(doubt, weights)))
+        """Confidence that the track plays, 0..1: 1 less the product of the two least doubts.
+
+        More sightings prove no more: a song that resembles a track resembles it throughout.
+        """
+        least, *others = sorted(max(1 - s.match.confidence, 1e-6) for s in self.sightings)
+        return float(1 - least * (others[0] ** SURER if others else 1.0))
 
     def line(self) -> Line:
         """The line through the sightings.
