@@ -8,8 +8,8 @@ from library_world import RATE, busy_song, excerpt
 
 from fingerprint.audio.peaks import BLOCK, FRAME_RATE, peaks_of
 from fingerprint.errors import LibraryError
-from fingerprint.index.landmarks import BIN, Landmarks, first_of_each, query_landmarks
-from fingerprint.types import Clip, Floats
+from fingerprint.index.landmarks import BIN, Landmarks, candidates, first_of_each, query_landmarks
+from fingerprint.types import Clip, Floats, Rows
 
 SONGS = 10
 
@@ -37,6 +37,22 @@ def test_an_excerpt_in_noise_is_found_where_it_was_cut(
     found = landmarks.vote(query_landmarks(cut(busy_song(track), start, 5.0, 0.0)), 5)
     assert found.frame[0] == pytest.approx(firsts[track] + start * FRAME_RATE, abs=2 * BIN)
     assert found.votes[0] > 2 * found.votes[3:].max(initial=0)
+
+
+@pytest.mark.parametrize("large", [0, 30_000_000])
+def test_tracks_that_were_just_added_are_found_beside_a_large_segment(
+    index: tuple[Landmarks, list[int]], large: int
+) -> None:
+    landmarks, firsts = index
+    count = firsts[1] // BLOCK  # rows of each song
+    segments = [(None, large), (landmarks, SONGS * count)]
+    rows = Rows(np.concatenate([[0], large + count * np.arange(SONGS + 1)]))
+    for song in (0, 4, 9):
+        query = query_landmarks(cut(busy_song(song), 7.0, 5.0, -3.0))
+        alive = np.ones(SONGS + 1, np.bool_)
+        (found,) = candidates(query, segments, rows, alive, block=BLOCK, most=1)
+        assert found.track == 1 + song
+        assert found.offset == pytest.approx(7.0, abs=2 * BIN / FRAME_RATE)
 
 
 def test_unknown_music_and_silence_have_low_confidence(index: tuple[Landmarks, list[int]]) -> None:

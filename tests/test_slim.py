@@ -62,7 +62,7 @@ def test_indexing_and_identifying_import_nothing_of_the_training_stack(
 def test_the_slim_install_indexes_and_identifies(music_folder: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [python, "-m", "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check"]
     run([*pip, "-r", PROJECT / "requirements-slim.txt"], tmp_path)
     run([*pip, "--no-deps", PROJECT], tmp_path)
     names_the_song([tmp_path / "env" / "bin" / "fingerprint"], music_folder, tmp_path)

@@ -31,7 +31,8 @@ QUERY_KEPT = 16  # peaks kept per block of a query
 NEAREST, FURTHEST = 2, 63  # frames between the peaks of a landmark
 ASIDE = 31  # bins between the peaks of a landmark, up or down
 LOOKED = 60  # following peaks that are tried as the second of a landmark
-MOST_HITS = 1_600_000  # index entries read for a query, of all segments; the rarest hashes come first
+MOST_HITS = 400_000  # index entries read for a query, of all segments; the rarest hashes come first
+LEAST_HITS = 100_000  # of a segment, however small: in a small one all hashes are rare
 BIN = 4  # frames of a bin of the histogram of offsets; two neighbouring bins are added up
 PLACES = 3  # candidates from one track, at most
 _HEADER = 2  # numbers before the arrays in a file: the count of hashes, the count of frames
@@ -177,7 +178,8 @@ def candidates(
     first, every = 0, max(1, sum(count for _, count in segments))
     for landmarks, count in segments:
         if landmarks is not None:
-            found = landmarks.vote(query, 4 * most, MOST_HITS * count // every)
+            hits = max(LEAST_HITS, MOST_HITS * count // every)
+            found = landmarks.vote(query, 4 * most, hits)
             frames.append(found.frame + first * block)
             votes.append(found.votes)
         first += count
