@@ -106,6 +106,16 @@ def test_songs_that_are_not_in_the_library_are_less_sure_than_those_that_are(
     assert min(known) > max(unknown)
 
 
+def test_a_sure_answer_takes_one_search_and_silence_none(
+    library: Library, song: Callable[..., Floats]
+) -> None:
+    known = Clip(song(2, 20.0, RATE)[5 * RATE : 15 * RATE], RATE)
+    assert library.recognise(known).searches == 1
+    unknown = Clip(song(55, 20.0, RATE)[5 * RATE : 15 * RATE], RATE)
+    assert library.recognise(unknown).searches == 4
+    assert library.recognise(Clip(np.zeros(5 * RATE, np.float32), RATE)).searches == 0
+
+
 def test_a_copy_in_the_library_does_not_lower_the_confidence(
     model: Fingerprinter,
     music_folder: Path,
