@@ -98,7 +98,7 @@ def index_on_ray(
                 most = max(FEWEST_FILES, len(todo) // (SHARDS_EACH * share.workers))
                 waiting = deque(shards.cut(todo, library.model.id, stream, most=most))
                 crew = _Crew(ray, share, plan, folder, waiting)
-                for shard, results in crew.results(run.tell):
+                for shard, results in crew.results(run.report_progress):
                     run.take_shard(results)
                     (folder / shard.name).unlink(missing_ok=True)
     with suppress(OSError):

@@ -1,8 +1,16 @@
 """The settings of a model, with their units: frozen, strict records."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 Positive = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -51,17 +59,30 @@ class FrontendConfig(Record):
         return self.sample_rate / self.hop
 
 
-KEY = 128  # Matryoshka dimensions: the first of an embedding, which are indexed
+INDEXED_DIMS = 128  # of a model and of a library that do not say otherwise
 
 
 class EmbedderConfig(Record):
-    """Spectrogram to unit vectors: a stem, one stage a width, and a linear head."""
+    """Spectrogram to unit vectors: a stem, one stage a width, and a linear head.
+
+    The first `indexed_dims` dimensions of an embedding are an embedding of their own (Matryoshka
+    dimensions), which a library indexes. An embedding that has no more is indexed whole.
+    """
 
     stem: PositiveInt = 32  # channels
     widths: tuple[PositiveInt, ...] = (96, 192, 384)  # channels of each stage
     depth: PositiveInt = 2  # residual blocks a stage
-    dim: PositiveInt = 128  # if more than KEY, the first KEY are an embedding of their own
+    dim: PositiveInt = 128
     head_frames: PositiveInt = 3  # trunk outputs that make one embedding; sets the window's length
+    indexed_dims: Annotated[int, Field(gt=0, multiple_of=8)] = INDEXED_DIMS  # PQ codes take eight
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, as_dict: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave the default out: a model's id is a digest of this JSON, and the ids must stay."""
+        values: dict[str, Any] = as_dict(self)
+        if self.indexed_dims == INDEXED_DIMS:
+            values.pop("indexed_dims", None)
+        return values
 
 
 class ModelConfig(Record):

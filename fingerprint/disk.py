@@ -1,15 +1,29 @@
 """Files that appear whole or not at all, survive a power cut, and folders one process works in."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
+
+DRAFT = ".draft"  # suffix of files that are not complete yet
+LONGEST_NPY_HEADER = 256  # bytes, of the arrays that this package writes
+_NPY_HEADER = re.compile(  # of NumPy's format 1.0
+    rb"\x93NUMPY\x01\x00(..)\{'descr': '([^']+)', 'fortran_order': False, "
+    rb"'shape': \(((?:\d+, )*\d*,?)\), \} *\n",
+    re.DOTALL,
+)
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """A draft to write to, which replaces `path` if the block succeeds and is deleted if not."""
-    draft = path.with_name(f".{path.name}.draft")
+def atomic_write(path: Path, *, shared: bool = False) -> Iterator[Path]:
+    """A draft to write to, which replaces `path` if the block succeeds and is deleted if not.
+
+    With `shared`, several processes may write `path` at the same time: each has its own draft.
+    """
+    own = f".{uuid4().hex}" if shared else ""
+    draft = path.with_name(f".{path.name}{own}{DRAFT}")
     try:
         yield draft
         draft.replace(path)
@@ -51,6 +65,20 @@ def name_as_text(path: Path) -> Iterator[str]:
             os.close(folder)
     else:
         yield str(path)
+
+
+def npy_header(content: bytes) -> tuple[str, tuple[int, ...], int] | None:
+    """The kind of number, the shape and where the numbers begin (bytes) in a NumPy file's content.
+
+    None if it does not begin with the header of an array in C order. Not np.load: that parses the
+    header with `ast`, which is not thread-safe on Python 3.11.
+    """
+    header = _NPY_HEADER.match(content)
+    if header is None:
+        return None
+    length, kind, shape = header.groups()
+    begin = header.end(1) + int.from_bytes(length, "little")
+    return kind.decode(), tuple(map(int, re.findall(rb"\d+", shape))), begin
 
 
 def flush(path: Path) -> None:

@@ -15,6 +15,8 @@ Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
 PeakCodes = NDArray[np.uint16]  # of spectral peaks; see `audio.peaks`
 
+FULL_SCALE = 32_768  # int16 samples are divided by it to give floats in [-1, 1)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:

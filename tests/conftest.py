@@ -105,7 +105,7 @@ def music(tmp_path: Path) -> Path:
 @pytest.fixture
 def small_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the commands open `Toy` in place of a model."""
-    from fingerprint.cli import changes, opening
+    from fingerprint.cli import opening, verify
 
-    for module in (opening, changes):
+    for module in (opening, verify):
         monkeypatch.setattr(module, "open_model", lambda _file, _device: Toy())

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from fingerprint.config import INDEXED_DIMS
 from fingerprint.library import indexing
 from fingerprint.library.library import Library
 from fingerprint.library.records import Stamp
@@ -42,6 +43,11 @@ class Toy:
     query_hop: float = HOP / RATE
     window: float = ((FRAMES - 1) * HOP + SIZE) / RATE
     background: Background | None = None
+    matryoshka: int = INDEXED_DIMS
+
+    @property
+    def indexed_dims(self) -> int:
+        return min(self.dim, self.matryoshka)
 
     @property
     def calibration(self) -> Calibration:

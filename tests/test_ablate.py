@@ -29,13 +29,13 @@ def test_the_table_has_mean_spread_and_difference_of_finished_runs(tmp_path: Pat
     assert (tmp_path / "plot.png").stat().st_size > 1_000
 
 
-def test_runs_of_an_experiment_whose_name_begins_alike_are_not_mixed_up(tmp_path: Path) -> None:
+def test_experiments_with_a_common_name_prefix_are_kept_apart(tmp_path: Path) -> None:
     leave_run(tmp_path, "windows-1-0", 200, 0.3)
     leave_run(tmp_path, "windows-1-extra-0", 200, 0.9)
     assert ablate.row_of("windows-1", tmp_path).hit_rates == (0.3,)
 
 
-def test_experiments_are_chosen_by_the_beginning_of_their_name_and_the_base_comes_first() -> None:
+def test_experiments_are_selected_by_name_prefix_and_the_base_comes_first() -> None:
     assert ablate.experiments(())[0] == "base"
     chosen = ablate.experiments(["mining"])
     assert chosen[0] == "base"
@@ -44,7 +44,7 @@ def test_experiments_are_chosen_by_the_beginning_of_their_name_and_the_base_come
 
 
 @pytest.mark.parametrize("name", ablate.experiments(()))
-def test_every_experiment_says_what_is_different_in_it(name: str) -> None:
+def test_every_experiment_has_a_comment_and_extends_the_base(name: str) -> None:
     lines = (ablate.FOLDER / f"{name}.yaml").read_text().splitlines()
     assert lines[0].startswith("# ")
     assert name == "base" or "base: base.yaml" in lines

@@ -65,7 +65,7 @@ def copy(built: Path, tmp_path: Path) -> Path:
     return tmp_path / built.name
 
 
-def test_it_finds_what_brute_force_finds(vectors: Floats, built: Path) -> None:
+def test_annoy_finds_what_brute_force_finds(vectors: Floats, built: Path) -> None:
     rng = np.random.default_rng(1)
     query = unit(rng, 100)
     agree = agreeing(query, vectors)
@@ -96,7 +96,7 @@ def test_similarity_is_the_cosine_estimated_from_the_hamming_distance(
     np.testing.assert_allclose(hits.similarity, expected, atol=1e-6)
 
 
-def test_silence_is_never_found_and_finds_nothing(tmp_path: Path) -> None:
+def test_silent_rows_are_never_hits_and_silent_queries_have_none(tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
     stored = unit(rng, 60)
     stored[::3] = 0
@@ -113,7 +113,7 @@ def test_silence_is_never_found_and_finds_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 7])
-def test_nothing_but_silence_makes_an_index_that_finds_nothing(tmp_path: Path, count: int) -> None:
+def test_index_of_silent_rows_alone_has_no_hits(tmp_path: Path, count: int) -> None:
     index_of(np.zeros((count, DIM), np.float32), tmp_path / "silence", trees=5)
     index = VectorIndex.open(tmp_path / "silence", DIM, verify=True)
     hits = index.query(unit(np.random.default_rng(5), 3), 10, 100)
@@ -122,7 +122,7 @@ def test_nothing_but_silence_makes_an_index_that_finds_nothing(tmp_path: Path, c
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_a_handful_of_rows_is_found(tmp_path: Path, count: int) -> None:
+def test_index_of_a_few_rows_finds_them(tmp_path: Path, count: int) -> None:
     stored = unit(np.random.default_rng(6), count)
     index_of(stored, tmp_path / "few", trees=5)
     hits = VectorIndex.open(tmp_path / "few", DIM, verify=True).query(stored, 10, 1_000)
@@ -130,7 +130,7 @@ def test_a_handful_of_rows_is_found(tmp_path: Path, count: int) -> None:
     assert len(hits.row) == count**2
 
 
-def test_no_query_rows_find_nothing(built: Path) -> None:
+def test_query_without_rows_has_no_hits(built: Path) -> None:
     assert len(VectorIndex.open(built, DIM).query(np.empty((0, DIM), np.float32), 5, 100).row) == 0
 
 
@@ -158,7 +158,7 @@ def test_a_file_cut_on_a_node_boundary_is_refused(copy: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["ann", "json"])
-def test_a_missing_file_is_one_clear_line_and_nothing_from_annoy(
+def test_missing_file_is_a_one_line_error_and_annoy_prints_nothing(
     copy: Path, suffix: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     Path(f"{copy}.{suffix}").unlink()
@@ -168,7 +168,7 @@ def test_a_missing_file_is_one_clear_line_and_nothing_from_annoy(
     assert capfd.readouterr().err == ""
 
 
-def test_an_altered_byte_is_found_on_request(copy: Path) -> None:
+def test_opening_with_verify_detects_an_altered_byte(copy: Path) -> None:
     file = Path(f"{copy}.ann")
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
@@ -199,14 +199,14 @@ def test_an_altered_sidecar_is_refused(copy: Path, key: str, value: object) -> N
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\x00", b"[]", b'{"dim": 32'])
-def test_a_sidecar_that_is_none_is_refused(copy: Path, content: bytes) -> None:
+def test_sidecar_that_is_not_valid_is_refused(copy: Path, content: bytes) -> None:
     Path(f"{copy}.json").write_bytes(content)
     with pytest.raises(LibraryError, match=r"json is damaged") as caught:
         VectorIndex.open(copy, DIM)
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_of_another_size_is_refused(built: Path) -> None:
+def test_index_of_another_dimension_is_refused(built: Path) -> None:
     with pytest.raises(LibraryError, match="size 32, the model's are 16"):
         VectorIndex.open(built, 16)
 
@@ -222,7 +222,7 @@ def little_space() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_leaves_the_old_index_and_no_rubbish(vectors: Floats, copy: Path) -> None:
+def test_full_disk_leaves_the_old_index_and_no_temporary_files(vectors: Floats, copy: Path) -> None:
     refusal = r"cannot write the index .*part-1\.v2\.ann: .*free"
     with little_space(), pytest.raises(LibraryError, match=refusal):
         index_of(vectors, copy, trees=5)
@@ -233,7 +233,7 @@ def test_a_full_disk_leaves_the_old_index_and_no_rubbish(vectors: Floats, copy: 
     assert len(VectorIndex.open(copy, DIM, verify=True)) == len(vectors)
 
 
-def test_a_folder_that_is_not_there_is_an_error_before_the_work(
+def test_missing_folder_is_an_error_before_the_index_is_built(
     tmp_path: Path, vectors: Floats, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(LibraryError, match="No such file"):

@@ -58,7 +58,7 @@ def test_all_of_eight_channels_are_averaged(suffix, least, tmp_path):
     assert np.corrcoef(heard, mean)[0, 1] > least
 
 
-def test_24_bits_in_32_are_integers(tmp_path):
+def test_24_bit_samples_in_32_bit_words_are_read_as_integers(tmp_path):
     samples = (tone(440, 2, RATE) * 2**23).astype("<i4") << 8
     fmt = struct.pack("<4sIHHIIHHHHI", b"fmt ", 40, 0xFFFE, 1, RATE, RATE * 4, 4, 32, 22, 24, 4)
     pcm = bytes.fromhex("0100000000001000800000aa00389b71")
@@ -79,7 +79,7 @@ def test_an_mp3_whose_id3_tag_says_it_is_larger_than_the_file_is_decoded(encoded
     assert abs(clip.duration - whole.duration) < 0.1
 
 
-def test_joined_musepack_is_taken_apart_and_its_length_read():
+def test_joined_musepack_recordings_are_split_and_their_length_is_read():
     header = b"SH\x0e" + bytes(4) + b"\x08\xa0\xa6\x30\0\x1b\x1b"  # 12 s
     one = b"MPCK" + header + b"AP\x81\x02" + bytes(126) + b"SE\3"
     assert announced_by_header(io.BytesIO(one)) == 12
@@ -100,7 +100,7 @@ def test_a_tone_keeps_its_frequency_and_amplitude_at_any_rate(source_rate, write
     assert np.sqrt(np.mean(middle**2)) == pytest.approx(0.5 / np.sqrt(2), rel=1e-3)
 
 
-def test_what_the_new_rate_cannot_hold_is_removed_and_not_folded_back(write_audio, tmp_path):
+def test_resampling_removes_frequencies_above_the_new_limit_without_aliasing(write_audio, tmp_path):
     path = write_audio(tmp_path / "high.wav", tone(5_000, 2, 44_100), 44_100)
     middle = load_clip(path, RATE).samples[RATE // 2 : -RATE // 2]
     assert np.abs(middle).max() < 1e-3
@@ -153,7 +153,7 @@ def test_a_cut_is_exact_to_a_sample(suffix, encoded):
 @given(
     start=st.floats(0, 2), seconds=st.floats(0.01, 3), rate=st.sampled_from([8_000, 11_025, 16_000])
 )
-def test_a_cut_has_the_length_asked_for_or_what_is_left(start, seconds, rate, encoded):
+def test_a_cut_has_the_requested_length_or_ends_with_the_file(start, seconds, rate, encoded):
     clip = load_clip(encoded[".flac"], rate, start=start, seconds=seconds)
     assert clip.duration == pytest.approx(min(seconds, 6 - start), abs=1 / rate + 1 / 48_000)
 
@@ -204,7 +204,7 @@ def dense(request, song, write_audio, tmp_path):
     return write_audio(tmp_path / "dense.mp3", song(1, 20, rate), rate, **options)
 
 
-def test_a_low_rate_mp3_in_chunks_is_the_whole_without_a_word_of_complaint(dense, capfd):
+def test_low_rate_mp3_in_chunks_equals_the_whole_and_prints_no_warnings(dense, capfd):
     whole, rate = soundfile.read(dense, dtype="float32")
     begin = round(1.23456 * rate)
     np.testing.assert_allclose(load_clip(dense, rate).samples, whole, atol=1e-4)
@@ -258,7 +258,7 @@ def test_a_named_pipe_is_a_path_like_any_other(encoded, tmp_path):
     np.testing.assert_array_equal(clip.samples, load_clip(encoded[".wav"], RATE).samples)
 
 
-def test_the_given_name_stands_in_errors():
+def test_errors_show_the_given_name():
     with pytest.raises(AudioError, match=r"^cannot read standard input: the file is empty$"):
         load_clip(io.BytesIO(), RATE, name="standard input")
 
@@ -334,7 +334,7 @@ def test_a_recording_of_no_length_holds_no_audio(suffix, write_audio, tmp_path):
     assert "it holds no audio" in refusal(path)
 
 
-def test_one_sample_that_resamples_to_none_holds_too_little(write_audio, tmp_path):
+def test_one_sample_that_resamples_to_none_is_too_short(write_audio, tmp_path):
     path = write_audio(tmp_path / "one.wav", np.ones(1, np.float32) / 2, 44_100)
     assert "too little" in refusal(path)
 
@@ -383,7 +383,7 @@ def test_a_header_that_promises_hours_allocates_nothing(encoded, tmp_path):
     assert 5 < clip.duration <= 6
 
 
-def test_a_thousand_channels_in_the_header_are_no_harm(encoded, tmp_path):
+def test_header_with_a_thousand_channels_is_decoded(encoded, tmp_path):
     data = bytearray(encoded[".wav"].read_bytes())
     data[22:24] = (1_000).to_bytes(2, "little")
     data[32:34] = (2_000).to_bytes(2, "little")
@@ -464,7 +464,7 @@ def test_a_header_that_promises_too_much_is_refused(tmp_path):
         load_clip(path, 8_000)
 
 
-def test_a_sample_that_is_no_number_does_not_silence_those_beside_it(song, tmp_path):
+def test_nan_sample_does_not_silence_its_neighbours(song, tmp_path):
     """The first third of a second was taken for silence, and nothing was said."""
     samples = song(1, 3, 8_000)
     samples[[100, 3_000]] = np.nan, np.inf
@@ -476,7 +476,7 @@ def test_a_sample_that_is_no_number_does_not_silence_those_beside_it(song, tmp_p
     assert [one.kind for one in report.damage] == ["samples"]
 
 
-def test_a_recording_that_goes_on_and_on_is_given_up(tmp_path, monkeypatch):
+def test_recording_longer_than_the_limit_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "long.wav"
     soundfile.write(path, np.zeros(8_000 * 40, np.float32), 8_000)
     monkeypatch.setattr(decode, "LONGEST_CLIP", 30.0)

@@ -136,7 +136,7 @@ def test_a_film_without_sound_is_an_error(silent_film, decoder):
         "ffconcat version 1.0\nfile 'http://127.0.0.1:9/a.wav'\n",
     ],
 )
-def test_a_playlist_in_disguise_opens_no_connection(text, decoder, tmp_path):
+def test_playlist_with_an_audio_suffix_opens_no_connection(text, decoder, tmp_path):
     (tmp_path / "list.m4a").write_text(text)
     with pytest.raises(AudioError, match="cannot read"):
         load_clip(tmp_path / "list.m4a", RATE)

@@ -78,7 +78,7 @@ def test_links_to_nowhere_in_a_folder_are_left_out(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_a_folder_with_a_recordings_suffix_is_a_folder(tmp_path):
+def test_folder_named_like_a_recording_is_walked(tmp_path):
     touch(tmp_path, "live.mp3/a.mp3")
     assert names(tmp_path) == ["live.mp3/a.mp3"]
 

@@ -119,13 +119,13 @@ def test_an_endless_tag_is_cut(tmp_path):
     assert read_tags(path).title == "x" * LONGEST
 
 
-def test_an_id_that_is_none_is_dropped(tmp_path):
+def test_invalid_musicbrainz_ids_are_dropped(tmp_path):
     path = flac(tmp_path / "a.flac", ["MUSICBRAINZ_TRACKID=../../etc", "MUSICBRAINZ_ALBUMID="])
     assert read_tags(path) == Tags()
 
 
 @pytest.mark.parametrize("name", ["missing.mp3", "folder", "text.mp3", "empty.flac", "a\0b.mp3"])
-def test_what_is_not_a_recording_has_no_tags(name, tmp_path):
+def test_files_that_are_not_recordings_have_no_tags(name, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "text.mp3").write_text("words")
     (tmp_path / "empty.flac").touch()
@@ -134,7 +134,7 @@ def test_what_is_not_a_recording_has_no_tags(name, tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 @pytest.mark.timeout(10)
-def test_a_pipe_is_left_alone(tmp_path):
+def test_a_pipe_has_no_tags_and_is_not_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp3")
     assert read_tags(tmp_path / "pipe.mp3") == Tags()
 

@@ -146,7 +146,7 @@ def test_a_track_of_the_same_path_is_replaced(library: Library) -> None:
     assert place_in(library, 1)[0] != "0001.wav" or place_in(library, 1)[1] != 7.3
 
 
-def test_adding_the_same_again_doubles_nothing(library: Library) -> None:
+def test_adding_a_track_again_makes_no_second_entry(library: Library) -> None:
     add(library, 2, 3)
     assert names_in(library) == ["0001.wav", "0002.wav", "0003.wav"]
     assert len(library.snapshot().rows) >= 3
@@ -163,7 +163,7 @@ def test_a_writer_sees_its_own_changes_at_once(backend: Backend) -> None:
             assert names_in(library) == []
 
 
-def test_another_reader_follows(backend: Backend, library: Library) -> None:
+def test_another_reader_sees_the_change(backend: Backend, library: Library) -> None:
     with backend.open(Toy()) as reader:
         assert place_in(reader, 3)[0] == "0003.wav"
         add(library, 7)
@@ -252,7 +252,9 @@ def test_a_changed_file_replaces_its_track(backend: Backend, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("policy", ["add", "skip", "replace"])
-def test_a_copy_is_treated_as_asked(backend: Backend, tmp_path: Path, policy: str) -> None:
+def test_a_copy_is_reported_added_or_replaced_by_option(
+    backend: Backend, tmp_path: Path, policy: str
+) -> None:
     folder = three_songs(tmp_path / "music")
     with backend.open(Toy()) as library:
         index_files(library, sorted(folder.iterdir()))
@@ -282,7 +284,7 @@ def test_a_scan_names_what_plays(backend: Backend) -> None:
         assert names == ["0002.wav", "0001.wav"]
 
 
-def test_landmarks_follow_what_is_added_replaced_and_removed(
+def test_landmarks_are_updated_when_tracks_are_added_replaced_and_removed(
     backend: Backend, tmp_path: Path
 ) -> None:
     files = {seed: tmp_path / f"{seed:04d}.wav" for seed in (1, 2, 3)}
@@ -314,7 +316,7 @@ def test_landmarks_follow_what_is_added_replaced_and_removed(
         assert voted(4) == ("0001.wav", pytest.approx(5.2, abs=0.1))
 
 
-def test_a_killed_run_is_completed_and_doubles_nothing(backend: Backend, tmp_path: Path) -> None:
+def test_killed_run_is_completed_without_double_entries(backend: Backend, tmp_path: Path) -> None:
     folder = three_songs(tmp_path / "music")
     for seed in range(4, 9):
         write_song(folder / f"{seed:04d}.wav", seed)
@@ -333,3 +335,16 @@ def test_a_killed_run_is_completed_and_doubles_nothing(backend: Backend, tmp_pat
         assert names_in(library) == [f"{seed:04d}.wav" for seed in range(1, 9)]
         for seed in range(1, 9):
             assert place_in(library, seed)[0] == f"{seed:04d}.wav"
+
+
+def test_index_has_the_dimensions_that_the_model_names(backend: Backend) -> None:
+    model = Toy(dim=96, matryoshka=32)
+    with backend.open(model) as library, library.writing() as writer:
+        writer.add([entry(seed, model=model) for seed in (1, 2, 3)])
+    with backend.open(model) as library:
+        assert library.meta.indexed_dims == 32
+        for seed in (1, 2, 3):
+            assert place_in(library, seed, 5.0)[0] == f"{seed:04d}.wav"
+    with pytest.raises(LibraryError, match=r"indexes 32 dimensions .* index into a new") as caught:
+        backend.open(Toy(dim=96))
+    assert "\n" not in str(caught.value)

@@ -53,7 +53,9 @@ def shelf(*songs: Floats) -> SomeTracks:
     )
 
 
-def test_a_large_library_and_a_model_without_background_stay_alone(background: Background) -> None:
+def test_large_libraries_and_models_without_background_get_no_passages(
+    background: Background,
+) -> None:
     small = shelf(busy_song(0))
     assert with_background(small, None) is small
     large = replace(small, rows=Rows(np.array([0, ENOUGH])))
@@ -117,7 +119,7 @@ def test_music_that_is_in_both_is_recognised(model: Toy) -> None:
     assert found.matches[0].confidence > 0.98
 
 
-def test_a_background_survives_its_bytes(background: Background) -> None:
+def test_background_is_equal_after_a_round_trip_through_bytes(background: Background) -> None:
     content = pack_background(background)
     found = unpack_background(content, background.hop)
     assert np.sum(found.vectors * background.vectors, axis=2).mean() > 0.98

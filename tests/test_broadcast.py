@@ -38,7 +38,7 @@ def material(song: Callable[..., Floats]) -> Material:
     )
 
 
-def test_the_truth_is_what_is_audible(material: Material, tmp_path: Path) -> None:
+def test_ground_truth_of_a_broadcast_matches_its_sound(material: Material, tmp_path: Path) -> None:
     path = tmp_path / "broadcast.ogg"
     rng = np.random.default_rng(1)
     aired = make_broadcast(material, path, seconds=200, scale=0.05, rng=rng)
@@ -85,7 +85,7 @@ def test_a_perfect_scan_scores_one() -> None:
     assert (found.found, found.known, found.boundary_median) == (2, 2, 0)
 
 
-def test_seconds_are_counted() -> None:
+def test_precision_and_recall_count_seconds() -> None:
     """/a is named for 40 of its 50 s and 5 s too long, /b not at all, /u once as /c for 20 s."""
     found = score([span(20, 65, "/a"), span(65, 85, "/c")], AIRED)
     assert found.precision == pytest.approx(40 / 65)
@@ -94,7 +94,7 @@ def test_seconds_are_counted() -> None:
     assert found.boundary_median == pytest.approx(7.5)
 
 
-def test_the_wrong_track_at_the_right_time_is_wrong_twice() -> None:
+def test_wrong_track_at_the_right_time_lowers_precision_and_recall() -> None:
     found = score([span(10, 60, "/b")], AIRED)
     assert found.precision == 0
     assert found.recall == 0

@@ -64,7 +64,7 @@ def test_the_numbers_of_known_and_unknown_queries_do_not_move_the_prior() -> Non
     assert abs(np.mean([probability(e, fitted) for e in seen]) - 0.5) < 0.05
 
 
-def test_cases_survive_their_file(tmp_path: Path) -> None:
+def test_cases_are_equal_after_a_round_trip_through_a_file(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     made = [
         case(draw(rng, 0.5, 0.1), known=True, right=True),

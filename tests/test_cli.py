@@ -109,6 +109,19 @@ def test_identify_help_states_the_default_confidence_of_the_configuration():
     assert f"default: {SearchConfig().min_confidence};" in text
 
 
+def test_a_renamed_flag_works_under_its_former_name_with_a_warning(monkeypatch):
+    exported = []
+    monkeypatch.setattr(
+        "fingerprint.cli.export._export_model", lambda *_files, int8: exported.append(int8)
+    )
+    for flags, int8 in ([], False), (["--int8"], True), (["--eight-bit"], True):
+        result = run("export", "model.onnx", *flags)
+        assert result.exit_code == 0
+        assert exported.pop() == int8
+        assert ("--eight-bit is now --int8" in result.stderr) == ("--eight-bit" in flags)
+    assert "--eight-bit" not in run("export", "--help").output
+
+
 def test_importing_the_command_line_imports_nothing_heavy():
     code = "import sys, fingerprint.cli; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -174,7 +187,7 @@ def test_an_interrupt_is_status_130_without_a_traceback(failing):
     assert (result.exit_code, result.stderr) == (130, "Interrupted.\n")
 
 
-def test_a_reader_that_leaves_is_no_error(failing):
+def test_closed_output_pipe_is_not_an_error(failing):
     failing(BrokenPipeError(32, "Broken pipe"))
     result = run("list")
     assert result.stderr == ""
@@ -279,7 +292,7 @@ def _until_it_reads(process: subprocess.Popen[bytes]) -> None:
         sleep(0.02)
 
 
-def test_an_interrupt_before_the_command_has_begun_is_one_too(monkeypatch):
+def test_interrupt_before_the_command_starts_ends_with_status_130(monkeypatch):
     def interrupted(*_arguments, **_extra):
         raise KeyboardInterrupt
 
@@ -289,7 +302,7 @@ def test_an_interrupt_before_the_command_has_begun_is_one_too(monkeypatch):
 
 
 @given(st.text())
-def test_printable_text_drives_no_terminal_and_can_be_encoded(text):
+def test_printable_text_has_no_control_codes_and_can_be_encoded(text):
     shown = printable(text)
     assert len(shown) == len(text)
     assert not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in shown)
@@ -321,14 +334,14 @@ def test_a_json_line_replaces_undecodable_bytes_and_refuses_nan():
 
 
 @given(st.floats(-1e6, 1e6))
-def test_a_clock_reads_back_to_a_tenth_of_a_second(seconds):
+def test_formatted_times_parse_back_to_a_tenth_of_a_second(seconds):
     minutes, rest = clock(seconds).lstrip("-").split(":")
     assert int(minutes) * 60 + float(rest) == pytest.approx(abs(seconds), abs=0.0501)
     assert len(rest) == 4
     assert float(rest) < 60
 
 
-def test_times_shares_and_counts_are_written_as_people_write_them():
+def test_times_percentages_and_counts_are_formatted():
     assert [clock(s) for s in (0, 59.96, 83.44, 3600, -0.26, -0.01)] == [
         "0:00.0", "1:00.0", "1:23.4", "60:00.0", "-0:00.3", "0:00.0",
     ]  # fmt: skip

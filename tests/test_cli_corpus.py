@@ -1,6 +1,5 @@
 """`fingerprint train` and `fingerprint evaluate` on a corpus small enough to run in seconds."""
 
-import hashlib
 import json
 import os
 import subprocess
@@ -13,12 +12,12 @@ import torch
 import yaml
 from click.testing import CliRunner
 from corpus_packages import ROOMS
+from corpus_world import make_corpus, one_room
 
 from fingerprint.cli import main
 from fingerprint.lab.__main__ import main as lab
 from fingerprint.lab.benchmark.conditions import CONDITIONS
-from fingerprint.lab.corpus.config import RoomsConfig
-from fingerprint.lab.corpus.manifest import Corpus, CorpusFile, write_manifest
+from fingerprint.lab.corpus.manifest import Corpus
 from fingerprint.lab.training import validation
 from fingerprint.model.checkpoint import read_checkpoint
 from fingerprint.model.fingerprinter import Fingerprinter
@@ -45,25 +44,16 @@ def _few_validation_queries():
 
 
 @pytest.fixture(scope="module")
-def corpus(song, write_audio, tmp_path_factory) -> Path:
+def corpus(song, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("corpus")
     impulse = np.zeros(800, np.float32)
     impulse[5] = 0.9
     sounds = [(role, "music", song(seed, 15, RATE)) for seed, role in enumerate(MUSIC)]
     sounds += [(r, k, song(100 + seed, 4, RATE)) for seed, (r, k) in enumerate(SOUNDS)]
     sounds += [(role, kind, impulse) for role, kind in RESPONSES]
-    files = []
-    for number, (role, kind, samples) in enumerate(sounds):
-        path = write_audio(root / f"{number}.wav", samples, RATE)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        seconds = len(samples) / RATE
-        files.append(CorpusFile(path, "made", role, kind, seconds, RATE, digest, digest))
-    room = RoomsConfig(
-        count=1, seed=0, length=(4.0, 4.1), width=(3.0, 3.1), height=(2.5, 2.6),
-        reverberation=(0.3, 0.31), distance=(1.0, 1.1),
-    )  # fmt: skip
-    write_manifest(Corpus(root, tuple(files), {"train": room, "test": room}))
-    return root
+    room = one_room(seed=0, reverberation=(0.3, 0.31))
+    named = {str(number): sound for number, sound in enumerate(sounds)}
+    return make_corpus(root, named, RATE, train=room, test=room).root
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +124,9 @@ def test_the_stages_of_a_recipe_are_trained_in_one_folder(corpus, tmp_path):
     assert (output / "two" / "model.pt").read_bytes() == before
 
 
-def test_music_that_a_later_stage_lacks_is_missed_before_the_first_is_trained(corpus, tmp_path):
+def test_missing_music_of_a_later_stage_is_reported_before_the_first_stage_is_trained(
+    corpus, tmp_path
+):
     stages = yaml.safe_load(RECIPE.replace("{stage}", json.dumps(yaml.safe_load(CONFIG))))
     stages["stages"]["two"]["music"] = ["train", "rendered"]
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(stages, sort_keys=False))
@@ -180,7 +172,7 @@ def test_a_folder_of_music_is_a_corpus_to_train_and_evaluate_on(song, write_audi
     assert "does not suffice for: unknown clean 5 s, unknown clean 10 s." in evaluated.stdout
 
 
-def test_too_little_music_of_one_s_own_is_one_line(song, write_audio, tmp_path):
+def test_too_little_own_music_is_a_one_line_error(song, write_audio, tmp_path):
     (tmp_path / "music").mkdir()
     write_audio(tmp_path / "music" / "song.wav", song(0, 21, RATE), RATE)
     made = CliRunner().invoke(
@@ -190,7 +182,7 @@ def test_too_little_music_of_one_s_own_is_one_line(song, write_audio, tmp_path):
     assert "1 of 1 recordings can be used" in made.stderr
 
 
-def test_a_stage_that_the_recipe_lacks_is_one_line(run_folder, corpus):
+def test_unknown_stage_is_a_one_line_error(run_folder, corpus):
     result = run([*train_arguments(run_folder, corpus), "--stage", "eighth"])
     assert result.exit_code == 1
     assert "eighth" in result.stderr

@@ -44,7 +44,7 @@ def names_in(folder: Path) -> list[str]:
     return [Path(json.loads(line)["path"]).name for line in lines]
 
 
-def test_tracks_are_removed_by_what_list_says(folder: Path) -> None:
+def test_tracks_are_removed_by_pattern_number_and_path(folder: Path) -> None:
     would = run("remove", "--dry-run", "/music/*", "--library", folder)
     assert would.stdout.splitlines() == [f"would remove /music/000{n}.wav" for n in (1, 2, 3)]
     number = json.loads(run("list", "--json", "--library", folder).stdout.splitlines()[1])["id"]
@@ -79,7 +79,7 @@ def test_a_library_is_compacted_verified_exported_and_imported(
     assert run("export", tmp_path / "one.zip", "--library", folder).exit_code == 2
 
 
-def test_damage_is_named_repaired_and_what_is_lost_is_named_too(folder: Path) -> None:
+def test_verify_names_damage_repairs_it_and_names_lost_tracks(folder: Path) -> None:
     (folder / "segments" / "000001.ann").write_bytes(b"x")
     (folder / "segments" / "000002.npy").unlink()
     found = run("verify", "--library", folder)
@@ -145,7 +145,7 @@ def test_a_new_library_gets_the_profile_of_what_is_merged_into_it(tmp_path: Path
 
 
 @pytest.mark.parametrize(("before", "now"), [("precise", "standard"), ("balanced", "compact")])
-def test_a_profile_s_name_of_before_is_taken_for_one_of_now(
+def test_old_profile_name_maps_to_a_new_one_with_a_warning(
     tmp_path: Path, before: str, now: str
 ) -> None:
     with Library.create_or_open(tmp_path / "old", Toy(), profile=now) as old:
@@ -167,7 +167,7 @@ class Tags_(HTMLParser):  # noqa: N801 - a parser of HTML's tags
         self.found.append((tag, dict(attrs)))
 
 
-def test_names_cannot_put_anything_into_a_page() -> None:
+def test_names_are_escaped_in_html() -> None:
     path = Path("/music/" + EVIL + '" onerror="x' + os.fsdecode(b"\xff"))
     versions = tuple(Version(path, n, 1.0, 1, exact=True) for n in (1, 2))
     html = page([Group(versions, 1.0)])
@@ -205,7 +205,7 @@ def _clip(seed: int):  # type: ignore[no-untyped-def]
     return Clip(song(seed + 1), RATE)
 
 
-def test_add_is_index() -> None:
+def test_add_is_an_alias_of_index() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "fingerprint", "add", "--help"],
         capture_output=True, text=True, check=True,

@@ -111,7 +111,7 @@ def test_a_file_that_cannot_be_read_does_not_stop_a_scan(
     assert "song3" in result.stdout
 
 
-def test_a_recording_of_nothing_known_ends_with_1(
+def test_scan_of_unknown_music_ends_with_status_1(
     folder: Path, song: Callable[..., Floats], write_audio: Callable[..., Path], tmp_path: Path
 ) -> None:
     path = write_audio(tmp_path / "unknown.wav", song(78, 12.0, RATE), RATE)
@@ -130,7 +130,7 @@ def pcm(samples: Floats) -> bytes:
     return (samples * 32_767).astype("<i2").tobytes()
 
 
-def test_listening_answers_once_and_leaves(folder: Path, song: Callable[..., Floats]) -> None:
+def test_listen_answers_once_and_ends(folder: Path, song: Callable[..., Floats]) -> None:
     sound = pcm(song(4, 20.0, RATE)[5 * RATE :])
     result = run(folder, "listen", "-", "--rate", RATE, "--json", stdin=sound)
     assert result.exit_code == 0, result.output
@@ -142,14 +142,14 @@ def test_listening_answers_once_and_leaves(folder: Path, song: Callable[..., Flo
     assert event["match"]["offset"] == pytest.approx(5 + event["at"], abs=0.2)  # of that moment
 
 
-def test_listening_to_the_unknown_gives_up(folder: Path, song: Callable[..., Floats]) -> None:
+def test_listen_gives_up_on_unknown_music(folder: Path, song: Callable[..., Floats]) -> None:
     sound = pcm(song(60, 8.0, RATE))
     result = run(folder, "listen", "-", "--rate", RATE, "--patience", 4, stdin=sound)
     assert result.exit_code == 1
     assert result.stdout == "nothing known in 4 s\n"
 
 
-def test_a_pipe_of_stereo_at_44_khz_is_logged_as_it_plays(
+def test_stereo_pipe_at_44_khz_is_logged_while_it_plays(
     folder: Path, song: Callable[..., Floats], tmp_path: Path
 ) -> None:
     """A real process at the end of a real pipe."""
@@ -177,7 +177,7 @@ def test_two_sources_are_wrong_usage(folder: Path) -> None:
     assert "one source" in result.stderr
 
 
-def test_a_url_that_nobody_serves_is_one_line_and_status_2(folder: Path) -> None:
+def test_unreachable_url_is_a_one_line_error_with_status_2(folder: Path) -> None:
     pytest.importorskip("av")
     result = run(folder, "listen", "--url", "http://127.0.0.1:9/none.ogg")
     assert result.exit_code == 2
@@ -200,7 +200,7 @@ def test_explain_writes_the_page_it_names(
     assert missing.stderr.count("\n") == 1
 
 
-def test_long_files_by_their_names_only(
+def test_control_characters_in_a_name_do_not_break_cue_or_csv(
     folder: Path, short_broadcast: Path, tmp_path: Path
 ) -> None:
     """A name that holds a quote, a tab and a line break stays on one line of each format."""

@@ -75,7 +75,7 @@ def one_line_of(text: str) -> str:
     return text.strip()
 
 
-def test_index_says_what_it_did_and_a_rerun_skips_everything(run, music_folder, tmp_path):
+def test_index_prints_a_summary_and_a_rerun_skips_everything(run, music_folder, tmp_path):
     first = run("index", music_folder, "--library", tmp_path / "new", "--jobs", 1)
     assert first.exit_code == 0
     assert first.stdout.startswith("Indexed 6 tracks (2.0 min of audio in ")
@@ -155,7 +155,7 @@ def test_two_tracks_one_after_the_other_are_both_named(
     assert text.endswith("  2 tracks play in it, one after the other\n")
 
 
-def test_two_tracks_that_are_mixed_are_both_named_and_said_to_be(
+def test_two_mixed_tracks_are_both_named_and_reported_as_mixed(
     run, library, song, write_audio, tmp_path
 ):
     mixed = song(1, 20, RATE)[8 * RATE : 18 * RATE] + song(3, 20, RATE)[3 * RATE : 13 * RATE]
@@ -166,7 +166,7 @@ def test_two_tracks_that_are_mixed_are_both_named_and_said_to_be(
     assert text.endswith("  2 tracks play in it, at the same time\n")
 
 
-def test_music_beside_something_unknown_is_said_to_be_a_part(
+def test_music_next_to_unknown_music_is_reported_as_a_part(
     run, library, song, write_audio, tmp_path
 ):
     pieces = [song(1, 20, RATE)[8 * RATE : 13 * RATE], song(77, 5, RATE)]
@@ -177,7 +177,7 @@ def test_music_beside_something_unknown_is_said_to_be_a_part(
 
 
 @pytest.mark.parametrize("noise", [0, 0.05])
-def test_of_one_track_no_part_is_spoken_of(run, library, song, write_audio, tmp_path, noise):
+def test_a_query_of_one_track_reports_no_parts(run, library, song, write_audio, tmp_path, noise):
     samples = song(1, 20, RATE)[8 * RATE : 18 * RATE].copy()
     samples[8 * RATE :] *= np.linspace(1, 0, 2 * RATE)  # it fades out
     samples += np.random.default_rng(0).normal(0, noise, len(samples))
@@ -196,7 +196,7 @@ def test_top_limits_the_matches(run, library, snippet):
         assert len(answers(result)[0]["matches"]) == top
 
 
-def test_what_is_not_sure_enough_is_not_in_the_library(run, library, snippet):
+def test_candidates_below_the_minimum_confidence_are_not_matches(run, library, snippet):
     result = run("identify", snippet, "--library", library, "--min-confidence", 1)
     assert result.exit_code == 1
     assert "not in the library (best candidate: " in result.stdout
@@ -216,7 +216,7 @@ def test_standard_input_is_a_query(run, library, snippet):
     assert answer["matches"][0]["path"].endswith("song1.flac")
 
 
-def test_a_broken_query_leaves_the_others_their_answers(run, library, snippet, tmp_path):
+def test_other_queries_are_answered_although_one_fails(run, library, snippet, tmp_path):
     missing = tmp_path / "missing.wav"
     arguments = ("identify", snippet, missing, snippet, "--library", library, "--min-confidence", 0)
     result = run(*arguments)
@@ -336,7 +336,7 @@ def test_files_are_read_from_a_list(from_stdin, run, music_folder, tmp_path):
     assert "none" in one_line_of(result.stderr)
 
 
-def test_impossible_names_are_one_line_each_and_leave_the_others_their_turn(
+def test_impossible_names_are_one_line_each_and_other_files_are_processed(
     run, library, snippet, tmp_path
 ):
     long = tmp_path / ("x" * 300)
@@ -369,7 +369,7 @@ WEIRD = [
 ]
 
 
-def test_weird_names_are_indexed_found_and_shown_on_one_harmless_line(
+def test_unusual_names_are_indexed_found_and_shown_on_one_printable_line(
     run, song, write_audio, tmp_path
 ):
     music, folder = tmp_path / "music", tmp_path / "library"
@@ -500,7 +500,7 @@ def test_cuda_on_a_machine_without_it_is_one_line(run, library, snippet):
     assert "--device cpu" in one_line_of(result.stderr)
 
 
-def test_the_real_program_answers_in_ascii_surroundings(library, model_file, snippet):
+def test_the_program_answers_under_an_ascii_encoding(library, model_file, snippet):
     """A whole process: status, streams and encoding as a shell sees them."""
     environment = {
         **os.environ,
@@ -518,7 +518,7 @@ def test_the_real_program_answers_in_ascii_surroundings(library, model_file, sni
     assert done.stderr == b""
 
 
-def test_a_reader_that_leaves_ends_the_program_quietly(library):
+def test_closed_output_pipe_ends_the_program_without_an_error(library):
     """As `fingerprint list | head -1` does: nobody reads the other end of the pipe."""
     reader, writer = os.pipe()
     os.close(reader)

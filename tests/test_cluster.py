@@ -62,7 +62,7 @@ def music(tmp_path: Path) -> Path:
     return folder
 
 
-def test_killed_worker_loses_and_doubles_nothing(
+def test_killed_worker_causes_no_lost_or_double_tracks(
     tmp_path: Path, music: Path, model: Fingerprinter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray")
@@ -82,7 +82,7 @@ def test_killed_worker_loses_and_doubles_nothing(
     assert (again.added, again.skipped) == (0, SONGS)
 
 
-def test_rerun_completes_what_a_killed_driver_began(
+def test_rerun_completes_the_run_of_a_killed_driver(
     tmp_path: Path, music: Path, model: Fingerprinter
 ) -> None:
     pytest.importorskip("ray")
@@ -144,7 +144,7 @@ def test_shard_gives_back_what_was_written(
         np.testing.assert_array_equal(read.peaks, written.peaks)
 
 
-def test_shard_that_is_damaged_or_of_another_model_is_none(
+def test_shard_that_is_damaged_or_of_another_model_is_not_read(
     tmp_path: Path, music: Path, model: Fingerprinter
 ) -> None:
     shard, results = embedded(music, model)
@@ -253,7 +253,7 @@ def test_missing_ray_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         (Plan(), {"CPU": 4, "GPU": 4}, 4, "cuda", 1),
     ],
 )
-def test_workers_never_take_the_processors_that_their_decoders_need(
+def test_workers_reserve_processors_for_their_decoders(
     plan: Plan, cluster: dict[str, float], workers: int, device: str, decoders: int
 ) -> None:
     share = share_of(plan, cluster, 1_000)

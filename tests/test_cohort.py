@@ -11,7 +11,7 @@ def unit(count: int, seed: int, dim: int = 16) -> Floats:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def test_the_level_is_that_of_every_place_by_definition() -> None:
+def test_the_level_is_the_mean_and_spread_of_scores_at_every_place() -> None:
     background, query = unit(60, 0), unit(20, 1)
     windows = query[::4]  # a library row apart
     scores = [
@@ -43,7 +43,7 @@ def test_silent_windows_do_not_count() -> None:
     )
 
 
-def test_where_there_is_nothing_the_level_is_zero() -> None:
+def test_the_level_of_an_empty_library_or_query_is_zero() -> None:
     query = Fingerprint(unit(5, 1), 0.064)
     assert level(np.zeros((0, 16), np.float32), query, hop=0.256) == Level(0.0, 0.0)
     assert level(unit(9, 0), Fingerprint(np.zeros((4, 16), np.float32), 0.1), hop=0.2) == Level(

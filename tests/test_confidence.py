@@ -84,7 +84,7 @@ def test_more_score_or_margin_is_never_less_sure(
 
 @FEW
 @drawn(scores, margins, lengths, sizes, st.floats(-1e4, 1e4))
-def test_it_is_a_probability_whatever_comes(
+def test_confidence_is_a_probability_for_any_evidence(
     score: float, margin: float, seconds: float, rows: int, intercept: float
 ) -> None:
     calibration = Calibration(intercept=intercept)
@@ -108,7 +108,7 @@ def test_a_score_is_worth_less_in_a_larger_library_and_above_a_higher_background
     assert probability(Evidence(0.6, 0.05, vaguer), calibration) < here
 
 
-def test_it_is_the_logistic_function_of_the_weighted_features() -> None:
+def test_confidence_is_the_logistic_function_of_the_weighted_features() -> None:
     weights = tuple(np.linspace(-0.5, 0.7, FEATURES).tolist())
     calibration = Calibration(intercept=0.3, weights=weights)
     fit = PeakFit(MOST_FIT + 2, 4.0, 99, breadth=4.0)
@@ -153,7 +153,7 @@ def test_the_margin_counts_only_where_the_peaks_do_not_contradict_it() -> None:
 
 
 @pytest.mark.parametrize("peaks", [0, 20])
-def test_nothing_is_made_of_the_few_peaks_of_a_passage_with_hardly_any(peaks: int) -> None:
+def test_too_few_peaks_are_no_evidence_for_a_match(peaks: int) -> None:
     """Clicks resemble a silence with a click in it, and fit what few peaks that has."""
     given = Circumstances(2.0, Level(0.05, 0.06), 300_000)
     found = features(Evidence(0.6, 0.4, given, PeakFit(8.0, 3.0, peaks, breadth=4.0), 5.0))
@@ -169,7 +169,7 @@ def test_there_is_a_weight_for_each_feature() -> None:
     assert np.isfinite(features(nothing)).all()
 
 
-def test_a_calibration_survives_json() -> None:
+def test_calibration_is_equal_after_a_round_trip_through_json() -> None:
     weights = tuple(np.linspace(-3, 1e-9, FEATURES).tolist())
     calibration = Calibration(intercept=-3.25, weights=weights, unknown=0.3)
     assert Calibration.model_validate_json(calibration.model_dump_json()) == calibration

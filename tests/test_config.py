@@ -51,7 +51,9 @@ def test_music_of_unknown_or_repeated_roles_is_refused(tmp_path: Path) -> None:
     assert load_config(tmp_path / "more.yaml", TrainConfig).music == ("rendered",)
 
 
-def test_wrong_keys_of_a_base_are_found_through_the_file_above_it(tmp_path: Path) -> None:
+def test_wrong_keys_of_a_base_are_found_when_a_file_that_extends_it_is_loaded(
+    tmp_path: Path,
+) -> None:
     write(tmp_path, base="stepz: 3", above="base: base.yaml")
     with pytest.raises(ConfigError, match="stepz"):
         load_config(tmp_path / "above.yaml", TrainConfig)

@@ -129,7 +129,7 @@ def test_a_confined_process_opens_nothing(deed, tmp_path):
 
 @landlock
 @pytest.mark.parametrize("path", ["/etc/passwd", "/proc/self/environ", "new"])
-def test_a_process_that_may_connect_opens_nothing_but_what_finds_hosts(path, tmp_path):
+def test_confined_process_with_network_opens_only_files_for_name_resolution(path, tmp_path):
     code = (
         "import socket\nfrom pathlib import Path\n"
         "from fingerprint.audio import decoding_process, sandbox\n"
@@ -192,7 +192,7 @@ def test_nothing_is_decoded_in_the_callers_process(where, secrets, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_processes_that_cannot_start_are_given_up_for_each_recording(secrets, monkeypatch):
+def test_decoder_that_cannot_start_is_an_error_of_each_recording(secrets, monkeypatch):
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     with ConfinedDecoder() as decoder:
         for _ in range(2):
@@ -255,7 +255,7 @@ def test_a_trace_of_the_decoder_shows_no_file_and_no_connection(secrets, tmp_pat
 # Files that are no files
 
 
-def test_a_pipe_into_which_nobody_writes_is_given_up(tmp_path, monkeypatch):
+def test_a_pipe_without_a_writer_times_out(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe.wav")
     monkeypatch.setattr("fingerprint.audio.source.SILENT_PIPE", 0.2)
     with pytest.raises(AudioError, match="a pipe into which nothing is written"):
@@ -297,7 +297,7 @@ def sparse_wav(path: Path, data_bytes: int, header_bytes: int) -> Path:
     return path
 
 
-def test_a_header_with_the_bytes_to_match_is_believed_before_anything_is_decoded(tmp_path):
+def test_too_long_recording_is_refused_by_its_header_before_decoding(tmp_path):
     path = sparse_wav(tmp_path / "long.wav", 4_000_000_000, 4_000_000_000)  # 69 h
     blocks = stream_clip(path, RATE, block=1.0)
     with pytest.raises(AudioError, match="lasts over 24 h"):
@@ -323,7 +323,7 @@ def test_a_recording_that_begins_with_silence_is_not_read_to_its_end_first():
     assert stream.count < size / 2
 
 
-def test_a_header_that_tells_of_more_than_there_is_is_reported(tmp_path):
+def test_header_that_announces_more_than_the_file_holds_is_reported(tmp_path):
     path = sparse_wav(tmp_path / "short.wav", 160_000, 4_000_000_000)
     report = DecodeReport()
     assert load_clip(path, RATE, report=report).duration == 10
@@ -335,7 +335,7 @@ def test_a_header_that_tells_of_more_than_there_is_is_reported(tmp_path):
 
 @pytest.mark.parametrize("noise", [0.0, 1e-4])
 @pytest.mark.parametrize("gain", [-1.0, 1.0])
-def test_channels_that_cancel_are_heard_by_one_of_them(gain, noise, song, tmp_path):
+def test_of_channels_that_cancel_each_other_one_is_decoded(gain, noise, song, tmp_path):
     """whisperX#750, pytorch/audio#877, talon#308: one channel is the other upside down."""
     music = song(1, 3, RATE)
     hiss = noise * np.random.default_rng(0).standard_normal((len(music), 2))
@@ -345,7 +345,7 @@ def test_channels_that_cancel_are_heard_by_one_of_them(gain, noise, song, tmp_pa
 
 
 @needs_ffmpeg
-def test_the_default_track_is_heard_or_the_first_that_is_not_silent(song, tmp_path):
+def test_the_default_stream_is_decoded_or_the_first_that_is_not_silent(song, tmp_path):
     for seed in (1, 2):
         soundfile.write(tmp_path / f"{seed}.wav", song(seed, 3, RATE), RATE)
     soundfile.write(tmp_path / "0.wav", np.zeros(3 * RATE), RATE)
@@ -430,14 +430,14 @@ def _readable() -> set[str]:
     return found
 
 
-def test_a_program_in_typescript_is_no_broadcast(tmp_path):
+def test_typescript_files_are_not_taken_for_transport_streams(tmp_path):
     (tmp_path / "main.ts").write_text("export const answer = 42;\n")
     (tmp_path / "film.ts").write_bytes((b"G" + bytes(187)) * 3)
     (tmp_path / "disc.ts").write_bytes((bytes(4) + b"G" + bytes(187)) * 3)
     assert [path.name for path in find_audio([tmp_path])] == ["disc.ts", "film.ts"]
 
 
-def test_folders_may_lie_deeper_than_the_stack(tmp_path, monkeypatch):
+def test_folders_deeper_than_the_recursion_limit_are_walked(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     depth = 1_100
     for _ in range(depth):
@@ -451,7 +451,7 @@ def test_folders_may_lie_deeper_than_the_stack(tmp_path, monkeypatch):
 
 @needs_ffmpeg
 @pytest.mark.parametrize("name", ["film.mkv", "film.mp4"])
-def test_a_film_with_subtitles_pictures_and_chapters_is_heard(name, song, tmp_path):
+def test_film_with_subtitles_pictures_and_chapters_is_decoded(name, song, tmp_path):
     soundfile.write(tmp_path / "song.wav", song(3, 4.0, 16_000), 16_000)
     (tmp_path / "words.srt").write_text("1\n00:00:00,000 --> 00:00:02,000\nWords\n")
     (tmp_path / "marks.txt").write_text(

@@ -44,7 +44,7 @@ def place(track: int, offset: float, score: float = 0.8) -> Candidate:
     return Candidate(track, offset, 1.0, score)
 
 
-def test_copies_are_known_wherever_their_grids_lie(library: Floats) -> None:
+def test_copies_are_detected_at_any_offset_between_row_grids(library: Floats) -> None:
     same = compare(library, place(0, 5.03), place(1, 4.13), place(2, 5.03), place(3, 5.03))
     assert same[0] == [True, True, False, True]
     assert same[2] == [False, False, True, False]

@@ -157,7 +157,7 @@ def test_the_manifest_is_read_back_as_it_was_written(made: Assembly, tmp_path: P
     assert write_manifest(there).read_bytes() == (made.corpus.root / MANIFEST).read_bytes()
 
 
-def test_the_manifest_tells_length_rate_and_hash_of_the_file(made: Assembly) -> None:
+def test_the_manifest_holds_length_rate_and_hash_of_the_file(made: Assembly) -> None:
     file = next(f for f in made.corpus.files if f.path.name == "two.flac")
     assert file.seconds == pytest.approx(25 * 11_024 / 11_025, abs=0.001)
     assert (file.sample_rate, file.kind, file.package) == (11_025, "music", "band")
@@ -189,7 +189,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize(("package", "stage"), [("choir", "unpack"), ("duo", "decode")])
-def test_a_killed_run_goes_on_where_it_was(
+def test_killed_run_is_resumed(
     package: str, stage: str, config: CorpusConfig, made: Assembly, debs: Path, tmp_path: Path
 ) -> None:
     root, listing, script = tmp_path / "corpus", tmp_path / "corpus.yaml", tmp_path / "killed.py"

@@ -150,7 +150,7 @@ def test_of_a_long_score_only_the_beginning_is_rendered(tmp_path: Path) -> None:
 
 
 @needs_renderers
-def test_what_is_no_score_is_named(tmp_path: Path) -> None:
+def test_files_that_are_not_scores_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.xm").write_bytes(b"not a module")
     with pytest.raises(AudioError, match=r"cannot render a\.xm: openmpt123"):
         render(tmp_path / "a.xm", None, 5.0, KEPT_RATE)
@@ -170,7 +170,7 @@ def test_a_renderer_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.Mo
         render(tmp_path / "a.mod", None, 5.0, KEPT_RATE, patience=0.3)
 
 
-def test_a_renderer_that_never_ends_is_stopped_when_there_is_enough(
+def test_endless_renderer_is_stopped_at_the_wanted_length(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretend(tmp_path, "openmpt123", "exec cat /dev/zero")
@@ -218,7 +218,7 @@ def test_midi_is_a_recording_with_every_soundfont_and_a_module_is_one(
 
 @needs_dpkg
 @needs_renderers
-def test_what_is_not_added_has_a_reason(rendered: Addition, root: Path) -> None:
+def test_every_dropped_file_has_a_reason(rendered: Addition, root: Path) -> None:
     reasons = {Path(dropped.path).name: dropped.reason for dropped in rendered.dropped}
     assert reasons["mute.mod.flac"] == "silent"
     assert reasons["jingle.MID.dull.flac"] == "under 20 s"
@@ -259,7 +259,7 @@ def test_the_corpus_itself_stays_as_it_was(
 
 
 @needs_dpkg
-def test_only_what_is_missing_is_made_again(
+def test_only_missing_files_are_made_again(
     generated: Addition, config: CorpusConfig, root: Path, tmp_path: Path
 ) -> None:
     there = Path(shutil.copytree(root, tmp_path / "corpus"))

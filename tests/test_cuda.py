@@ -88,7 +88,7 @@ def test_a_run_on_cuda_learns_and_batches_are_functions_of_the_step() -> None:
     assert np.mean(losses[-20:]) < np.mean(losses[20:40])
 
 
-def test_a_run_goes_on_from_its_checkpoint_on_cuda(tmp_path: Path) -> None:
+def test_a_run_resumes_from_its_checkpoint_on_cuda(tmp_path: Path) -> None:
     device = torch.device("cuda")
     state = State(TINY, device, World())
     for batch in list(Batches(TINY, material(), device, World(), 0))[:3]:

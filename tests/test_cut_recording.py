@@ -121,12 +121,12 @@ def test_drift_is_measured(made: tuple[list[Found], Path]) -> None:
             assert one.placed.drift == pytest.approx(DRIFT, abs=100e-6)
 
 
-def test_what_was_not_played_and_what_is_no_audio_is_reported(
+def test_tracks_that_were_not_played_and_files_without_audio_are_reported(
     made: tuple[list[Found], Path],
 ) -> None:
     why = {one.track.name: one.why for one in made[0] if not one.passages}
     assert set(why) == {"absent.flac", "broken.mp3"}
-    assert why["absent.flac"].startswith("it was not heard")
+    assert why["absent.flac"].startswith("it was not found")
     assert "broken.mp3" in why["broken.mp3"]
 
 
@@ -152,7 +152,7 @@ def test_long_tracks_are_placed_at_both_ends_at_any_drift(drift: float) -> None:
         assert placed.second_of_recording(second) == pytest.approx(truth, abs=0.01)
 
 
-def test_only_what_was_heard_of_a_track_is_cut(tmp_path: Path) -> None:
+def test_queries_are_cut_only_where_the_track_plays(tmp_path: Path) -> None:
     """One that was running when the recording began, and one that was stopped."""
     songs = {name: make_song(seed, 60, RATE) for seed, name in enumerate(("running", "stopped"))}
     for name, song in songs.items():
@@ -178,10 +178,10 @@ def test_of_two_files_of_a_recording_one_is_taken_and_the_other_reported(
     taken, left = sorted(found, key=lambda f: not f.passages)
     assert taken.passages
     assert left.passages == ()
-    assert f"{taken.track.name} was heard at that time" in left.why
+    assert f"{taken.track.name} was found at that time" in left.why
 
 
-def test_names_that_are_no_text_or_taken_are_changed_in_the_set(
+def test_names_that_are_not_text_or_already_used_are_changed_in_the_set(
     world: World, tmp_path: Path
 ) -> None:
     folder = tmp_path / "set"
@@ -208,8 +208,8 @@ def test_command_reports_every_track_and_adds_to_a_set(world: World, tmp_path: P
     args = (world.tracks, "--output", folder, "--gap", "20", "--place", "kitchen")
     status, out, _ = run(world.recording, *args)
     assert status == 1  # some were not found
-    assert "absent.flac: left out, for it was not heard" in out
-    assert "three.flac: heard from 0:00.0 to" in out
+    assert "absent.flac: left out, for it was not found" in out
+    assert "three.flac: found from 0:00.0 to" in out
     assert "of 3 tracks in" in out
     first = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
     assert {line["place"] for line in first} == {"kitchen"}

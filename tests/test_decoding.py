@@ -10,6 +10,7 @@ import pytest
 import soundfile
 from library_world import RATE, files_in, write_song
 
+from fingerprint.audio import worker
 from fingerprint.lab.tables import indexing
 from fingerprint.library import decoding
 from fingerprint.library.decoding import Decoded, Ended, Part, Undecodable, decode_all
@@ -28,11 +29,23 @@ def children() -> Callable[[], set[int]]:
     return lambda: _children() - before
 
 
-def test_recordings_wait_in_bounded_number_however_slow_the_taker(tmp_path: Path) -> None:
+def wait_until_idle(processes: set[int]) -> None:
+    """Wait until processes sleep: they wait for a request, or until their answer is read."""
+    calm = 0
+    while calm < 3:
+        threads = [one for number in processes for one in Path(f"/proc/{number}/task").glob("*")]
+        states = {(one / "stat").read_text().rpartition(")")[2].split()[0] for one in threads}
+        calm = calm + 1 if states <= {"S", "Z"} else 0
+        time.sleep(0.01)
+
+
+def test_slow_consumer_bounds_the_number_of_decoded_recordings(
+    tmp_path: Path, children: Callable[[], set[int]]
+) -> None:
     paths = [write_song(tmp_path / f"{seed:04d}.wav", seed, 2.0) for seed in range(12)]
     decoded = decode_all(paths, RATE, jobs=1)
     outcomes = [next(decoded)[1]]
-    time.sleep(1.0)  # ample for one process to decode them all
+    wait_until_idle(children())
     for path in paths:
         path.unlink()
     outcomes += [outcome for _, outcome in decoded]
@@ -43,7 +56,7 @@ def test_recordings_wait_in_bounded_number_however_slow_the_taker(tmp_path: Path
 # Longer than is decoded at once.
 
 
-def test_a_long_recording_is_not_decoded_just_to_find_out_that_it_is_long(
+def test_long_recording_is_not_decoded_only_to_measure_its_length(
     music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_song(music / "long.wav", 8, 150)
@@ -73,8 +86,10 @@ def test_long_recordings_come_in_parts_side_by_side(
     long_ones: list[Path], children: Callable[[], set[int]]
 ) -> None:
     decoding_ = decode_all(long_ones, RATE, jobs=2)
-    outcomes = [next(decoding_)]
-    time.sleep(2)  # few parts wait, so on a busy machine too the other process has begun by now
+    outcomes: list[tuple[Path, object]] = []
+    while len({path for path, _ in outcomes}) < 2:
+        wait_until_idle(children())  # so that both processes have decoded what they may
+        outcomes.append(next(decoding_))
     outcomes += decoding_
     first = [next(i for i, (of, _) in enumerate(outcomes) if of == path) for path in long_ones]
     ended = [i for i, (_, outcome) in enumerate(outcomes) if isinstance(outcome, Ended)]
@@ -88,7 +103,7 @@ def test_long_recordings_come_in_parts_side_by_side(
     assert children() == set()
 
 
-def test_a_process_that_dies_between_two_parts_costs_its_file_alone(
+def test_decoder_killed_between_two_parts_fails_only_its_file(
     long_ones: list[Path], music: Path, children: Callable[[], set[int]]
 ) -> None:
     short = files_in(music)[0]
@@ -105,14 +120,17 @@ def test_a_process_that_dies_between_two_parts_costs_its_file_alone(
     assert children() == set()
 
 
-def test_who_takes_parts_slowly_is_not_taken_for_a_decoder_that_hangs(
+def test_slow_consumer_does_not_trip_the_decode_timeout(
     long_ones: list[Path], monkeypatch: pytest.MonkeyPatch, children: Callable[[], set[int]]
 ) -> None:
+    now = [0.0]
+    for module in (decoding, worker):
+        monkeypatch.setattr(module, "monotonic", lambda: now[0])
     decoded = decode_all(long_ones[:1], RATE, jobs=1)
     outcomes = [next(decoded)[1]]
-    monkeypatch.setattr(decoding, "PATIENCE", 1.0)
     for _ in range(2):
-        time.sleep(1.5)
+        wait_until_idle(children())  # the next part waits to be read
+        now[0] += 2 * decoding.PATIENCE
         outcomes.append(next(decoded)[1])
     assert all(isinstance(outcome, Part) for outcome in outcomes)
     decoded.close()

@@ -230,21 +230,21 @@ ADDITIONS = [with_junk, with_a_large_tag, with_a_tag_behind]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_sound_file_is_whole_and_nothing_is_said(name, encode, tmp_path):
+def test_intact_file_is_decoded_whole_without_warnings(name, encode, tmp_path):
     check_whole(name, encode, tmp_path)
 
 
 @pytest.mark.parametrize("tenth", TENTHS)
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_lost_without_a_word(name, damage, tenth, encode, tmp_path):
+def test_every_loss_of_sound_is_reported(name, damage, tenth, encode, tmp_path):
     """faster-whisper#988, rodio#401, PyAV#2303: damaged packets; libsndfile#1001: no Xing."""
     check_damage(name, damage, tenth, encode, tmp_path)
 
 
 @pytest.mark.parametrize("addition", ADDITIONS)
 @pytest.mark.parametrize("name", NAMES)
-def test_junk_and_tags_are_no_sound(name, addition, encode, tmp_path):
+def test_junk_and_tags_are_not_decoded_as_sound(name, addition, encode, tmp_path):
     check_damage(name, addition, 5, encode, tmp_path)
 
 
@@ -255,7 +255,7 @@ XING = {"x.mp3", "vbr.mp3"}  # the first part's header says how long that one is
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_joined_recordings_are_all_heard(name, encode, tmp_path):
+def test_joined_recordings_are_all_decoded(name, encode, tmp_path):
     """MPD#1200, getID3#272, NAudio#292, mixxx#568; in Ogg libsndfile#277, liquidsoap#3062."""
     path = tmp_path / name
     path.write_bytes(encode(name) * 3)
@@ -312,7 +312,7 @@ def test_joined_recordings_may_be_of_different_kinds(first, second, encode, tmp_
 
 
 @pytest.mark.parametrize("name", ["x.mp3", "nothing.mp3"])
-def test_tags_with_pictures_between_joined_mp3s_are_no_sound(name, encode, tmp_path):
+def test_tags_with_pictures_between_joined_mp3s_are_not_decoded_as_sound(name, encode, tmp_path):
     """What is random in them was decoded, and hundreds of damaged packets were reported."""
     path = tmp_path / name
     picture = np.random.default_rng(1).bytes(1 << 20)
@@ -323,7 +323,7 @@ def test_tags_with_pictures_between_joined_mp3s_are_no_sound(name, encode, tmp_p
     assert len(samples) == pytest.approx(2 * SECONDS * RATE, abs=0.1 * RATE)
 
 
-def test_an_mp3_of_free_format_is_heard_by_the_other_decoder(encode, tmp_path):
+def test_free_format_mp3_is_decoded_by_the_fallback_decoder(encode, tmp_path):
     """FFmpeg decodes none of it; what it said of the damage remained."""
     if not (lame := shutil.which("lame")):
         pytest.skip("lame is not installed")
@@ -357,7 +357,7 @@ def test_fragments_from_the_middle_of_a_broadcast_are_not_cut(encode, tmp_path):
     assert len(samples) == pytest.approx((SECONDS - 3) * RATE, abs=0.2 * RATE)
 
 
-def test_the_header_of_a_wav_within_a_tak_is_no_recording(tmp_path):
+def test_wav_header_inside_a_tak_file_is_not_decoded(tmp_path):
     """TAK and Shorten keep the header of the file they were made of: noise was heard."""
     path = tmp_path / "x.tak"
     soundfile.write(tmp_path / "x.wav", np.zeros(40_000), RATE)
@@ -366,7 +366,7 @@ def test_the_header_of_a_wav_within_a_tak_is_no_recording(tmp_path):
 
 
 @pytest.mark.parametrize("tenth", TENTHS)
-def test_of_a_musepack_that_is_cut_the_rest_is_heard(tenth, encode, tmp_path):
+def test_truncated_musepack_is_decoded_up_to_the_cut(tenth, encode, tmp_path):
     """The table at its end is missing: it was refused."""
     if not (mpcenc := shutil.which("mpcenc")):
         pytest.skip("mpcenc is not installed")
@@ -380,7 +380,7 @@ def test_of_a_musepack_that_is_cut_the_rest_is_heard(tenth, encode, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["s16.wav", "x.flac", "x.ogg", "x.aiff", "x.au", "x.caf", "x.wv"])
-def test_joined_recordings_are_all_heard_without_pyav(name, encode, tmp_path, monkeypatch):
+def test_joined_recordings_are_all_decoded_without_pyav(name, encode, tmp_path, monkeypatch):
     monkeypatch.setattr("fingerprint.audio.ffmpeg.pyav_installed", lambda: False)
     path = tmp_path / name
     path.write_bytes(encode(name) * 3)
@@ -389,7 +389,7 @@ def test_joined_recordings_are_all_heard_without_pyav(name, encode, tmp_path, mo
     assert len(samples) == pytest.approx(3 * SECONDS * RATE, abs=0.1 * RATE)
 
 
-def test_what_is_damaged_is_one_recording_of_several(encode, tmp_path):
+def test_damage_names_the_joined_recording_that_it_is_in(encode, tmp_path):
     path = tmp_path / "x.flac"
     whole = encode("x.flac")
     path.write_bytes(whole + whole[:100] + spoilt(whole, 5) + whole)
@@ -411,7 +411,7 @@ def unfinished(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["s16.wav", "x.au", "x.webm"])
-def test_joined_recordings_without_a_length_are_all_heard(name, encode, tmp_path):
+def test_joined_recordings_without_a_length_are_all_decoded(name, encode, tmp_path):
     path = tmp_path / name
     path.write_bytes(unfinished(encode(name)) * 3)
     samples, _ = decoded(path)
@@ -520,7 +520,7 @@ def with_a_tag_of_id3v24_behind(data: bytes) -> bytes:
         ("x.mp3", with_an_id3_of_10_mb),
     ],
 )
-def test_of_odd_but_healthy_files_nothing_is_said(name, change, encode, tmp_path):
+def test_unusual_but_intact_files_give_no_warnings(name, change, encode, tmp_path):
     path = tmp_path / name
     path.write_bytes(change(encode(name)))
     samples, said = decoded(path)

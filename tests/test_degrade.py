@@ -162,14 +162,14 @@ def test_a_tilt_is_in_decibels_an_octave() -> None:
     assert 10 * math.log10(float(low / high)) == pytest.approx(12.0, abs=0.7)
 
 
-def test_a_wall_lets_the_low_through() -> None:
+def test_a_wall_passes_low_frequencies() -> None:
     for frequency, loss_db in ((100, 0.0), (400, 3.0), (1_600, 24.1)):
         heard = muffle(tone(frequency)[None], RATE, torch.tensor([400.0]))
         left = 20 * math.log10(float(rms(heard[0, 1_000:-1_000])) * 2**0.5)
         assert left == pytest.approx(-loss_db, abs=0.3)
 
 
-def test_behind_a_wall_no_loudspeaker_is_small() -> None:
+def test_small_loudspeaker_and_wall_exclude_each_other() -> None:
     both = DegradeConfig(
         loudspeaker=0.5, loudspeaker_cut=(800.0, 800.0), wall=0.5, wall_cut=(200.0, 200.0),
         speed=0, device=0, room=0, noise=0, microphone=0, clip=0, eq_db=0,

@@ -40,7 +40,7 @@ def test_commands_and_options_exist(page: Path) -> None:
         for program, name, rest in CALL.findall(line):
             known = options(lab if "lab" in program else product, name)
             assert known is not None, line
-            assert set(re.findall(r"(?<!\S)--[a-z][a-z-]*", rest)) <= known | {"--help"}, line
+            assert set(re.findall(r"(?<!\S)--[a-z][a-z0-9-]*", rest)) <= known | {"--help"}, line
 
 
 def anchor(heading: str) -> str:

@@ -1,4 +1,4 @@
-"""`fingerprint doctor` says what works and what mends the rest."""
+"""`fingerprint doctor` says what works and what fixes the rest."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def found(library: Path | str, *options: str) -> dict[str, dict[str, str]]:
     return {one["what"]: one for one in map(json.loads, lines)}
 
 
-def mended(command: str) -> None:
+def repaired(command: str) -> None:
     """Run a command that the doctor names."""
     words = shlex.split(command)
     assert words[0] == "fingerprint"
@@ -42,9 +42,7 @@ def library(music_folder: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("empty", [True, False])
-def test_a_library_that_is_not_there_yet_is_no_fault(
-    tmp_path: Path, music_folder: Path, empty: bool
-) -> None:
+def test_missing_library_is_not_a_fault(tmp_path: Path, music_folder: Path, empty: bool) -> None:
     folder = tmp_path / "my library"
     if empty:
         folder.mkdir()
@@ -52,7 +50,7 @@ def test_a_library_that_is_not_there_yet_is_no_fault(
     about = found(folder)
     assert about["model"]["state"] == "ok"
     assert about["library"]["state"] == "missing"
-    mended(about["library"]["mend"].replace("FOLDER", str(music_folder / "song0.wav")))
+    repaired(about["library"]["fix"].replace("FOLDER", str(music_folder / "song0.wav")))
     assert found(folder)["library"]["state"] == "ok"
 
 
@@ -61,12 +59,12 @@ def test_a_damaged_segment_is_repaired(library: Path) -> None:
     assert run(library).exit_code == 1
     about = found(library)["library"]
     assert about["state"] == "broken"
-    mended(about["mend"])
+    repaired(about["fix"])
     assert found(library)["library"]["state"] == "ok"
 
 
 @pytest.mark.parametrize("fault", ["catalog", "model", "no library"])
-def test_what_verify_cannot_repair_is_made_anew(library: Path, fault: str) -> None:
+def test_doctor_advises_a_new_library_where_verify_cannot_repair(library: Path, fault: str) -> None:
     catalog = library / "catalog.db"
     if fault == "model":
         with sqlite3.connect(catalog) as opened:
@@ -78,10 +76,10 @@ def test_what_verify_cannot_repair_is_made_anew(library: Path, fault: str) -> No
         catalog.unlink()
     about = found(library)["library"]
     assert about["state"] == "broken"
-    assert about["mend"] == "fingerprint index --library ANOTHER FOLDER"
+    assert about["fix"] == "fingerprint index --library ANOTHER FOLDER"
 
 
-def test_permissions_are_named_with_what_gives_them(library: Path) -> None:
+def test_missing_permissions_are_named_with_the_command_that_grants_them(library: Path) -> None:
     try:
         library.chmod(0o500)
         with heeding_permissions():
@@ -94,21 +92,22 @@ def test_permissions_are_named_with_what_gives_them(library: Path) -> None:
     finally:
         library.chmod(0o700)
     for one, folder in ((about, library), (inner, library / "new"), (unreadable, library)):
-        assert f'chown -R "$(id -un)" {shlex.quote(str(folder))}' in one["mend"]
+        assert f'chown -R "$(id -un)" {shlex.quote(str(folder))}' in one["fix"]
     assert (inner["state"], unreadable["state"]) == ("broken", "broken")
 
 
-def test_a_server_that_is_away_is_one_line() -> None:
+def test_unreachable_server_is_a_one_line_finding() -> None:
     about = found("http://127.0.0.1:1")["library"]
     assert about["state"] == "broken"
-    assert about["mend"] == "on its machine: fingerprint doctor"
+    assert about["fix"] == "on its machine: fingerprint doctor"
+    assert about["mend"] == about["fix"]  # its name until the next version
 
 
 def test_another_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"no model")
     about = found(tmp_path / "none", "--model", str(tmp_path / "model.onnx"))["model"]
     assert about["state"] == "broken"
-    assert "--model" in about["mend"]
+    assert "--model" in about["fix"]
 
 
 def test_a_busy_port_is_named(tmp_path: Path) -> None:
@@ -119,7 +118,7 @@ def test_a_busy_port_is_named(tmp_path: Path) -> None:
             holder.listen()
         except OSError:
             pytest.skip(f"another program has port {PORT}")
-        assert found(tmp_path / "none")["port"]["mend"] == "fingerprint serve --port 0"
+        assert found(tmp_path / "none")["port"]["fix"] == "fingerprint serve --port 0"
 
 
 def test_decoders_that_are_not_installed_are_named(
@@ -128,7 +127,7 @@ def test_decoders_that_are_not_installed_are_named(
     monkeypatch.setitem(sys.modules, "av", None)
     monkeypatch.setenv("PATH", str(tmp_path))
     about = found(tmp_path / "none")["decoders"]
-    assert (about["state"], about["mend"]) == ("missing", "pip install 'fingerprint[ffmpeg]'")
+    assert (about["state"], about["fix"]) == ("missing", "pip install 'fingerprint[ffmpeg]'")
 
 
 class PortAudioError(Exception):
@@ -150,6 +149,6 @@ def test_microphones_that_are_missing_are_named(
     monkeypatch.setitem(sys.modules, "sounddevice", None if fault == "not installed" else stand_in)
     about = found(tmp_path / "none")["microphone"]
     assert about["state"] == "missing"
-    assert ("fingerprint[microphone]" in about["mend"]) == (fault == "not installed")
-    assert ("fingerprint serve" in about["mend"]) == (fault != "not installed")
+    assert ("fingerprint[microphone]" in about["fix"]) == (fault == "not installed")
+    assert ("fingerprint serve" in about["fix"]) == (fault != "not installed")
     assert os.linesep not in about["says"]

@@ -72,7 +72,7 @@ def test_some_telephone_codec_is_at_hand() -> None:
     assert len(effects.telephones_at_hand()) >= 2
 
 
-def test_a_wall_lets_low_notes_through() -> None:
+def test_a_wall_passes_low_notes() -> None:
     white = (0.1 * rng(3).standard_normal(round(SECONDS * WORKING_RATE))).astype(np.float32)
     behind = effects.through_wall(white, rng())
     lost = [

@@ -114,6 +114,77 @@ def test_a_clean_query_is_the_track_at_its_offset(material: Material) -> None:
         assert np.isnan(query.snr_db)
 
 
+@pytest.fixture(scope="module")
+def over_an_edge(material: Material) -> list[Query]:
+    """Queries over an edge, without noise."""
+    (condition,) = select(["over an edge 5 s"])
+    return [make(material, replace(condition, snr_db=None), number) for number in range(40)]
+
+
+def test_a_query_over_an_edge_holds_music_only_within_its_track(
+    material: Material, over_an_edge: list[Query]
+) -> None:
+    files = [file.path for file in material.known.files]
+    for query in over_an_edge:
+        track = material.known.recording(files.index(query.truth.path)) / 32_768
+        heard = query.clip.samples
+        seconds = query.truth.offset + np.arange(len(heard)) / WORKING_RATE * query.truth.rate
+        beyond = np.maximum(-seconds, seconds - TRACK_SECONDS)  # s past the nearer edge
+        (inside,) = np.nonzero(beyond <= 0)
+        expected = np.interp(seconds, np.arange(len(track)) / WORKING_RATE, track)
+        assert 0.499 < len(inside) / len(heard) < 0.801
+        for part in (inside[100:4_000], inside[-4_000:-100]):
+            assert correlation(heard[part], expected[part]) > 0.97
+        assert np.abs(heard[beyond > 0.02]).max() < 1e-3  # a resampler rings
+
+
+def test_half_of_the_queries_over_an_edge_begin_early_and_half_change_speed(
+    over_an_edge: list[Query],
+) -> None:
+    truths = [query.truth for query in over_an_edge]
+    early = [truth.offset < 0 for truth in truths]
+    changed = [abs(truth.rate - 1) for truth in truths if truth.rate != 1.0]
+    both = sum(truth.rate != 1.0 for truth, before in zip(truths, early, strict=True) if before)
+    assert 0.3 * len(truths) < sum(early) < 0.7 * len(truths)
+    assert 0.3 * len(truths) < len(changed) < 0.7 * len(truths)
+    assert 0.3 * sum(early) < both < 0.7 * sum(early)
+    assert 0.02 <= min(changed) < max(changed) <= 0.05
+    assert min(truth.rate for truth in truths) < 1 < max(truth.rate for truth in truths)
+    for truth in truths:  # the other edge is not crossed
+        end = truth.offset + 5 * truth.rate
+        assert (end <= TRACK_SECONDS) if truth.offset < 0 else (end > TRACK_SECONDS)
+
+
+def test_noise_at_an_edge_is_10_db_below_the_music_and_goes_on_where_there_is_none(
+    material: Material,
+) -> None:
+    (condition,) = select(["over an edge 10 s"])
+    for number in range(6):
+        query, clean = (
+            make(material, replace(condition, snr_db=snr), number)
+            for snr in (condition.snr_db, None)
+        )
+        assert query.snr_db == 10
+        heard, music = (q.clip.samples.astype(np.float64) for q in (query, clean))
+        gain = (heard @ music) / (music @ music)
+        rest = heard - gain * music
+        seconds = query.truth.offset + np.arange(len(heard)) / WORKING_RATE * query.truth.rate
+        inside = (seconds >= 0) & (seconds < TRACK_SECONDS)
+        ratio = gain**2 * np.mean(music[inside] ** 2) / np.mean(rest**2)
+        assert 10 * np.log10(ratio) == pytest.approx(10, abs=0.3)
+        assert rms(heard[~inside]) == pytest.approx(rms(rest[inside]), rel=0.5)
+
+
+def test_near_silent_edges_are_not_asked_for(material: Material) -> None:
+    (condition,) = select(["over an edge 5 s"])
+    silence = np.zeros(8 * WORKING_RATE, np.float32)
+    tracks = {"fades in": [silence, noise(8, 1)], "fades out": [noise(8, 2), silence]}
+    known = recordings({name: np.concatenate(parts) for name, parts in tracks.items()})
+    for number in range(10):
+        truth = make(replace(material, known=known), condition, number).truth
+        assert truth.path.name == ("fades out" if truth.offset < 0 else "fades in")
+
+
 def test_unknown_queries_are_cut_from_unknown_tracks_and_others_from_known(
     material: Material,
 ) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
+from corpus_world import chords, make_corpus
 
 from fingerprint.errors import ConfigError, CorpusError, LibraryError
 from fingerprint.lab.benchmark import report
@@ -19,66 +19,34 @@ from fingerprint.lab.benchmark.results import Results
 from fingerprint.lab.benchmark.run import KNOWN_ROLES, Progress, evaluate, index_corpus, judge
 from fingerprint.lab.calibration import trust_report
 from fingerprint.lab.calibration.fit import fit, gather_for_fit
-from fingerprint.lab.calibration.small_libraries import ask_strange, ask_themselves
+from fingerprint.lab.calibration.small_libraries import search_short_sounds, search_unknown
 from fingerprint.lab.calibration.trust import HELD_OUT, measure
 from fingerprint.lab.calibration.varied import KNOWN, UNKNOWN, parts
 from fingerprint.lab.corpus import Corpus, CorpusFile, Recordings, Responses
-from fingerprint.lab.corpus.config import RoomsConfig
 from fingerprint.lab.corpus.manifest import write_manifest
 from fingerprint.library.indexing import index_files
 from fingerprint.library.library import Library
 from fingerprint.model.fingerprinter import Fingerprinter
-from fingerprint.types import Clip, Floats, Match, Track
+from fingerprint.types import Clip, Match, Track
 
 SONGS = {"train": 3, "validation": 2, "test": 3, "test-unknown": 2}
 CONDITIONS = select(["clean 5 s", "unknown clean"])
 QUERIES = 3
 
 
-def song(seed: int, seconds: float = 28.0) -> Floats:
-    """Chords of three tones that change at odd times."""
-    rng = np.random.default_rng(seed)
-    pieces = []
-    while sum(map(len, pieces)) < seconds * WORKING_RATE:
-        time = np.arange(rng.integers(3_000, 12_000)) / WORKING_RATE
-        tones = np.sin(2 * np.pi * rng.uniform(300, 3_500, (3, 1)) * time)
-        pieces.append(tones.sum(axis=0) * np.exp(-2 * time))
-    samples = np.concatenate(pieces)[: round(seconds * WORKING_RATE)]
-    return (0.25 * samples).astype(np.float32)
-
-
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     root = tmp_path_factory.mktemp("corpus")
     sounds = {
-        f"{role}-{i}": (role, "music", song(10 * number + i))
+        f"{role}-{i}": (role, "music", chords(10 * number + i))
         for number, role in enumerate(SONGS)
         for i in range(SONGS[role])
     }
     sounds |= {
-        f"{kind}-{i}": ("sounds-test", kind, song(100 + i, 1.0))
+        f"{kind}-{i}": ("sounds-test", kind, chords(100 + i, 1.0))
         for i, kind in enumerate(("speech", "speech", "effect"))
     }
-    files = []
-    for name, (role, kind, samples) in sounds.items():
-        path = root / f"{name}.wav"
-        soundfile.write(path, samples, WORKING_RATE)
-        seconds = len(samples) / WORKING_RATE
-        files.append(
-            CorpusFile(path, "made", role, kind, seconds, WORKING_RATE, name, name)  # type: ignore[arg-type]
-        )
-    rooms = RoomsConfig(
-        count=1,
-        seed=1,
-        length=(4.0, 4.1),
-        width=(3.0, 3.1),
-        height=(2.5, 2.6),
-        reverberation=(0.2, 0.3),
-        distance=(1.0, 1.1),
-    )
-    made = Corpus(root, tuple(files), {"train": rooms, "test": rooms})
-    write_manifest(made)
-    return made
+    return make_corpus(root, sounds)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +147,7 @@ def test_music_alone_is_a_corpus_in_which_noise_is_synthesised(
         evaluate(own, model, library=tmp_path / "library", conditions=select(["unknown talker"]))
 
 
-def test_validation_asks_for_its_own_tracks_and_for_no_unknown_ones(
+def test_validation_queries_come_from_its_own_tracks_and_none_is_unknown(
     corpus: Corpus, model: Fingerprinter, library: Path, results: Results, tmp_path: Path
 ) -> None:
     validation = evaluate(
@@ -216,7 +184,7 @@ def test_a_library_with_tracks_that_are_unknown_to_be_is_refused(
 
 def looped() -> tuple[Material, Path]:
     """A track whose first four seconds come again at 8 s, and something else in between."""
-    loop, other = song(1, 4.0), song(2, 4.0)
+    loop, other = chords(1, 4.0), chords(2, 4.0)
     sound = (np.concatenate([loop, other, loop, other[::-1]]) * 32_767).astype(np.int16)
     path = Path("looped.ogg")
     file = CorpusFile(path, "", "test", "music", 16.0, WORKING_RATE, "", "")
@@ -249,6 +217,33 @@ def test_the_true_place_may_be_one_of_those_that_the_answer_calls_the_same(
     query = Query(Clip(np.zeros(1, np.float32), WORKING_RATE), Truth(path, 1.0, 1.0), np.nan)
     match = Match(Track(path, 16.0), 5.0, 1.0, 0.9, 0.9, repeats)
     assert judge(material, Condition("clean", 2.0), 0, query, [match], 0.1).place_right == right
+
+
+@pytest.mark.parametrize(
+    ("truth", "offset", "right"),
+    [
+        (-1.0, -1.3, True),
+        (-1.0, 0.0, False),
+        (-1.0, 7.0, True),  # the first two seconds come again at 8 s
+        (-1.0, 8.0, False),
+        (10.0, 10.2, True),
+        (10.0, 2.0, True),  # and the last two are also those from 2 s on
+        (10.0, 3.0, False),
+    ],
+)
+def test_of_a_query_over_an_edge_the_part_within_the_track_is_compared(
+    truth: float, offset: float, *, right: bool
+) -> None:
+    material, path = looped()
+    sound = material.known.recording(0)[: 12 * WORKING_RATE]
+    known = Recordings(sound, np.array([0, len(sound)]), material.known.files)
+    query = Query(Clip(np.zeros(1, np.float32), WORKING_RATE), Truth(path, truth, 1.0), np.nan)
+    match = Match(Track(path, 12.0), offset, 1.0, 0.9, 0.9)
+    edge = Condition("over an edge", 3.0, effect="over an edge")
+    outcome = judge(replace(material, known=known), edge, 0, query, [match], 0.1)
+    assert outcome.right
+    assert outcome.place_right == right
+    assert outcome.truth_offset == truth
 
 
 def test_the_right_place_in_the_wrong_track_is_wrong() -> None:
@@ -299,7 +294,7 @@ def packaged(corpus: Corpus) -> Corpus:
     return made
 
 
-def test_calibration_asks_training_and_validation_tracks_only(
+def test_calibration_queries_come_from_training_and_validation_tracks_only(
     packaged: Corpus,
     corpus: Corpus,
     model: Fingerprinter,
@@ -341,9 +336,7 @@ def test_queries_of_every_family_can_be_made(packaged: Corpus) -> None:
 
 
 @pytest.mark.parametrize("condition", HELD_OUT[:4], ids=lambda condition: condition.family)
-def test_what_trust_takes_for_unknown_is_in_no_library(
-    packaged: Corpus, condition: Condition
-) -> None:
+def test_unknown_tracks_of_trust_are_in_no_library(packaged: Corpus, condition: Condition) -> None:
     material = Material.load(packaged, "test")
     for number in range(3):
         for part in parts(material, condition, seed=7, number=number, sample_rate=8_000):
@@ -392,7 +385,7 @@ def test_small_libraries_get_unknown_and_known_queries(
 ) -> None:
     index_corpus(packaged, KNOWN_ROLES, model, tmp_path / "library", 1, lambda _: None)
     sizes = (1, 2, 1_000)
-    strange = ask_strange(
+    unknown = search_unknown(
         packaged,
         model,
         library=tmp_path / "library",
@@ -403,11 +396,13 @@ def test_small_libraries_get_unknown_and_known_queries(
         jobs=1,
         on_progress=lambda _: None,
     )
-    assert len(strange) == 2 * 11 * len(sizes)
-    assert {one.tracks for one in strange} == {1, 2, 8}
-    assert {one.kind for one in strange} == {*KINDS, "speech", "effects", "other music"}
-    assert {one.short for one in strange if one.tracks < 8} == {True, False}
-    assert all(0 <= one.confidence <= 1 for one in strange)
-    themselves = ask_themselves(model, sizes=sizes, count=4, seed=0, on_progress=lambda _: None)
-    assert [one.tracks for one in themselves] == 4 * [1, 2, 4]
-    assert all(one.right for one in themselves if one.tracks == 1)
+    assert len(unknown) == 2 * 11 * len(sizes)
+    assert {one.tracks for one in unknown} == {1, 2, 8}
+    assert {one.kind for one in unknown} == {*KINDS, "speech", "effects", "other music"}
+    assert {one.short for one in unknown if one.tracks < 8} == {True, False}
+    assert all(0 <= one.confidence <= 1 for one in unknown)
+    short_sounds = search_short_sounds(
+        model, sizes=sizes, count=4, seed=0, on_progress=lambda _: None
+    )
+    assert [one.tracks for one in short_sounds] == 4 * [1, 2, 4]
+    assert all(one.right for one in short_sounds if one.tracks == 1)

@@ -29,7 +29,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
         yield opened
 
 
-def test_the_arrays_tell_the_match(library: Library) -> None:
+def test_arrays_show_where_the_match_is(library: Library) -> None:
     found = explain(excerpt(song(2, 25.0), 7.3, 5.0, snr_db=10), library)
     best = found.matches[0]
     assert best.track.path.name == "<song> 2.wav"

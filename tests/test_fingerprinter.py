@@ -133,7 +133,7 @@ def test_silence_gives_rows_of_zeros_and_only_silence(model: Fingerprinter, musi
     assert not model.embed_query(Clip(np.zeros(8_000, np.float32), 8_000)).vectors.any()
 
 
-def test_nothing_in_gives_nothing_out(model: Fingerprinter) -> None:
+def test_empty_clip_has_no_rows(model: Fingerprinter) -> None:
     assert model.embed(Clip(np.zeros(0, np.float32), 8_000)).vectors.shape == (0, 32)
 
 
@@ -151,7 +151,9 @@ def test_a_saved_model_is_the_same_model(model: Fingerprinter, music: Clip, tmp_
     np.testing.assert_array_equal(again.embed(clip).vectors, model.embed(clip).vectors)
 
 
-def test_a_background_travels_with_the_model(model: Fingerprinter, tmp_path: Path) -> None:
+def test_background_is_saved_and_loaded_with_the_model(
+    model: Fingerprinter, tmp_path: Path
+) -> None:
     assert model.background is None
     model.save(tmp_path / "model.pt")
     rows = np.random.default_rng(0).standard_normal((3, 5, model.dim)).astype(np.float32)
@@ -212,3 +214,23 @@ def test_the_random_state_of_torch_is_left_alone() -> None:
     torch.manual_seed(1)
     create_embedder(SMALL, 5)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_other_indexed_dimensions_are_part_of_the_model_and_of_its_id(
+    network: TorchNetwork, tmp_path: Path
+) -> None:
+    given = network.checkpoint
+    assert "indexed_dims" not in given.config.model_dump_json()  # the ids of older models stay
+    assert Fingerprinter(network).indexed_dims == 32  # the whole embedding
+    embedder = SMALL.embedder.model_copy(update={"indexed_dims": 16})
+    other = replace(given, config=SMALL.model_copy(update={"embedder": embedder}))
+    assert other.id != given.id
+    write_checkpoint(other, tmp_path / "model.pt")
+    again = Fingerprinter.load(tmp_path / "model.pt", "cpu")
+    assert (again.id, again.config, again.indexed_dims) == (other.id, other.config, 16)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]  # no draft is left
+
+
+def test_indexed_dimensions_fill_whole_codes() -> None:
+    with pytest.raises(ValueError, match="multiple of 8"):
+        EmbedderConfig(indexed_dims=20)

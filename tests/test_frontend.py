@@ -103,7 +103,7 @@ def test_inside_a_long_recording_a_stretch_looks_as_it_does_with_a_halo(kind: st
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_frames_that_do_not_exist_are_zero_and_count_for_nothing(kind: str) -> None:
+def test_masked_frames_are_zero_and_do_not_change_the_others(kind: str) -> None:
     model = frontend(kind)
     part, rest = noise(2.0), 5 * noise(2.0, seed=9)
     frames = model.frames(part.shape[1])

@@ -44,6 +44,18 @@ def test_the_similarity_is_the_cosine_on_average() -> None:
     assert hits.similarity[0] == pytest.approx(cosine, abs=0.03)
 
 
-def test_nothing_is_near_where_there_is_nothing() -> None:
+def test_empty_index_has_no_hits() -> None:
     empty = nearest(np.zeros((0, 2), np.uint64), np.ones((1, 128), np.float32), 5)
     assert len(empty.row) == 0
+
+
+@given(st.integers(0, 1000), st.integers(1, 200))
+def test_bits_of_further_dimensions_do_not_count(seed: int, dim: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((40, 200)).astype(np.float32)
+    queries = rng.standard_normal((2, dim)).astype(np.float32)
+    whole, part = (
+        nearest(signs_of(some)[:, : words(dim)], queries, 5) for some in (rows, rows[:, :dim])
+    )
+    np.testing.assert_array_equal(whole.row, part.row)
+    np.testing.assert_array_equal(whole.similarity, part.similarity)

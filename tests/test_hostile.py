@@ -323,7 +323,9 @@ SPEECHLESS = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_commands_in_hostile_places(name: str, world: Callable[[], World]) -> None:
+def test_commands_work_or_fail_in_one_line_in_hostile_environments(
+    name: str, world: Callable[[], World]
+) -> None:
     """hindsight#4580, dvc#10041, click#625, click#712, b2#1071, and their relatives."""
     for title, command in {**COMMANDS, **(SLOW if name in WITH_SLOW else {})}.items():
         here = world()

@@ -95,7 +95,7 @@ def test_a_track_whose_file_is_gone_stays(library: Library, music: Path) -> None
     assert place_of(library, 2)[0] == "0002.wav"
 
 
-def test_a_name_need_not_be_text(library: Library, music: Path) -> None:
+def test_file_name_that_is_not_valid_text_is_indexed(library: Library, music: Path) -> None:
     path = music / os.fsdecode(b"caf\xe9\xff \n.wav")
     (music / "0001.wav").rename(path)
     assert index_files(library, files_in(music), jobs=1).added == 3
@@ -103,7 +103,7 @@ def test_a_name_need_not_be_text(library: Library, music: Path) -> None:
     assert index_files(library, files_in(music)).skipped == 3
 
 
-def test_what_cannot_be_used_is_reported_and_the_rest_is_indexed(
+def test_unusable_files_are_reported_and_the_others_are_indexed(
     library: Library, music: Path
 ) -> None:
     (music / "junk.mp3").write_bytes(b"junk" * 1000)
@@ -166,7 +166,7 @@ def test_a_recording_in_parts_has_its_whole_length(
     assert library.tracks()[0].duration == pytest.approx(150)
 
 
-def test_a_long_run_is_committed_now_and_then_and_kept_tidy(
+def test_long_run_is_committed_in_batches_and_segments_are_merged(
     tmp_path: Path, library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(indexing, "BATCH_ROWS", 20)
@@ -255,9 +255,7 @@ def test_a_killed_run_leaves_a_library_and_no_processes_and_a_rerun_completes_it
     assert place_of(library, 1)[0] == "0001.wav"
 
 
-def test_a_decoder_that_is_killed_costs_the_file_in_its_hands_only(
-    library: Library, music: Path
-) -> None:
+def test_killed_decoder_fails_only_the_file_it_was_decoding(library: Library, music: Path) -> None:
     def kill(now: Progress) -> None:
         if now.done == 1:
             for child in active_children():
@@ -275,7 +273,7 @@ def test_a_decoder_that_is_killed_costs_the_file_in_its_hands_only(
 @pytest.mark.parametrize(
     ("blow", "reason"), [(signal.SIGKILL, "crashed"), (signal.SIGSTOP, "takes over")]
 )
-def test_a_decoder_that_dies_or_hangs_costs_its_file_alone(
+def test_decoder_that_dies_or_hangs_fails_only_its_file(
     library: Library, music: Path, monkeypatch: pytest.MonkeyPatch, blow: int, reason: str
 ) -> None:
     long = write_song(music / "0000.wav", 8, 1_320.0)
@@ -372,7 +370,7 @@ def test_a_full_disk_leaves_the_library_as_it_was(
 
 
 @pytest.mark.parametrize("jobs", [0, 1])
-def test_what_is_no_file_is_refused_at_once(library: Library, music: Path, jobs: int) -> None:
+def test_pipes_and_devices_are_refused_at_once(library: Library, music: Path, jobs: int) -> None:
     os.mkfifo(music / "0002b.wav")  # nobody ever writes into it
     (music / "0002c.wav").symlink_to("/dev/zero")
     report = index_files(library, files_in(music), jobs=jobs)

@@ -59,7 +59,7 @@ def wav(seed: int, start: float, seconds: float) -> bytes:
     ("name", "words"),
     [("pipe", "nothing is written"), ("folder", "is a "), ("a.m3u", "is a playlist|not audio")],
 )
-def test_what_is_no_recording_is_one_line(
+def test_inputs_that_are_not_recordings_are_one_line_errors(
     command: str,
     name: str,
     words: str,
@@ -95,7 +95,9 @@ def test_a_file_address_is_a_file(command: str, library: Library, tmp_path: Path
 
 
 @pytest.mark.parametrize("command", ["identify", "scan", "scan --json", "scan --format csv"])
-def test_recordings_come_on_standard_input_everywhere(command: str, library: Library) -> None:
+def test_every_command_reads_a_recording_from_standard_input(
+    command: str, library: Library
+) -> None:
     """marin-m/SongRec#97."""
     done = run(*command.split(), "--library", library.folder, "-", input=wav(2, 5, 15))
     assert done.exit_code == 0, done.output
@@ -125,7 +127,9 @@ def test_a_stream_in_blocks_is_the_stream() -> None:
 
 
 @pytest.mark.parametrize("seconds", [1.5, 2.5, 4.2])
-def test_what_comes_after_the_last_look_is_looked_at_too(library: Library, seconds: float) -> None:
+def test_sound_after_the_last_search_is_searched_at_the_end(
+    library: Library, seconds: float
+) -> None:
     """marin-m/SongRec#97: `listen -` of 1.5 s, which `identify` names, was "nothing known"."""
     clip = excerpt(song(3, 30.0), 7.0, seconds)
     match, at = first_answer([clip], library, min_confidence=0.3)
@@ -162,7 +166,7 @@ def test_a_wav_header_says_how_raw_samples_are_laid_out(subtype: str, form: str)
     np.testing.assert_allclose(heard[: 2 * RATE], song(1, 3.0)[: 2 * RATE], atol=1e-3)
 
 
-def test_listening_to_another_recording_says_what_takes_it(library: Library) -> None:
+def test_listen_to_a_compressed_recording_names_the_command_that_reads_it(library: Library) -> None:
     file = io.BytesIO()
     soundfile.write(file, song(1, 3.0), RATE, format="OGG", subtype="VORBIS")
     done = run("listen", "-", "--library", library.folder, input=file.getvalue())
@@ -181,7 +185,7 @@ def test_without_a_library_programs_get_an_object_for_each_file(
     assert all("there is no library" in one["error"] for one in told)
 
 
-def test_a_program_is_told_that_there_was_nothing_to_index(tmp_path: Path) -> None:
+def test_index_json_reports_that_nothing_was_indexed(tmp_path: Path) -> None:
     done = run("index", "--json", "--library", tmp_path / "new", tmp_path / "none.wav")
     assert done.exit_code == 1
     told = json.loads(done.stdout)
@@ -313,7 +317,7 @@ def test_a_stations_playlist_is_followed(station: Station, kind: str) -> None:
     assert sum(clip.duration for clip in clips) == pytest.approx(10, abs=0.2)
 
 
-def test_playlists_lead_on_past_what_is_silent_but_not_for_ever(station: Station) -> None:
+def test_playlists_skip_unusable_entries_and_stop_at_cycles(station: Station) -> None:
     pages, address = station.pages, station.address
     pages["/a.m3u"] = f"#EXTM3U\n{address}/none\nb.pls\n".encode()
     pages["/b.pls"] = (
@@ -328,7 +332,7 @@ def test_playlists_lead_on_past_what_is_silent_but_not_for_ever(station: Station
         list(network(f"{address}/d.m3u", RATE))
 
 
-def test_a_playlist_is_asked_for_with_the_password_and_no_message_shows_it(
+def test_playlist_request_sends_the_password_and_no_message_shows_it(
     station: Station,
 ) -> None:
     with_password = station.address.replace("://", "://me:topsecret@")
@@ -342,7 +346,7 @@ def test_a_playlist_is_asked_for_with_the_password_and_no_message_shows_it(
 @given(
     st.text(max_size=300), st.sampled_from(["", "#EXTM3U\n", "[playlist]\n", "<asx>", "<playlist>"])
 )
-def test_any_text_is_a_playlist_or_none(text: str, head: str) -> None:
+def test_any_text_parses_as_a_playlist_or_as_none(text: str, head: str) -> None:
     found = entries(head + text)
     assert found is None or all(isinstance(one, str) for one in found)
 
@@ -410,7 +414,7 @@ def test_a_list_names_files_in_the_current_folder_and_anywhere(place: Path) -> N
 
 
 @pytest.mark.parametrize("by", ["name", "-"])
-def test_a_recording_is_no_list(place: Path, tmp_path: Path, by: str) -> None:
+def test_a_recording_is_not_read_as_a_list(place: Path, tmp_path: Path, by: str) -> None:
     """Each of its lines was taken for a name, and / is one."""
     file = place / "music" / "é 1.wav"
     options = ["--jobs", 1, "--library", tmp_path / "new", "--files-from"]
@@ -430,7 +434,7 @@ def test_a_playlist_that_is_named_as_a_recording(place: Path, tmp_path: Path) ->
         recording(str(place / "a.m3u8"))
 
 
-def test_a_list_of_odd_names_is_indexed_but_for_what_is_not_there(
+def test_list_with_odd_names_is_indexed_except_for_missing_files(
     place: Path, tmp_path: Path
 ) -> None:
     odd = os.fsdecode(b"caf\xe9\x85\x0b.wav")  # some of it ends a line in Unicode
@@ -501,7 +505,7 @@ def test_only_a_probability_is_a_confidence(command: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "0"])
-def test_patience_ends(value: str) -> None:
+def test_patience_must_be_finite(value: str) -> None:
     assert run("listen", "-", "--patience", value).exit_code == 2
 
 

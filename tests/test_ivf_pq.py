@@ -42,7 +42,7 @@ def noisy(rows: Floats, seed: int) -> Floats:
     return (heard / np.linalg.norm(heard, axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_they_find_what_brute_force_finds(rows: Floats, built: Path) -> None:
+def test_ivf_pq_finds_what_brute_force_finds(rows: Floats, built: Path) -> None:
     query = noisy(rows[50:5_050:25], 1)
     nearest = (query @ rows.T).argmax(axis=1)
     hits = InvertedLists.open(built, DIM, COUNT).query(query, 100, 300)
@@ -52,7 +52,7 @@ def test_they_find_what_brute_force_finds(rows: Floats, built: Path) -> None:
     assert np.corrcoef(true, hits.similarity)[0, 1] > 0.6
 
 
-def test_the_more_is_looked_at_the_more_is_found(rows: Floats, built: Path) -> None:
+def test_higher_search_effort_finds_more(rows: Floats, built: Path) -> None:
     index = InvertedLists.open(built, DIM, COUNT)
     query = noisy(rows[50:5_050:25], 2)
     best = np.sort(query @ rows.T, axis=1)[:, -10:].mean()
@@ -76,7 +76,7 @@ def test_silent_queries_find_nothing(rows: Floats, built: Path) -> None:
 
 
 @pytest.mark.parametrize(("dim", "count"), [(DIM + 2, COUNT), (DIM, COUNT - 1)])
-def test_lists_of_something_else_are_refused(built: Path, dim: int, count: int) -> None:
+def test_lists_of_another_dimension_or_size_are_refused(built: Path, dim: int, count: int) -> None:
     with pytest.raises(LibraryError, match="damaged"):
         InvertedLists.open(built, dim, count)
 
@@ -95,7 +95,7 @@ def test_a_folder_that_is_not_there_is_a_clear_error(rows: Floats, tmp_path: Pat
         InvertedLists.build(lambda some: rows[some], len(rows), tmp_path / "none" / "part")
 
 
-def test_without_faiss_it_says_what_to_install(
+def test_without_faiss_the_error_names_the_package_to_install(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)

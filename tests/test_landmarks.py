@@ -96,5 +96,5 @@ def test_a_damaged_file_is_refused(index: tuple[Landmarks, list[int]], tmp_path:
             Landmarks.open(tmp_path / "one")
 
 
-def test_of_each_track_a_few_places_are_kept() -> None:
+def test_only_the_first_places_of_each_track_are_kept() -> None:
     assert first_of_each([5, 5, 2, 5, 2, 5, 9], 2).tolist() == [0, 1, 2, 4, 6]

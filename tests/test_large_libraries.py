@@ -59,7 +59,7 @@ class Whole:
         raise NotImplementedError
 
 
-def test_some_tracks_are_searched_exactly() -> None:
+def test_search_in_a_subset_of_tracks_is_exact() -> None:
     whole = Whole()
     some = SomeTracks.of(whole, [2, 0])
     assert some.rows.starts.tolist() == [0, 40, 60]
@@ -74,7 +74,7 @@ def test_some_tracks_are_searched_exactly() -> None:
         assert set(own.tolist()) == set(np.argsort(-cosines[number])[:5].tolist())
 
 
-def test_landmarks_of_some_tracks_are_those_of_the_whole_under_their_own_numbers() -> None:
+def test_landmark_votes_of_a_subset_use_its_own_track_numbers() -> None:
     query = Landmarks(np.zeros(0, np.int64), np.zeros(0, np.int64))
     some = SomeTracks.of(Whole(), [2, 0])
     assert [one.track for one in some.vote(query, 5)] == [1, 0]
@@ -82,7 +82,7 @@ def test_landmarks_of_some_tracks_are_those_of_the_whole_under_their_own_numbers
     assert [one.track for one in hidden.vote(query, 5)] == [0, 2]
 
 
-def test_tracks_cut_short_are_as_if_their_files_had_been() -> None:
+def test_shortened_tracks_equal_tracks_of_shortened_files() -> None:
     whole = Whole()
     some = SomeTracks.cut(whole, {1: Stretch(5, 15), 0: Stretch(2, 4)}, tail=3)
     assert some.rows.starts.tolist() == [0, 10, 12]
@@ -94,7 +94,7 @@ def test_tracks_cut_short_are_as_if_their_files_had_been() -> None:
     assert [(one.track, one.offset) for one in found] == [(0, 1.0 - 5 * 0.25), (1, 1.0 - 2 * 0.25)]
 
 
-def test_the_best_of_more_tracks_are_as_if_they_had_been_there() -> None:
+def test_simulated_impostor_scores_match_those_of_a_larger_library() -> None:
     """500 normal scores against 10,000 of the same: drawn and real best agree on average."""
     rng = np.random.default_rng(2)
     drawn, real = [], []

@@ -13,7 +13,9 @@ import pytest
 from library_world import RATE, Toy, add, entry, excerpt, place_of, song
 
 from fingerprint.errors import LibraryError
+from fingerprint.library.exchange import export_library, import_library
 from fingerprint.library.library import Library, library_info
+from fingerprint.library.merge import merge_library
 from fingerprint.library.records import Stamp
 from fingerprint.library.store import FORMAT
 from fingerprint.library.writer import Entry
@@ -64,7 +66,7 @@ def test_a_noisy_excerpt_is_found_at_its_place(library: Library, seed: int, star
     assert offset == pytest.approx(start, abs=0.1)
 
 
-def test_matches_are_ranked_and_say_all_they_know(library: Library) -> None:
+def test_matches_are_ranked_and_have_all_fields(library: Library) -> None:
     matches = library.identify(excerpt(song(2), 5, 5), top=3, min_confidence=0)
     assert matches[0].track == Track(Path("/music/0002.wav"), 20.0)
     assert [m.score for m in matches] == sorted((m.score for m in matches), reverse=True)
@@ -144,7 +146,7 @@ def test_the_numbers_of_a_library_add_up(library: Library, tmp_path: Path) -> No
     assert info.bytes == on_disk
 
 
-def test_libraries_know_nothing_of_each_other(tmp_path: Path) -> None:
+def test_open_libraries_are_independent(tmp_path: Path) -> None:
     first = Library.create_or_open(tmp_path / "a", Toy())
     second = Library.create_or_open(tmp_path / "b", Toy())
     add(first, 1)
@@ -200,7 +202,7 @@ def test_a_track_of_the_same_path_is_replaced(library: Library) -> None:
     assert library.identify(excerpt(song(1), 5, 5), min_confidence=0)[0].confidence < 0.5
 
 
-def test_an_open_library_follows_what_another_writes(library: Library, tmp_path: Path) -> None:
+def test_open_library_sees_the_changes_of_another_writer(library: Library, tmp_path: Path) -> None:
     other = Library.open(folder_of(tmp_path), Toy())
     add(library, 4)
     assert place_of(other, 4)[0] == "0004.wav"
@@ -343,7 +345,7 @@ def test_a_folder_of_other_things_is_refused_and_left_alone(tmp_path: Path) -> N
     assert [p.name for p in tmp_path.iterdir()] == ["song.mp3"]
 
 
-def test_an_interrupted_creation_is_taken_up_again(tmp_path: Path) -> None:
+def test_interrupted_creation_is_completed_on_the_next_open(tmp_path: Path) -> None:
     (tmp_path / "catalog.db.new").write_bytes(b"half")
     (tmp_path / "writer.lock").touch()
     assert Library.create_or_open(tmp_path, Toy()).tracks() == []
@@ -444,3 +446,39 @@ def test_a_catalog_whose_schema_is_no_text_is_refused(library: Library, tmp_path
         path.read_bytes().replace(b"CREATE TABLE meta (key", b"CREATE TABLE \xb7\xb7\xb7\xb7 (key")
     )
     assert str(path) in refusal(folder_of(tmp_path))
+
+
+@pytest.mark.parametrize("profile", ["standard", "compact"])
+def test_index_has_the_dimensions_of_the_model(tmp_path: Path, profile: str) -> None:
+    model = Toy(dim=96, matryoshka=32)
+    with Library.create_or_open(tmp_path / "library", model, profile=profile) as library:
+        with library.writing() as writer:
+            writer.add([entry(seed, model=model) for seed in (1, 2, 3)])
+        export_library(library.folder, tmp_path / "file")
+    import_library(tmp_path / "file", tmp_path / "again")
+    for folder in (tmp_path / "library", tmp_path / "again"):
+        with Library.open(folder, model) as library:
+            assert (library.meta.dim, library.meta.indexed_dims) == (96, 32)
+            for seed in (1, 2, 3):
+                clip = excerpt(song(seed), 5, 4)
+                best = library.identify(clip, top=1, min_confidence=0)[0]
+                assert best.track.path.stem == f"{seed:04d}"
+        with pytest.raises(LibraryError, match="indexes 32 dimensions") as caught:
+            Library.open(folder, Toy(dim=96))
+        assert "this model has 96 for it: index into a new folder" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with Library.create_or_open(tmp_path / "other", Toy(dim=96)) as other:
+        with pytest.raises(LibraryError, match="index its music into this library"):
+            merge_library(other, tmp_path / "library")
+        assert other.meta.indexed_dims == 96
+
+
+def test_library_of_the_default_dimensions_does_not_store_them(tmp_path: Path) -> None:
+    for dim in (48, 256):
+        folder = tmp_path / str(dim)
+        Library.create_or_open(folder, Toy(dim=dim)).close()
+        with sqlite3.connect(folder / "catalog.db") as db:
+            keys = {key for (key,) in db.execute("SELECT key FROM meta")}
+        assert keys == {"format", "model", "dim", "hop", "profile"}
+        with Library.open(folder, Toy(dim=dim)) as library:
+            assert library.meta.indexed_dims == min(dim, 128)

@@ -1,8 +1,8 @@
 """Looking after a library: verify and repair, export and import, merge, sync, duplicates."""
 
+import math
 import os
 import threading
-import time
 import zipfile
 from contextlib import suppress
 from dataclasses import replace
@@ -28,7 +28,7 @@ from fingerprint.library.records import SegmentInfo, Spans, Stamp
 from fingerprint.library.selecting import select
 from fingerprint.library.snapshot import place_rows
 from fingerprint.library.stats import count
-from fingerprint.library.sync import sync, watch
+from fingerprint.library.sync import Watch, sync, watch
 from fingerprint.library.verify import check, repair
 from fingerprint.types import Track
 
@@ -112,7 +112,9 @@ def test_any_altered_byte_is_found_and_named(tmp_path: Path, profile: str) -> No
 
 @pytest.mark.parametrize("suffix", ["npy", "peaks", "ann", "json", "landmarks"])
 @pytest.mark.parametrize("missing", [False, True])
-def test_what_is_damaged_is_made_anew(library: Library, suffix: str, missing: bool) -> None:
+def test_repair_rebuilds_damaged_segment_files(
+    library: Library, suffix: str, missing: bool
+) -> None:
     path = library.folder / "segments" / f"000001.{suffix}"
     whole = path.read_bytes()
     path.unlink() if missing else path.write_bytes(whole[: len(whole) // 2])
@@ -158,7 +160,7 @@ def test_a_damaged_catalog_is_named_and_not_repaired(library: Library) -> None:
     ("spans", "reason"),
     [([(1, 40), (1, 40)], "lies in two places"), ([(1, 999)], "not as long"), ([(1, 1)], "not as")],
 )
-def test_tracks_in_places_that_cannot_be_are_refused(
+def test_tracks_at_impossible_rows_are_refused(
     library: Library, spans: list[tuple[int, int]], reason: str
 ) -> None:
     first = library.catalog.layout()[0][0]
@@ -235,7 +237,7 @@ def damage(*files: Path) -> None:
         file.write_bytes(file.read_bytes()[:-1] + b"x")
 
 
-def test_a_name_that_is_not_text_survives_the_journey(tmp_path: Path) -> None:
+def test_name_that_is_not_text_survives_export_and_import(tmp_path: Path) -> None:
     library = Library.create_or_open(tmp_path / "library", Toy())
     path = write_song(tmp_path / "song.wav", 1)
     path = path.rename(tmp_path / os.fsdecode(b"caf\xe9\xff%2e\n.wav"))
@@ -407,8 +409,15 @@ def test_a_watched_folder_is_acted_on_once_it_is_quiet(
     music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("watchdog")
+    acted, watching = threading.Event(), threading.Event()
+
+    class Watched(Watch):
+        def wait(self, at_most: float = math.inf) -> None:
+            watching.set()
+            super().wait(at_most)
+
     monkeypatch.setattr("fingerprint.library.sync.QUIET", 0.5)
-    acted = threading.Event()
+    monkeypatch.setattr("fingerprint.library.sync.Watch", Watched)
 
     def act() -> None:
         assert (music / "new.wav").exists()
@@ -416,7 +425,7 @@ def test_a_watched_folder_is_acted_on_once_it_is_quiet(
         raise KeyboardInterrupt
 
     def change() -> None:
-        time.sleep(0.5)
+        watching.wait(60)
         write_song(music / "new.wav", 9)
 
     thread = threading.Thread(target=change)
@@ -465,7 +474,7 @@ def test_duplicates_are_grouped_and_the_best_comes_first(library: Library, music
 
 
 @given(st.lists(st.tuples(st.integers(-1, 9), st.integers(-9, 60)), min_size=1, max_size=5))
-def test_no_catalog_makes_a_library_read_beyond_its_segments(
+def test_invalid_spans_never_lead_to_reads_outside_a_segment(
     places: list[tuple[int, int]],
 ) -> None:
     owners, rows = zip(*places, strict=True)

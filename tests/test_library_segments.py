@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from library_world import Toy, add, entry, excerpt, place_of, song
 
-from fingerprint.config import KEY
+from fingerprint.config import INDEXED_DIMS
 from fingerprint.errors import LibraryError
 from fingerprint.index.neighbours import best_per_query
 from fingerprint.index.quantisation import decode, encode
@@ -194,7 +194,7 @@ def test_the_same_tracks_make_the_same_files(tmp_path: Path) -> None:
         assert path.read_bytes() == (tmp_path / "b" / "segments" / path.name).read_bytes()
 
 
-def test_a_reader_that_is_overtaken_by_a_merge_looks_again(
+def test_reader_retries_when_a_merge_changes_the_layout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = Library.create_or_open(tmp_path, Toy())
@@ -234,7 +234,7 @@ def test_answers_do_not_depend_on_how_tracks_lie_in_segments(tmp_path: Path) -> 
 # Files.
 
 
-def test_a_segment_stays_on_the_disk_until_it_is_asked_for(tmp_path: Path) -> None:
+def test_segment_codes_are_memory_mapped(tmp_path: Path) -> None:
     vectors = entry(1).vectors
     written = write_segment(tmp_path, 7, [track_of(vectors, META)], META)
     segment = open_segment(tmp_path, written, META)
@@ -261,15 +261,16 @@ def test_silent_rows_are_kept_and_never_found(tmp_path: Path) -> None:
     assert not {3, 4, 5} & set(segment.index.query(vectors, 80, 10_000).row.tolist())
 
 
+@pytest.mark.parametrize("dims", [INDEXED_DIMS, 40])
 @pytest.mark.parametrize("profile", [STANDARD, COMPACT])
 def test_long_embeddings_are_indexed_by_matryoshka_dimensions_and_reranked_by_all(
-    tmp_path: Path, profile: Profile
+    tmp_path: Path, profile: Profile, dims: int
 ) -> None:
     rng = np.random.default_rng(5)
-    keys = rng.standard_normal((40, KEY))
+    keys = rng.standard_normal((40, dims))
     rows = np.concatenate([np.tile(keys, (2, 1)), rng.standard_normal((80, 72))], axis=1)
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-    meta = replace(META, dim=KEY + 72, profile=profile)
+    meta = replace(META, dim=dims + 72, profile=profile, indexed_dims=dims)
     segment = write_segment(tmp_path, 1, [track_of(rows, meta)], meta)
     held = Spans.of(range(2), [40, 40])
     opened = Snapshot(

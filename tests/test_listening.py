@@ -120,7 +120,7 @@ def test_an_address_that_is_wrong_from_the_start_is_an_error(server: Radio) -> N
 
 @pytest.mark.parametrize("encoding", ["s16le", "s32le", "f32le"])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_raw_samples_survive_the_pipe(encoding: str, channels: int) -> None:
+def test_raw_samples_are_unchanged_by_the_pipe(encoding: str, channels: int) -> None:
     rate = 22_050
     wave = (0.5 * np.sin(np.arange(3 * rate) * 0.1)).astype(np.float32)
     if encoding == "f32le":
@@ -144,7 +144,7 @@ def test_the_first_answer_comes_within_seconds(library: Library) -> None:
     assert match.offset == pytest.approx(8 + seconds, abs=0.3)
 
 
-def test_it_gives_up_after_its_patience(library: Library) -> None:
+def test_listening_stops_after_the_patience(library: Library) -> None:
     match, seconds = first_answer(blocks(song(77, 30.0)), library, patience=6)
     assert match is None
     assert seconds == pytest.approx(6, abs=0.5)

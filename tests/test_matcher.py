@@ -249,7 +249,7 @@ def test_a_track_without_rows_is_stepped_over() -> None:
     assert (best.track, round(best.offset, 1)) == (3, 3.0)
 
 
-def test_silence_in_the_query_does_not_count(world: World) -> None:
+def test_silent_query_rows_do_not_change_the_score(world: World) -> None:
     query = cut(world.tracks[4], 12.3, 8.0)
     query.vectors[20:70] = 0
     query.vectors[:5] = 0
@@ -321,7 +321,7 @@ def test_at_most_the_wanted_number_of_places_is_returned(world: World) -> None:
     assert len(rank(query, hits, world, rates=RATES, most=1)) == 1
 
 
-def test_a_guess_is_settled_at_the_best_offset_nearby(world: World) -> None:
+def test_settle_finds_the_best_offset_near_the_candidate(world: World) -> None:
     query = cut(world.tracks[2], 9.0, 3.0)
     (found,) = settle(query, [Candidate(2, 9.1, 1.0, 0.0)], world)
     assert found.offset == pytest.approx(9.0, abs=QUERY_HOP)
@@ -388,7 +388,7 @@ def test_a_chorus_that_comes_back_does_not_crowd_out_another_track(world: World)
     assert best.track == 1
 
 
-def test_hits_that_point_away_do_not_vote(world: World) -> None:
+def test_hits_with_negative_similarity_do_not_vote(world: World) -> None:
     query = cut(world.tracks[1], 40 * HOP, 0.0)
     hits = hits_of((0, 40, -0.9))
     assert rank(query, hits, world, rates=RATES, most=MOST) == []

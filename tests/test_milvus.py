@@ -154,7 +154,7 @@ def test_an_unknown_index_is_refused_with_the_ones_there_are(address: Address) -
         MilvusLibrary.create_or_open_at(replace(address, index="MAGIC"), Toy())
 
 
-def test_a_server_that_is_away_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_server_is_a_one_line_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "FIRST_PATIENCE", 1.0)
     with pytest.raises(LibraryError, match="does not answer") as caught:
         Server(Address.parse(f"milvus://127.0.0.1:{free_port()}/music"))
@@ -171,7 +171,7 @@ def test_a_user_who_is_refused_is_not_kept_waiting() -> None:
     assert not server._is_temporary(error)
 
 
-def test_commands_say_so_in_one_line_and_show_no_password() -> None:
+def test_commands_show_connection_errors_in_one_line_without_the_password() -> None:
     place = f"milvus://127.0.0.1:{free_port()}/music"
     secret = {"FINGERPRINT_MILVUS_USER": "root", "FINGERPRINT_MILVUS_TOKEN": "hush-hush"}
     done = run("list", "--library", place, **secret)
@@ -181,7 +181,7 @@ def test_commands_say_so_in_one_line_and_show_no_password() -> None:
     assert "hush" not in done.stdout + done.stderr
 
 
-def test_a_file_that_another_process_has_open_is_one_line(library: MilvusLibrary) -> None:
+def test_database_file_open_in_another_process_is_a_one_line_error(library: MilvusLibrary) -> None:
     done = run("list", "--library", library._place.address)
     assert done.returncode == 1
     assert "another process has it open" in done.stderr
@@ -196,7 +196,7 @@ def test_a_file_in_a_folder_that_is_not_there_is_one_line(tmp_path: Path) -> Non
 # The order of writing.
 
 
-def test_rows_without_an_entry_are_not_seen_and_go_in_the_end(
+def test_rows_without_an_entry_are_invisible_and_deleted_later(
     library: MilvusLibrary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = library._place
@@ -223,7 +223,7 @@ def test_an_interrupted_track_is_completed_by_a_rerun(library: MilvusLibrary) ->
     assert library._place.server.count(library._place.rows) == stored
 
 
-def test_of_two_tracks_of_one_file_the_latest_counts(library: MilvusLibrary) -> None:
+def test_the_latest_of_two_tracks_of_one_file_is_used(library: MilvusLibrary) -> None:
     """As when a writer is killed after it wrote the new one and before it removed the old one."""
     writer = MilvusWriter(library._place)
     new = replace(entry(9), track=entry(1).track)
@@ -237,7 +237,7 @@ def test_of_two_tracks_of_one_file_the_latest_counts(library: MilvusLibrary) -> 
     assert len(library._place.entries("state == 1")) == 3
 
 
-def test_tracks_of_one_number_get_others(
+def test_tracks_with_the_same_number_are_renumbered(
     library: MilvusLibrary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def few(content: bytes, path: Path, salt: int) -> int:
@@ -268,7 +268,9 @@ def test_more_tracks_than_one_answer_holds_are_all_read(
         max_size=12,
     )
 )
-def test_what_a_reader_knows_is_what_the_entries_say(changes: list[tuple[int, int, int]]) -> None:
+def test_readers_state_equals_the_entries_after_random_changes(
+    changes: list[tuple[int, int, int]],
+) -> None:
     known, entries = Known.of({}), dict[int, dict[str, int]]()
     for moment, (number, state, place) in enumerate(changes):
         new = {"id": number, "state": state, "rows": 9, "added": moment, "place": place}
@@ -286,7 +288,7 @@ def test_what_a_reader_knows_is_what_the_entries_say(changes: list[tuple[int, in
 # Aliases, indices, other libraries.
 
 
-def test_readers_of_an_alias_change_over(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readers_of_an_alias_follow_publish(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(milvus, "LOOK_AGAIN", 0.0)
     alias, first, second = (new_address(root) for _ in range(3))
     with (

@@ -70,7 +70,7 @@ def test_tracks_added_one_by_one_lie_in_few_parts_and_are_seldom_read_again(
     assert len(list(tmp_path.iterdir())) == 2 * len(list(tmp_path.glob("*.tracks")))
 
 
-def test_removed_tracks_are_no_candidates_and_go_in_the_end(tmp_path: Path) -> None:
+def test_removed_tracks_are_never_candidates_and_are_deleted_later(tmp_path: Path) -> None:
     rows = Rows.of(*range(1, 7))
     opened = rows.open(tmp_path)
     assert rows.voted(opened, 1, [1, 2, 3, 4])[0] == 1
@@ -100,7 +100,7 @@ def test_a_larger_library_has_no_landmarks(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("suffix", ["tracks", "landmarks"])
 @pytest.mark.parametrize("spoilt", [b"", b"odd", bytes(64), None])
-def test_damaged_files_are_made_anew(tmp_path: Path, suffix: str, spoilt: bytes | None) -> None:
+def test_damaged_files_are_rebuilt(tmp_path: Path, suffix: str, spoilt: bytes | None) -> None:
     rows = Rows.of(1, 2)
     assert rows.voted(rows.open(tmp_path), 2, [1, 2])[0] == 2
     for path in tmp_path.glob(f"*.{suffix}"):
@@ -131,7 +131,7 @@ def test_rows_that_are_not_there_yet_are_read_by_the_next_process(tmp_path: Path
     assert rows.voted(rows.open(tmp_path), 2, [1, 2]) == found
 
 
-def test_two_processes_that_index_the_same_tracks_get_in_nobodys_way(tmp_path: Path) -> None:
+def test_two_processes_can_index_the_same_tracks_at_once(tmp_path: Path) -> None:
     rows = Rows.of(*range(1, 6))
     one, other = rows.open(tmp_path), rows.open(tmp_path)
     for tracks in ([1, 2, 3], [1, 2, 3, 4, 5]):

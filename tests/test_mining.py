@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fingerprint.config import KEY
 from fingerprint.lab.training.config import MiningConfig
 from fingerprint.lab.training.mining import triplet_loss
 
@@ -96,9 +95,10 @@ def test_a_gradient_step_pulls_the_positive_and_pushes_the_negative() -> None:
     assert triplet_loss(moved[:, None], tracks, config, 1.0).value < before
 
 
-def test_the_first_numbers_of_long_embeddings_are_mined_by_themselves_too() -> None:
+@pytest.mark.parametrize("dims", [128, 32])
+def test_matryoshka_dimensions_are_mined_separately_too(dims: int) -> None:
     rng = torch.Generator().manual_seed(3)
-    x = F.normalize(torch.randn(6, KEY + 40, generator=rng), dim=1)
+    x = F.normalize(torch.randn(6, dims + 40, generator=rng), dim=1)
     tracks = torch.tensor([0, 1, 2, 0, 1, 2])
     config = MiningConfig(warm_up=(0.0, 0.0))
 
@@ -110,8 +110,9 @@ def test_the_first_numbers_of_long_embeddings_are_mined_by_themselves_too() -> N
         hinge = torch.relu(far - near + config.margin)
         return hinge.sum() / (hinge > 0).sum()
 
-    expected = (one(x) + one(F.normalize(x[:, :KEY], dim=1))) / 2
-    assert torch.isclose(triplet_loss(x[:, None], tracks, config, 1.0).value, expected, atol=1e-5)
+    expected = (one(x) + one(F.normalize(x[:, :dims], dim=1))) / 2
+    loss = triplet_loss(x[:, None], tracks, config, 1.0, dims)
+    assert torch.isclose(loss.value, expected, atol=1e-5)
 
 
 def test_spread_tells_a_collapse_from_an_even_spread() -> None:

@@ -211,6 +211,7 @@ def test_the_metadata_say_all_that_a_program_needs(
     assert float(about["window"]) == model.window
     assert int(about["sample_rate"]) == model.sample_rate
     assert int(about["dim"]) == model.dim
+    assert int(about["indexed_dims"]) == model.indexed_dims == 128
     assert exported.frames("row") == QUERY_SHIFTS * exported.frames("query_row")
 
 
@@ -224,16 +225,16 @@ def test_the_background_is_the_model_s(network: TorchNetwork, tmp_path: Path) ->
     assert OnnxNetwork.load(path, threads=1).about.background == packed
 
 
-def test_another_model_s_file_is_told_apart(network: TorchNetwork) -> None:
+def test_file_of_another_model_is_detected(network: TorchNetwork) -> None:
     one, other = small_network(0), small_network(1)
     content = to_onnx(one).SerializeToString()
     assert check_onnx(content, one) > 0.9999 > check_onnx(content, other)
     assert check_onnx(content, network) == -1
 
 
-def test_eight_bits_change_embeddings_little(song: Callable[..., Floats]) -> None:
+def test_int8_changes_embeddings_little(song: Callable[..., Floats]) -> None:
     network = small_network()  # untrained, it exaggerates every difference
-    content = to_onnx(network, eight_bit=True).SerializeToString()
+    content = to_onnx(network, int8=True).SerializeToString()
     mine, theirs = Fingerprinter(OnnxNetwork(content, threads=1)), Fingerprinter(network)
     assert mine.id == theirs.id
     clip = Clip(song(2, 9.0), RATE)
@@ -279,7 +280,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         export_onnx(small, tmp_path / "no" / "m.onnx")
 
 
-def test_a_file_that_would_not_agree_is_not_written(
+def test_export_that_differs_from_the_model_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fingerprint.lab.export.onnx.AGREEMENT", {False: 1.1})
@@ -306,3 +307,13 @@ def test_the_runtime_does_not_report_its_use() -> None:
         [sys.executable, "-c", load], env=environment, capture_output=True, check=True
     )
     assert done.stderr == b""
+
+
+def test_other_indexed_dimensions_are_exported(tmp_path: Path) -> None:
+    embedder = SMALL.model_copy(update={"indexed_dims": 16})
+    network = TorchNetwork.create(ModelConfig(embedder=embedder))
+    export_onnx(network, tmp_path / "model.onnx")
+    again = Fingerprinter(OnnxNetwork.load(tmp_path / "model.onnx", threads=1))
+    assert (again.id, again.indexed_dims) == (network.about.id, 16)
+    assert runtime_of((tmp_path / "model.onnx").read_bytes()).about["indexed_dims"] == "16"
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]  # no draft is left

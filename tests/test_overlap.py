@@ -80,7 +80,7 @@ def test_a_query_that_begins_before_the_track_keeps_the_part_in_it() -> None:
     assert part.end == pytest.approx(query[1])
 
 
-def test_all_of_a_query_is_no_part() -> None:
+def test_query_wholly_of_the_track_has_no_part() -> None:
     assert found(joined(DENSE[40:200]), 40 * QUERY_HOP, 1.0) is None
 
 
@@ -89,11 +89,11 @@ def test_a_change_of_tempo_over_the_whole_query_is_measured() -> None:
     assert found(joined(faster), 40 * QUERY_HOP, 1.1) is None
 
 
-def test_what_is_not_of_the_track_has_no_part() -> None:
+def test_query_without_the_track_has_no_part() -> None:
     assert found(joined(walk(4, 12)), 3.0, 1.0) is None
 
 
-def test_the_best_stretch_of_each_row_is_the_best_of_all() -> None:
+def test_best_stretches_agree_with_brute_force() -> None:
     gains = np.random.default_rng(5).standard_normal((40, 17))
     first, last, sums = best_stretches(gains)
     for gain, a, b, total in zip(gains, first, last, sums, strict=True):

@@ -9,13 +9,13 @@ import pytest
 
 from fingerprint.errors import ConfigError
 from fingerprint.lab.benchmark.conditions import select
+from fingerprint.lab.benchmark.metrics import score_to_beat
 from fingerprint.lab.peers.answers import (
     Answer,
     Standing,
     check_same_queries,
     read,
     read_evaluation,
-    score_to_beat,
     write,
 )
 from fingerprint.lab.peers.curves import over_length, over_snr
@@ -72,7 +72,7 @@ def test_without_unknown_queries_nothing_is_said_of_false_accepts() -> None:
     assert measured.right_at_1_percent.total == measured.unknown_answered.total == 0
 
 
-def test_answers_come_back_as_they_were_written_but_for_a_line_cut_off(tmp_path: Path) -> None:
+def test_answers_are_read_back_except_for_a_truncated_line(tmp_path: Path) -> None:
     full, empty = answer(snr_db=3.5), answer(number=1, track="", score=-inf, sure=False)
     path = tmp_path / "answers.jsonl"
     path.write_text(write(full) + write(empty) + write(full)[:40])
@@ -82,7 +82,7 @@ def test_answers_come_back_as_they_were_written_but_for_a_line_cut_off(tmp_path:
     assert replace(second, snr_db=0.0) == replace(empty, snr_db=0.0)
 
 
-def test_the_own_row_is_read_from_an_evaluation(tmp_path: Path) -> None:
+def test_the_row_of_fingerprint_is_read_from_an_evaluation(tmp_path: Path) -> None:
     root = tmp_path / "corpus"
     figures = {
         "split": "test",

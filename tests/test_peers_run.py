@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner
+from corpus_world import chords, make_corpus
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,20 +19,17 @@ from fingerprint.lab.__main__ import main
 from fingerprint.lab.benchmark.conditions import select
 from fingerprint.lab.benchmark.material import WORKING_RATE, Material
 from fingerprint.lab.benchmark.run import Progress
-from fingerprint.lab.corpus import Corpus, CorpusFile
-from fingerprint.lab.corpus.config import RoomsConfig
-from fingerprint.lab.corpus.manifest import write_manifest
+from fingerprint.lab.corpus import Corpus
 from fingerprint.lab.peers.answers import Answer, read
-from fingerprint.lab.peers.asking import Plan, ask, standing
-from fingerprint.lab.peers.bit_errors import Alignment, best_alignment
 from fingerprint.lab.peers.client import PeerError, install
 from fingerprint.lab.peers.indexing import index, tracks_of
 from fingerprint.lab.peers.peer import Peer, State, library, prepare
-from fingerprint.lab.peers.real import ask_real, read_real, table
+from fingerprint.lab.peers.querying import Plan, query_peers, standing
+from fingerprint.lab.peers.real import query_real, read_real, table
 from fingerprint.lab.peers.systems import SYSTEMS, System, choose
+from fingerprint.lab.peers.workers.chromaprint import Alignment, best_alignment
 from fingerprint.lab.real.folder import Line, RealSet
 from fingerprint.lab.real.folder import write_manifest as write_real
-from fingerprint.types import Floats
 
 needs_fpcalc = pytest.mark.skipif(not shutil.which("fpcalc"), reason="fpcalc is not installed")
 CONDITIONS = select(["clean 5 s", "unknown clean"])
@@ -87,43 +85,13 @@ def test_the_best_place_is_the_best_of_all_places(lengths: list[int], n: int, se
     assert places[found.track, found.frame] == min(places.values()) == found.errors * 32 * n
 
 
-def song(seed: int, seconds: float = 24.0) -> Floats:
-    """Chords of three tones that change at odd times."""
-    rng = np.random.default_rng(seed)
-    pieces = []
-    while sum(map(len, pieces)) < seconds * WORKING_RATE:
-        time = np.arange(rng.integers(3_000, 12_000)) / WORKING_RATE
-        tones = np.sin(2 * np.pi * rng.uniform(300, 3_500, (3, 1)) * time)
-        pieces.append(tones.sum(axis=0) * np.exp(-2 * time))
-    return (0.25 * np.concatenate(pieces)[: round(seconds * WORKING_RATE)]).astype(np.float32)
-
-
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     root = tmp_path_factory.mktemp("corpus")
     roles = ["train", "train", "validation", "test", "test", "test", "test-unknown"]
-    sounds = [(role, "music", song(i)) for i, role in enumerate(roles)]
-    sounds += [("sounds-test", kind, song(9, 1.0)) for kind in ("speech", "effect")]
-    files = []
-    for i, (role, kind, samples) in enumerate(sounds):
-        path = root / f"{i}.wav"
-        soundfile.write(path, samples, WORKING_RATE)
-        seconds = len(samples) / WORKING_RATE
-        files.append(
-            CorpusFile(path, "made", role, kind, seconds, WORKING_RATE, f"{i}", f"{i}")  # type: ignore[arg-type]
-        )
-    rooms = RoomsConfig(
-        count=1,
-        seed=1,
-        length=(4.0, 4.1),
-        width=(3.0, 3.1),
-        height=(2.5, 2.6),
-        reverberation=(0.2, 0.3),
-        distance=(1.0, 1.1),
-    )
-    made = Corpus(root, tuple(files), {"train": rooms, "test": rooms})
-    write_manifest(made)
-    return made
+    sounds = [(role, "music", chords(i, 24.0)) for i, role in enumerate(roles)]
+    sounds += [("sounds-test", kind, chords(9, 1.0)) for kind in ("speech", "effect")]
+    return make_corpus(root, {str(i): sound for i, sound in enumerate(sounds)})
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +114,7 @@ def asked(corpus: Corpus, material: Material, chromaprint: Peer) -> Callable[...
     def run(queries: int, jobs: int = 1) -> list[Progress]:
         steps: list[Progress] = []
         plan = Plan("test", 0, queries, CONDITIONS)
-        ask(corpus, material, [chromaprint], plan, jobs, steps.append)
+        query_peers(corpus, material, [chromaprint], plan, jobs, steps.append)
         return steps
 
     return run
@@ -195,7 +163,7 @@ def test_several_queries_at_a_time_get_the_same_answers(
 
 
 @needs_fpcalc
-def test_an_index_goes_on_from_what_was_saved(corpus: Corpus, chromaprint: Peer) -> None:
+def test_interrupted_index_is_resumed(corpus: Corpus, chromaprint: Peer) -> None:
     whole = np.load(chromaprint.index / "codes.npz")
     assert whole["names"].tolist() == [file.path.name for file in library(corpus)]
     chromaprint.note(State(tracks=4, hours=1.0, seconds=1.0))  # stopped between index and note
@@ -212,9 +180,9 @@ def real(tmp_path: Path) -> RealSet:
     root = tmp_path / "real"
     (root / "references").mkdir(parents=True)
     for name, samples in (
-        ("references/track.wav", song(20)),
-        ("known.wav", song(20)[round(9.3 * WORKING_RATE) : round(17.3 * WORKING_RATE)]),
-        ("unknown.wav", song(21, 8.0)),
+        ("references/track.wav", chords(20, 24.0)),
+        ("known.wav", chords(20, 24.0)[round(9.3 * WORKING_RATE) : round(17.3 * WORKING_RATE)]),
+        ("unknown.wav", chords(21, 8.0)),
     ):
         soundfile.write(root / name, samples, WORKING_RATE)
     known = Line(query="known.wav", reference="references/track.wav", offset_s=9.3, song="one")
@@ -223,26 +191,26 @@ def real(tmp_path: Path) -> RealSet:
 
 
 @needs_fpcalc
-def test_real_recordings_are_asked_of_a_copy_of_the_index_that_holds_their_tracks(
+def test_real_recordings_are_queried_against_a_copy_of_the_index_with_their_tracks(
     corpus: Corpus, chromaprint: Peer, real: RealSet
 ) -> None:
     steps: list[Progress] = []
-    (asked,) = ask_real(real, tracks_of(corpus), [chromaprint], steps.append)
+    (queried,) = query_real(real, tracks_of(corpus), [chromaprint], steps.append)
     assert [step.total for step in steps] == [7] + [8] * 8  # one track is added, then the queries
-    assert {length: row["top1"].value for length, row in asked.rows.items()} == {
+    assert {length: row["top1"].value for length, row in queried.rows.items()} == {
         "whole": 1,
         "5": 1,
         "3": 1,
         "2": 0,  # too short for a fingerprint of Chromaprint
     }
-    assert asked.rows["whole"]["answered_right"].value == 1
-    assert asked.rows["whole"]["unknown_answered"].total == 1
+    assert queried.rows["whole"]["answered_right"].value == 1
+    assert queried.rows["whole"]["unknown_answered"].total == 1
     assert chromaprint.state().tracks == 6
-    assert "1 recordings of 1 songs and 1 of unknown ones" in table([asked], real)
-    assert "| 100/100/100/0 |" in table([asked], real)
-    again = ask_real(real, tracks_of(corpus), [chromaprint], steps.append)
-    assert again == [asked]
-    assert len(steps) == 9  # nothing was asked twice
+    assert "1 recordings of 1 songs and 1 of unknown ones" in table([queried], real)
+    assert "| 100/100/100/0 |" in table([queried], real)
+    again = query_real(real, tracks_of(corpus), [chromaprint], steps.append)
+    assert again == [queried]
+    assert len(steps) == 9  # nothing was queried twice
 
 
 def test_without_an_evaluation_of_real_recordings_the_command_to_run_is_named(
@@ -253,7 +221,7 @@ def test_without_an_evaluation_of_real_recordings_the_command_to_run_is_named(
 
 
 @needs_fpcalc
-def test_what_a_peer_cannot_read_is_an_error_that_names_it(
+def test_file_that_a_peer_cannot_read_is_an_error_that_names_it(
     chromaprint: Peer, tmp_path: Path
 ) -> None:
     with chromaprint.start() as client, pytest.raises(PeerError, match="chromaprint failed: OSErr"):
@@ -267,21 +235,21 @@ def test_other_settings_or_tracks_have_another_folder() -> None:
     assert len(keys) == 3
 
 
-def test_a_peer_that_stops_says_where_to_look(tmp_path: Path) -> None:
+def test_error_of_a_stopped_peer_names_its_log(tmp_path: Path) -> None:
     peer = Peer(System("lost", "Lost", "lost", 16_000), Path(sys.executable), tmp_path)
     with peer.start() as client, pytest.raises(PeerError, match=r"lost stopped; .*log\.txt"):
         client.ask(do="save")
     assert "No module named peers.workers.lost" in (tmp_path / "log.txt").read_text()
 
 
-def test_a_missing_program_or_an_unknown_peer_is_said_in_one_line(tmp_path: Path) -> None:
+def test_missing_program_or_unknown_peer_is_a_one_line_error(tmp_path: Path) -> None:
     with pytest.raises(PeerError, match="needs the program no-such-program"):
         install(System("x", "X", "x", 16_000, program="no-such-program"), tmp_path)
     with pytest.raises(ConfigError, match="no peer is called 'shazam'; there are chromaprint"):
         choose(["shazam"])
 
 
-def test_the_command_says_in_one_line_what_is_missing(tmp_path: Path) -> None:
+def test_the_command_names_in_one_line_what_is_missing(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["peers", "--corpus", str(tmp_path)])
     assert result.exit_code == 1
     assert result.stderr == f"Error: there is no corpus at {tmp_path}; " + (

@@ -201,7 +201,7 @@ def test_bootstrap_with_one_query_a_song_is_the_binomial_interval() -> None:
     assert share.high == pytest.approx(0.60, abs=0.011)
 
 
-def test_bootstrap_gains_nothing_from_equal_cuts_of_the_same_songs() -> None:
+def test_bootstrap_interval_does_not_shrink_with_repeated_queries_of_a_song() -> None:
     songs = [(str(i), i < 8) for i in range(20)]
     once, often = by_song(songs), by_song(50 * songs)
     assert often.total == 1_000
@@ -251,7 +251,7 @@ def test_the_middle_is_cut_and_short_clips_stay_whole() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "5,", "0", "-1", "nan", "5,5.0", "all", "1e9"])
-def test_strange_lengths_are_refused(text: str) -> None:
+def test_invalid_lengths_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="length"):
         lengths_of(text)
 
@@ -303,7 +303,7 @@ def test_only_four_keys_are_required_and_blank_lines_are_none(folder: Path, tmp_
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff\xfe{", b"not json\n", b"[1]\n"])
-def test_a_manifest_that_is_none_is_refused(tmp_path: Path, content: bytes | None) -> None:
+def test_file_that_is_not_a_manifest_is_refused(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "manifest.jsonl").write_bytes(content)
     with pytest.raises(CorpusError, match=r"manifest\.jsonl"):

@@ -34,7 +34,7 @@ def test_a_passage_that_returns_is_found_wherever_it_is() -> None:
     assert find(track, 30.0) == []
 
 
-def test_between_the_rows_too() -> None:
+def test_a_repeat_between_two_rows_is_found() -> None:
     fine = smooth(4 * 500, 1, 41)
     fine[1_200:1_400] = fine[101:301]  # a quarter of a row beside the grid
     track = fine[::4]
@@ -49,7 +49,7 @@ def test_a_loop_repeats_at_every_round_but_not_beside_itself() -> None:
     assert min(np.diff(found)) > APART
 
 
-def test_what_overruns_the_track_has_no_repeats() -> None:
+def test_passage_that_overruns_the_track_has_no_repeats() -> None:
     track = np.concatenate([smooth(40, 3)] * 3)
     assert find(track, -1.0) == []
     assert find(track, 29.0) == []

@@ -43,7 +43,7 @@ def test_readers_are_right_while_writers_are_killed(tmp_path: Path, life: float)
 
 @traceable
 @pytest.mark.usefixtures("_may_trace")
-def test_what_traces_a_writer_sees_every_change_and_can_prevent_it(tmp_path: Path) -> None:
+def test_tracer_sees_every_change_of_a_writer_and_can_prevent_it(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
 
@@ -76,7 +76,7 @@ def test_what_traces_a_writer_sees_every_change_and_can_prevent_it(tmp_path: Pat
     assert (folder / "file").read_bytes() == b"abc"
 
 
-def test_a_power_cut_takes_what_was_not_synced(tmp_path: Path) -> None:
+def test_power_cut_loses_changes_that_were_not_synced(tmp_path: Path) -> None:
     kept, lost = tmp_path / "kept", tmp_path / "lost"
     kept.write_bytes(b"old")
     disk = Disk(tmp_path)

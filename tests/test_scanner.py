@@ -128,7 +128,7 @@ def test_another_sample_rate_is_refused(library: Library) -> None:
         Scanner(library).feed(Clip(np.zeros(100, np.float32), 44_100))
 
 
-def test_a_removed_track_ends_without_a_word(library: Library, tmp_path: Path) -> None:
+def test_track_removed_during_a_scan_gives_no_span(library: Library, tmp_path: Path) -> None:
     with Library.create_or_open(tmp_path / "other", Toy()) as other:
         add(other, 1, 2)
         scanner = Scanner(other)

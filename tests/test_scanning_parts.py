@@ -44,7 +44,7 @@ def test_sightings_along_a_line_are_one_run_and_strays_are_others() -> None:
     assert longest.line().rate == 1.0
 
 
-def test_a_run_bears_a_gap_and_ends_after_a_longer_one() -> None:
+def test_run_continues_over_a_short_gap_and_ends_at_a_longer_one() -> None:
     runs = Runs()
     runs.see(0, [sighting(0, 10.0)])
     assert not runs.see(PATIENCE, [sighting(PATIENCE, 10.0 + 5 * PATIENCE)])
@@ -133,7 +133,7 @@ def test_recent_rows_lie_on_one_grid_and_are_bounded() -> None:
     assert given.mean() > 0.9
 
 
-def test_what_a_weightier_span_covers_is_hidden_and_a_cross_fade_is_not() -> None:
+def test_span_covered_by_a_heavier_one_is_hidden_but_a_cross_fade_is_kept() -> None:
     spans = [
         Weighed(Span(0, 100, match("a")), 80.0),
         Weighed(Span(95, 200, match("b")), 70.0),

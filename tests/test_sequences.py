@@ -304,7 +304,7 @@ def test_a_synced_library_is_what_indexing_the_folder_gives(
 
 @FEW
 @given(sequences)
-def test_nothing_is_given_up_unasked(steps: list[list[tuple[object, ...]]]) -> None:
+def test_no_tracks_are_dropped_without_confirmation(steps: list[list[tuple[object, ...]]]) -> None:
     check_doubt(steps)
 
 

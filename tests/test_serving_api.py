@@ -36,6 +36,8 @@ from websockets.sync.client import connect
 
 from fingerprint.library.indexing import index_files
 from fingerprint.library.library import Library
+from fingerprint.search import SearchConfig
+from fingerprint.serving.page import STATIC
 
 
 @pytest.fixture(scope="module")
@@ -429,6 +431,21 @@ def test_an_offer_of_http2_is_declined(server: Running) -> None:
 
 
 # Its description
+
+
+def test_one_confidence_is_the_default_of_every_route(server: Running) -> None:
+    paths = server.ask("GET", "/openapi.json").json["paths"]
+    defaults = [
+        one["schema"]["default"]
+        for path in ("/v1/identify", "/v1/scan", "/v1/explain")
+        for one in paths[path]["post"]["parameters"]
+        if one["name"] == "min_confidence"
+    ]
+    default = SearchConfig().min_confidence
+    assert defaults == 3 * [default]
+    assert server.ask("GET", "/v1/model").json["min_confidence"] == default
+    for file in STATIC.glob("*.js"):  # the page has it from /v1/model
+        assert str(default) not in file.read_text(encoding="utf-8"), file.name
 
 
 def test_openapi_documents_every_problem(server: Running) -> None:

@@ -107,7 +107,7 @@ def test_an_endless_body_is_refused_at_the_limit(server: Running) -> None:
     assert sent < 16 << 20
 
 
-def test_a_slow_sender_is_given_up(server: Running) -> None:
+def test_slow_sender_times_out(server: Running) -> None:
     with raw(server, head("Content-Length: 100000")) as connection:
         with suppress(ConnectionError):
             for _ in range(200):
@@ -121,12 +121,12 @@ def test_a_slow_sender_is_given_up(server: Running) -> None:
         assert said(connection).startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_sender_that_stops_is_given_up(server: Running) -> None:
+def test_stalled_sender_times_out(server: Running) -> None:
     with raw(server, head("Content-Length: 100000") + b"RIFF") as connection:
         assert said(connection).startswith(b"HTTP/1.1 408 ")
 
 
-def test_who_is_refused_in_the_middle_of_a_body_gets_the_answer(server: Running) -> None:
+def test_refused_upload_still_receives_its_error_response(server: Running) -> None:
     """Closing with unread data would reset the connection, and lose it."""
     refused = head("Content-Length: 600000").replace(b"application/octet-stream", b"multipart/x")
     with raw(server, refused) as connection:
@@ -146,7 +146,7 @@ def test_a_kept_connection_without_another_request_is_closed(server: Running, mo
         said(connection)
 
 
-def test_who_takes_no_answer_is_given_up(server: Running) -> None:
+def test_client_that_does_not_read_responses_is_disconnected(server: Running) -> None:
     with raw(server, b"") as connection:
         connection.sendall((b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n") * 1_000)
         poll = select.poll()
@@ -155,7 +155,7 @@ def test_who_takes_no_answer_is_given_up(server: Running) -> None:
 
 
 @pytest.mark.parametrize("beginning", [b"", b"POST /v1/identify HT", b"GET / HTTP/1.1\r\nHost: "])
-def test_who_does_not_finish_the_head_is_given_up(server: Running, beginning: bytes) -> None:
+def test_unfinished_request_head_times_out(server: Running, beginning: bytes) -> None:
     with raw(server, beginning) as connection:
         assert said(connection) == b""
 
@@ -174,7 +174,9 @@ CHUNKED = b"POST /v1/identify HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: 
         (CHUNKED + b"1\r\nx\r\n0\r\nX-Trailer: ", b"a" * 4096),
     ],
 )
-def test_what_surrounds_a_body_is_bounded(server: Running, beginning: bytes, piece: bytes) -> None:
+def test_headers_trailers_and_chunk_extensions_are_bounded(
+    server: Running, beginning: bytes, piece: bytes
+) -> None:
     sent = 0
     with raw(server, beginning) as connection, suppress(ConnectionError):
         while sent < 64 << 20:
@@ -238,7 +240,7 @@ def test_idle_web_sockets_are_bounded_and_closed(server: Running) -> None:
         assert all('"unknown"' in message for message in ends)
 
 
-def test_sound_faster_than_it_can_be_heard_is_refused(server: Running) -> None:
+def test_audio_faster_than_real_time_is_refused(server: Running) -> None:
     address = f"ws://{server.host}:{server.port}/v1/listen?rate=4000&mode=continuous"
     with connect(address) as listening:
         with suppress(ConnectionClosed):
@@ -260,7 +262,7 @@ def test_a_web_socket_takes_no_huge_messages(server: Running) -> None:
         assert listening.close_code in (1009, 1006)
 
 
-def test_a_text_that_is_no_text_ends_the_audio(server: Running) -> None:
+def test_invalid_utf8_text_message_ends_the_audio(server: Running) -> None:
     with raw(server, UPGRADE + b"\r\n") as connection:
         connection.sendall(b"\x81\x82" + bytes(4) + b"\xff\xfe")
         assert b'"unknown"' in connection.recv(1 << 16) + connection.recv(1 << 16)
@@ -269,12 +271,12 @@ def test_a_text_that_is_no_text_ends_the_audio(server: Running) -> None:
 @pytest.mark.parametrize(
     "more", [b"X-Long: " + b"a" * 9_000, b"\r\n".join([b"X-Many: x"] * 200), b"Content-Length: 1"]
 )
-def test_what_is_no_handshake_of_a_web_socket_is_refused(server: Running, more: bytes) -> None:
+def test_invalid_web_socket_handshake_is_refused(server: Running, more: bytes) -> None:
     with raw(server, UPGRADE + more + b"\r\n\r\n") as connection:
         assert said(connection).startswith(b"HTTP/1.1 400 ")
 
 
-def test_pings_whose_answers_are_not_taken_are_not_read(server: Running) -> None:
+def test_server_stops_reading_pings_when_pongs_are_not_read(server: Running) -> None:
     pings = (b"\x89\xfd" + bytes(4 + 125)) * 500
     sent = 0
     with raw(server, UPGRADE + b"\r\n") as connection, suppress(OSError):
@@ -349,7 +351,7 @@ def test_damaged_recordings_are_answered_or_refused(server: Running) -> None:
     assert statuses <= {200, 422}
 
 
-def test_nothing_that_a_client_sends_is_connected_to(server: Running) -> None:
+def test_addresses_in_uploads_are_never_connected_to(server: Running) -> None:
     with socket.create_server(("127.0.0.1", 0)) as trap:
         trap.settimeout(0.2)
         port = trap.getsockname()[1]
@@ -360,7 +362,7 @@ def test_nothing_that_a_client_sends_is_connected_to(server: Running) -> None:
             trap.accept()
 
 
-def test_too_many_queries_are_sent_away_with_a_time_to_come_back(server: Running) -> None:
+def test_too_many_queries_get_429_with_retry_after(server: Running) -> None:
     answers: list[tuple[int, str]] = []
 
     def ask() -> None:

@@ -142,7 +142,7 @@ def test_uploads_of_a_moved_library_are_kept(tmp_path: Path) -> None:
     assert file.read_bytes() == content
 
 
-def test_an_upload_begins_no_library_where_one_is_away(tmp_path: Path) -> None:
+def test_upload_does_not_create_a_library_in_place_of_a_missing_one(tmp_path: Path) -> None:
     folder, content = toy_library(tmp_path), write_song(tmp_path / "new.wav", 7).read_bytes()
     with toy_server(folder, token=TOKEN) as running:
         folder.rename(tmp_path / "away")
@@ -153,7 +153,7 @@ def test_an_upload_begins_no_library_where_one_is_away(tmp_path: Path) -> None:
         assert running.ask("POST", "/v1/tracks", content, **BEARER).status == 201
 
 
-def test_a_library_that_is_away_or_replaced_is_followed(tmp_path: Path) -> None:
+def test_missing_or_replaced_library_is_noticed(tmp_path: Path) -> None:
     folder = toy_library(tmp_path)
     with toy_server(folder, token=TOKEN) as running:
         identify = "/v1/identify?min_confidence=0"
@@ -275,7 +275,7 @@ def test_webhooks_survive_a_receiver_that_does_not_speak_http(
     assert ids[0] == ids[1]
 
 
-def test_messages_postponed_by_a_wrong_clock_are_due(tmp_path: Path) -> None:
+def test_webhooks_postponed_by_a_wrong_clock_are_sent(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "log.db", keep_days=1, webhook=True)
     journal.add("listen", {"path": "a"})
     now = time.time()
@@ -288,7 +288,7 @@ def test_messages_postponed_by_a_wrong_clock_are_due(tmp_path: Path) -> None:
     assert [one.id for one in journal.due(now)] == [message.id]
 
 
-def test_a_log_that_cannot_be_written_costs_no_answer(library: Path, tmp_path: Path) -> None:
+def test_unwritable_log_does_not_prevent_answers(library: Path, tmp_path: Path) -> None:
     file = tmp_path / "log.db"
     with toy_server(library, journal=str(file)) as running:
         with sqlite3.connect(file, isolation_level=None) as other:
@@ -301,7 +301,9 @@ def test_a_log_that_cannot_be_written_costs_no_answer(library: Path, tmp_path: P
         assert [Path(one["match"]["path"]).name for one in entries] == ["0002.wav"]
 
 
-def test_a_full_disk_costs_no_answer_that_needs_none(library: Path, tmp_path: Path) -> None:
+def test_full_disk_does_not_prevent_answers_that_write_nothing(
+    library: Path, tmp_path: Path
+) -> None:
     with toy_server(library, journal=str(tmp_path / "log.db"), token=TOKEN) as running:
         limit = resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE)
         content = snippet(1)
@@ -353,7 +355,7 @@ def test_webhooks_that_were_delivered_while_the_disk_was_full_are_not_sent_again
     assert delivered == set()
 
 
-def test_a_log_that_is_damaged_is_a_problem_and_costs_no_answer(
+def test_damaged_log_is_a_problem_but_does_not_prevent_answers(
     library: Path, tmp_path: Path
 ) -> None:
     with toy_server(library, journal=str(tmp_path / "log.db")) as running:
@@ -392,7 +394,7 @@ def test_old_entries_of_the_log_are_deleted(tmp_path: Path) -> None:
     assert not Journal(file, keep_days=1e-9, webhook=False).entries(limit=5)
 
 
-def test_a_server_that_is_not_restarted_keeps_its_log_no_longer(tmp_path: Path) -> None:
+def test_long_running_server_deletes_old_log_entries_too(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "log.db", keep_days=1, webhook=False)
     journal.add("listen", {"path": "a"})
     with sqlite3.connect(tmp_path / "log.db") as other:

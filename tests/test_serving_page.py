@@ -1,7 +1,7 @@
 """The page in a headless Chromium, whose microphone is a degraded recording.
 
 apt-get install chromium && pip install playwright
-python scripts/onnxruntime_web.py                # for fingerprints computed in the browser
+python -m fingerprint.lab onnxruntime-web        # for fingerprints computed in the browser
 python -m pytest tests/test_serving_page.py      # AXE=.../axe.min.js checks accessibility, too
 """
 
@@ -37,7 +37,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 HAS_RUNTIME = (STATIC / "ort" / "ort-wasm-simd-threaded.wasm").is_file()
 needs_runtime = pytest.mark.skipif(
-    not HAS_RUNTIME, reason="needs ONNX Runtime for browsers: python scripts/onnxruntime_web.py"
+    not HAS_RUNTIME,
+    reason="needs ONNX Runtime for browsers: python -m fingerprint.lab onnxruntime-web",
 )
 NAME = "song4"
 
@@ -135,7 +136,7 @@ def requests_of(page: Any) -> list[str]:
     return found
 
 
-def test_the_page_names_what_it_hears_by_sound(page: Any, server: Running) -> None:
+def test_the_page_names_music_by_sending_audio(page: Any, server: Running) -> None:
     asked = requests_of(page)
     open_(page, server, "?prints=off")
     accessible(page)
@@ -163,7 +164,7 @@ def test_a_browser_without_web_assembly_sends_sound(page: Any, server: Running) 
 
 
 @needs_runtime
-def test_the_page_names_what_it_hears_without_sending_it(page: Any, server: Running) -> None:
+def test_the_page_names_music_without_sending_audio(page: Any, server: Running) -> None:
     open_(page, server)
     assert page.evaluate("import('/prints-here.js').then((one) => one.ready())")
     asked = requests_of(page)
@@ -301,7 +302,7 @@ def test_texts_are_in_every_language_and_titles_are_never_markup(
     assert shown.startswith("&lt;img")
 
 
-def test_the_page_asks_nobody_else(page: Any, server: Running) -> None:
+def test_the_page_sends_no_requests_to_other_hosts(page: Any, server: Running) -> None:
     asked = requests_of(page)
     open_(page, server)
     page.goto(f"{server.url}/docs")
@@ -320,7 +321,7 @@ def test_the_button_works_by_keyboard(page: Any, server: Running) -> None:
 
 
 @pytest.mark.parametrize("query", ["?prints=off", pytest.param("", marks=needs_runtime)])
-def test_a_connection_that_breaks_while_it_listens_costs_no_answer(
+def test_connection_lost_while_listening_costs_no_answer(
     page: Any, server: Running, query: str
 ) -> None:
     """As on a train. What was heard meanwhile is looked up when the connection is back."""
@@ -371,7 +372,7 @@ def test_the_page_works_behind_a_proxy_with_a_prefix(page: Any, server: Running)
         page.wait_for_selector("#button")
 
 
-def test_a_browser_that_keeps_nothing_is_served(page: Any, server: Running) -> None:
+def test_the_page_works_without_local_storage(page: Any, server: Running) -> None:
     page.add_init_script(
         "Object.defineProperty(window, 'localStorage', "
         "{ get() { throw new DOMException('blocked', 'SecurityError'); } });"
@@ -408,7 +409,9 @@ def test_a_short_file_is_fingerprinted_in_the_browser(
     assert "computed here, too" in page.inner_text("#where-files")
 
 
-def test_what_an_answer_rests_on_is_drawn(page: Any, server: Running, music_folder: Path) -> None:
+def test_the_page_draws_the_evidence_of_an_answer(
+    page: Any, server: Running, music_folder: Path
+) -> None:
     pytest.importorskip("matplotlib", reason="needs fingerprint[explain]")
     open_(page, server, "?prints=off")
     page.set_input_files("#file", str(music_folder / "song1.flac"))

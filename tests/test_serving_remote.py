@@ -79,7 +79,7 @@ def queries() -> dict[str, Clip]:
 
 
 @pytest.mark.parametrize("name", queries())
-def test_answers_are_those_of_the_library_itself(
+def test_server_gives_the_answers_of_the_local_library(
     here: Library, there: RemoteLibrary, name: str
 ) -> None:
     clip = queries()[name]
@@ -105,7 +105,7 @@ def test_rows_of_a_track_are_those_that_are_stored(here: Library, there: RemoteL
     np.testing.assert_allclose(far.vectors, near.vectors, atol=1e-3)
 
 
-def test_no_sound_travels(model: Fingerprinter) -> None:
+def test_loudness_and_phase_are_not_sent(model: Fingerprinter) -> None:
     """The least that is said of it: loudness and phase cannot be told from what is sent."""
     clip = queries()["clean"]
     one = wire.encode(model.id, {1.0: wire.outline(clip, model)})
@@ -115,7 +115,7 @@ def test_no_sound_travels(model: Fingerprinter) -> None:
     assert same.mean() > 0.95
 
 
-def test_a_query_comes_out_as_it_went_in(model: Fingerprinter) -> None:
+def test_query_is_equal_after_encoding_and_decoding(model: Fingerprinter) -> None:
     clip = queries()["clean"]
     views = {speed: wire.outline(clip, model, speed) for speed in (1.0, 1.0594)}
     model_id, found = wire.decode(wire.encode(model.id, views), RATE, model.dim)
@@ -173,7 +173,7 @@ def run(*arguments: str, stdin: bytes = b"", **environment: str) -> Any:
     )
 
 
-def test_commands_ask_a_server(server: Running, here: Library, tmp_path: Path) -> None:
+def test_commands_query_a_server(server: Running, here: Library, tmp_path: Path) -> None:
     file = save_audio(tmp_path / "snippet.wav", make_song(3)[RATE : 8 * RATE], RATE)
     at = {"FINGERPRINT_LIBRARY": server.url}
     done = run("identify", "--json", "--min-confidence", "0", str(file), **at)
@@ -197,7 +197,7 @@ def test_commands_ask_a_server(server: Running, here: Library, tmp_path: Path) -
     assert far.stdout == near.stdout
 
 
-def test_what_is_wrong_with_a_server_is_one_line(tmp_path: Path, model: Fingerprinter) -> None:
+def test_server_errors_are_one_line(tmp_path: Path, model: Fingerprinter) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]  # of nobody, in a moment
     with pytest.raises(LibraryError, match="does not answer: Connection refused"):

@@ -6,8 +6,10 @@ import io
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from fingerprint.lab.training.recipe import RECIPE
 from fingerprint.library.indexing import index_files
 from fingerprint.library.library import Library
 from fingerprint.model.fingerprinter import DEFAULT_WEIGHTS, Fingerprinter
+from fingerprint.model.onnx_network import OnnxNetwork
 from fingerprint.model.torch_network import TorchNetwork
 from fingerprint.types import Clip, Floats
 
@@ -63,6 +66,20 @@ def test_the_shipped_file_is_small_and_is_of_the_shipped_recipe(model: Fingerpri
     assert model.config == last.model
 
 
+def test_its_id_and_its_indexed_dimensions_stay(model: Fingerprinter) -> None:
+    trained = Fingerprinter(TorchNetwork.load(DEFAULT_WEIGHTS))
+    for one in (model, trained):
+        assert one.id == "b07a96237c146c62e712ce7e24f40aa13e58b5fd8f771a1e4feab6b26bfba0e9"
+        assert one.indexed_dims == 128
+
+
+def test_a_card_beside_an_export_replaces_its_own(tmp_path: Path) -> None:
+    alone = Path(shutil.copy(DEFAULT_WEIGHTS.with_suffix(".onnx"), tmp_path))
+    assert "## Limits" in OnnxNetwork.load(alone, threads=1).about.card
+    alone.with_suffix(".md").write_text("# Card")
+    assert OnnxNetwork.load(alone, threads=1).about.card == "# Card"
+
+
 def test_the_model_card_names_the_model_it_describes(model: Fingerprinter) -> None:
     assert model.id[:12] in model.card
     for section in ("Data", "Recipe", "Results", "Licence", "Limits"):
@@ -94,7 +111,7 @@ def test_a_noisy_snippet_of_every_song_is_found_at_its_place(
     assert 0 < best.confidence <= 1
 
 
-def test_songs_that_are_not_in_the_library_are_less_sure_than_those_that_are(
+def test_unknown_songs_have_lower_confidence_than_known_ones(
     library: Library, song: Callable[..., Floats]
 ) -> None:
     def confidence(seed: int) -> float:
@@ -214,3 +231,26 @@ def test_the_examples_in_the_docstrings(
     results = [doctest.DocTestRunner().run(test) for test in found]
     assert sum(result.attempted for result in results) > 0
     assert sum(result.failed for result in results) == 0
+
+
+@pytest.mark.parametrize("profile", ["standard", "compact"])
+def test_model_of_other_indexed_dimensions_makes_and_opens_a_library(
+    music_folder: Path, song: Callable[..., Floats], tmp_path: Path, profile: str
+) -> None:
+    """The shipped weights, of which 32 dimensions are indexed: too few, but hits are reranked."""
+    given = TorchNetwork.load(DEFAULT_WEIGHTS).checkpoint
+    embedder = given.config.embedder.model_copy(update={"indexed_dims": 32})
+    config = given.config.model_copy(update={"embedder": embedder})
+    model = Fingerprinter(TorchNetwork(replace(given, config=config), "cpu"))
+    assert (model.dim, model.indexed_dims) == (256, 32)
+    with Library.create_or_open(tmp_path / "library", model, profile=profile) as library:
+        index_files(library, sorted(music_folder.iterdir())[:3])
+    with Library.open(tmp_path / "library", model) as library:
+        assert library.meta.indexed_dims == 32
+        sidecars = [json.loads(path.read_text()) for path in library.folder.rglob("*.json")]
+        assert {one["dim"] for one in sidecars} == ({32} if profile == "standard" else set())
+        for seed in range(3):
+            clip = noisy(song(seed, 20.0, RATE)[6 * RATE : 13 * RATE], snr_db=12, seed=seed)
+            best = library.identify(clip, top=1, min_confidence=0)[0]
+            assert best.track.path == sorted(music_folder.iterdir())[seed]
+            assert best.offset == pytest.approx(6.0, abs=0.25)

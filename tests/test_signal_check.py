@@ -33,7 +33,7 @@ def test_a_tone_is_a_steady_tone(seconds: float, frequency: float) -> None:
     assert nothing_in(clip(0.3 * np.sign(wave))) == "a steady tone"
 
 
-def test_silence_and_what_is_nearly_silent() -> None:
+def test_silence_and_near_silence_are_detected() -> None:
     rng = np.random.default_rng(0)
     assert nothing_in(clip(np.zeros(RATE))) == "silence"
     assert nothing_in(clip(np.zeros(0))) == "silence"
@@ -51,7 +51,7 @@ def test_music_is_not_refused(song: Callable[..., Floats], seconds: float, snr_d
         assert nothing_in(clip(music + noise)) is None
 
 
-def test_what_is_too_short_to_judge_is_not_refused() -> None:
+def test_clip_too_short_to_judge_is_not_refused() -> None:
     assert nothing_in(clip(np.random.default_rng(0).standard_normal(RATE // 4))) is None
 
 

@@ -78,12 +78,12 @@ def test_the_slim_requirements_are_the_package_s_without_the_training_stack() ->
     assert {name.split(">")[0] for name in whole - slim} == TRAINING_STACK
 
 
-def test_the_shipped_twins_are_one_model(song: Callable[..., Floats]) -> None:
+def test_shipped_checkpoint_and_onnx_export_are_the_same_model(song: Callable[..., Floats]) -> None:
     export = DEFAULT_WEIGHTS.with_suffix(".onnx")
     assert export.stat().st_size <= 10_000_000
     checkpoint = read_checkpoint(DEFAULT_WEIGHTS)
     twin = OnnxNetwork.load(export, threads=1)
-    remedy = "run `fingerprint export --eight-bit fingerprint/model/weights/default.onnx`"
+    remedy = "run `fingerprint export --int8 fingerprint/model/weights/default.onnx`"
     assert twin.source == digest_of(DEFAULT_WEIGHTS), remedy
     assert twin.about.id == checkpoint.id
     assert twin.about.config == checkpoint.config
@@ -98,7 +98,7 @@ def test_the_shipped_twins_are_one_model(song: Callable[..., Floats]) -> None:
         assert np.sum(one.vectors * other.vectors, axis=1).min() > 0.99  # in eight bits
 
 
-def test_on_a_cpu_the_export_takes_the_checkpoint_s_place_only_while_it_is_its_own(
+def test_on_a_cpu_the_onnx_export_is_loaded_only_if_it_was_made_from_the_checkpoint(
     tmp_path: Path,
 ) -> None:
     checkpoint, export = tmp_path / "m.pt", tmp_path / "m.onnx"
@@ -110,7 +110,7 @@ def test_on_a_cpu_the_export_takes_the_checkpoint_s_place_only_while_it_is_its_o
     assert isinstance(Fingerprinter.load(checkpoint, "cpu").network, TorchNetwork)
 
 
-def test_an_export_that_is_none_is_named_in_one_line(tmp_path: Path) -> None:
+def test_invalid_export_is_a_one_line_error(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     with pytest.raises(ModelError, match=r"cannot read the model .*m\.onnx: No such file"):
         Fingerprinter.load(path)

@@ -14,7 +14,7 @@ from privileges import heeding_permissions
 
 from fingerprint.audio import files
 from fingerprint.audio.files import Presence, find_audio, presence
-from fingerprint.cli import changes, main, opening
+from fingerprint.cli import main, opening
 from fingerprint.errors import AudioError, LibraryError
 from fingerprint.library.duplicates import find_duplicates
 from fingerprint.library.exchange import export_library, import_library
@@ -50,9 +50,7 @@ def stems(library: Library) -> set[str]:
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o600, 0o300])
-def test_tracks_of_a_folder_that_may_not_be_read_stay(
-    library: Library, folder: Path, mode: int
-) -> None:
+def test_tracks_of_an_unreadable_folder_are_kept(library: Library, folder: Path, mode: int) -> None:
     """music-assistant/server#3647, Clementine#3032: gone for a moment is not gone."""
     sync(library, [folder])
     (folder / "B").chmod(mode)
@@ -68,7 +66,7 @@ def test_tracks_of_a_folder_that_may_not_be_read_stay(
     assert sync(library, [folder]).report.skipped == 2
 
 
-def test_tracks_behind_a_link_to_nowhere_stay(library: Library, folder: Path) -> None:
+def test_tracks_behind_a_dangling_link_are_kept(library: Library, folder: Path) -> None:
     """Clementine#3894: a drive that a link leads to is not there."""
     drive = (folder / "B").rename(folder.parent / "drive")
     (folder / "B").symlink_to(drive)
@@ -82,7 +80,7 @@ def test_tracks_behind_a_link_to_nowhere_stay(library: Library, folder: Path) ->
     assert sync(library, [folder]).kept == []
 
 
-def test_tracks_of_an_empty_mount_point_stay_unless_one_is_sure(
+def test_tracks_of_an_empty_mount_point_are_kept_without_confirmation(
     library: Library, folder: Path
 ) -> None:
     """owntone#1897: the mount point is there, its drive is not."""
@@ -103,7 +101,7 @@ def test_tracks_of_an_empty_mount_point_stay_unless_one_is_sure(
     assert (stems(library), asked) == ({"1"}, [(1, 2)])
 
 
-def test_tracks_of_a_drive_that_is_unplugged_stay_unless_one_is_sure(
+def test_tracks_of_an_unplugged_drive_are_kept_without_confirmation(
     library: Library, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The system deletes its folder beside those of other drives, as in /media/USER."""
@@ -120,14 +118,14 @@ def test_tracks_of_a_drive_that_is_unplugged_stay_unless_one_is_sure(
     assert stems(library) == {"1"}
 
 
-def test_a_folder_that_is_deleted_takes_its_tracks_along(library: Library, folder: Path) -> None:
+def test_tracks_of_a_deleted_folder_are_removed(library: Library, folder: Path) -> None:
     sync(library, [folder])
     shutil.rmtree(folder / "B")
     assert [path.name for path in sync(library, [folder]).removed] == ["2.wav"]
     assert stems(library) == {"1"}
 
 
-def test_most_tracks_are_not_removed_unasked(library: Library, folder: Path) -> None:
+def test_removing_most_tracks_needs_confirmation(library: Library, folder: Path) -> None:
     for seed in range(3, 7):
         write_song(folder / "B" / f"{seed}.wav", seed, SHORT)
     sync(library, [folder])
@@ -139,7 +137,7 @@ def test_most_tracks_are_not_removed_unasked(library: Library, folder: Path) -> 
     assert len(sync(library, [folder], sure=lambda _removed, _of: True).removed) == 4
 
 
-def test_an_empty_folder_removes_nothing_unless_one_is_sure(library: Library, folder: Path) -> None:
+def test_empty_folder_removes_nothing_without_confirmation(library: Library, folder: Path) -> None:
     sync(library, [folder])
     for path in find_audio([folder]):
         path.unlink()
@@ -150,7 +148,7 @@ def test_an_empty_folder_removes_nothing_unless_one_is_sure(library: Library, fo
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "folder's place"])
-def test_what_has_taken_a_files_place_proves_it_gone(folder: Path, kind: str) -> None:
+def test_file_replaced_by_something_else_counts_as_gone(folder: Path, kind: str) -> None:
     path = folder / "B" / "2.wav"
     assert presence(path) is Presence.THERE
     path.unlink()
@@ -164,7 +162,7 @@ def test_what_has_taken_a_files_place_proves_it_gone(folder: Path, kind: str) ->
     assert presence(path) is Presence.GONE
 
 
-def test_missing_tracks_are_removed_only_if_they_are_missing_for_sure(
+def test_remove_missing_selects_only_tracks_that_are_certainly_gone(
     library: Library, folder: Path
 ) -> None:
     """The same suspicion in `remove --missing`."""
@@ -180,7 +178,7 @@ def test_missing_tracks_are_removed_only_if_they_are_missing_for_sure(
 # Damage, and what only looks like it.
 
 
-def test_what_may_not_be_read_is_not_damaged(library: Library, folder: Path) -> None:
+def test_unreadable_segments_are_not_reported_as_damaged(library: Library, folder: Path) -> None:
     """FastCopyLab/FastCopy#304, HeroicGamesLauncher#5591: no permission is taken for damage."""
     sync(library, [folder])
     library.close()
@@ -203,7 +201,7 @@ def test_what_may_not_be_read_is_not_damaged(library: Library, folder: Path) -> 
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_a_pipe_in_the_place_of_music_is_no_music(library: Library, folder: Path) -> None:
+def test_a_pipe_in_place_of_a_music_file_is_not_music(library: Library, folder: Path) -> None:
     """`verify --repair` waited for ever for somebody who writes into it."""
     sync(library, [folder])
     library.close()
@@ -216,7 +214,9 @@ def test_a_pipe_in_the_place_of_music_is_no_music(library: Library, folder: Path
     assert [path.name for path, _ in done.lost] == ["1.wav"]
 
 
-def test_segments_behind_a_link_to_nowhere_are_not_damaged(library: Library, folder: Path) -> None:
+def test_segments_behind_a_dangling_link_are_not_reported_as_damaged(
+    library: Library, folder: Path
+) -> None:
     sync(library, [folder])
     library.close()
     kept = (library.folder / "segments").rename(folder.parent / "segments")
@@ -239,9 +239,7 @@ def test_a_catalog_without_tables_is_damaged(library: Library) -> None:
         Library.open(library.folder, Toy())
 
 
-def test_tracks_whose_music_is_out_of_reach_are_not_given_up(
-    library: Library, folder: Path
-) -> None:
+def test_repair_keeps_tracks_whose_music_is_unreachable(library: Library, folder: Path) -> None:
     """The same suspicion in `verify --repair`: damaged embeddings, and the drive is not there."""
     sync(library, [folder])
     library.close()
@@ -288,7 +286,7 @@ def test_a_file_of_any_year_is_indexed_and_exported(
 # Names.
 
 
-def test_a_folder_and_a_link_to_it_are_one(library: Library, folder: Path) -> None:
+def test_folder_and_a_link_to_it_are_indexed_once(library: Library, folder: Path) -> None:
     (folder.parent / "link").symlink_to(folder)
     (folder / "A" / "up").symlink_to(folder)
     done = sync(library, [folder, folder.parent / "link"])
@@ -298,7 +296,7 @@ def test_a_folder_and_a_link_to_it_are_one(library: Library, folder: Path) -> No
 
 @pytest.mark.parametrize("link_first", [False, True])
 @pytest.mark.parametrize("by", [index_files, sync])
-def test_a_folder_and_a_link_to_it_are_one_in_the_next_run_too(
+def test_folder_and_a_link_to_it_are_still_one_in_the_next_run(
     library: Library, folder: Path, by: Callable[..., object], *, link_first: bool
 ) -> None:
     """Each track was there twice."""
@@ -314,7 +312,7 @@ def test_a_folder_and_a_link_to_it_are_one_in_the_next_run_too(
     assert len(library.tracks()) == 2
 
 
-def test_a_link_that_is_added_takes_no_file_over(library: Library, folder: Path) -> None:
+def test_new_link_to_an_indexed_file_changes_nothing(library: Library, folder: Path) -> None:
     sync(library, [folder])
     (folder / "0").symlink_to("B")
     (folder / "A" / "0.wav").symlink_to("../B/2.wav")
@@ -322,9 +320,7 @@ def test_a_link_that_is_added_takes_no_file_over(library: Library, folder: Path)
     assert (done.report.added, done.report.skipped, done.removed) == (0, 2, [])
 
 
-def test_a_track_with_another_suffix_stays_and_is_kept_up_to_date(
-    library: Library, folder: Path
-) -> None:
+def test_track_with_an_unknown_suffix_is_kept_and_updated(library: Library, folder: Path) -> None:
     odd = (folder / "B" / "2.wav").rename(folder / "B" / "2.sound")
     index_files(library, [odd])
     sync(library, [folder])
@@ -357,7 +353,7 @@ def test_a_files_name_is_no_pattern(
     assert found.patterns == {"S*g*.wav": 2}
 
 
-def test_a_link_names_what_it_leads_to(library: Library, folder: Path) -> None:
+def test_tracks_are_selected_through_links(library: Library, folder: Path) -> None:
     """A folder and a link to it are one when they are indexed, and when they are removed."""
     index_files(library, [folder / "A" / "1.wav"])
     (folder / "link").symlink_to(folder / "B")
@@ -390,7 +386,7 @@ def test_exact_copies_are_reported_however_short(library: Library, folder: Path)
     assert (later.path.name, later.exact) == ("5.wav", True)
 
 
-def test_names_of_one_file_cannot_go(library: Library, folder: Path) -> None:
+def test_hard_links_to_one_file_are_marked_as_the_same_file(library: Library, folder: Path) -> None:
     """A hard link, or a folder that is mounted twice: deleting a "copy" may delete both."""
     os.link(folder / "A" / "1.wav", folder / "link.wav")
     shutil.copy(folder / "A" / "1.wav", folder / "copy.wav")
@@ -434,7 +430,7 @@ def test_exact_copies_are_settled_in_one_run(library: Library, tmp_path: Path, p
     assert (again.report.skipped, again.report.duplicates) == (4, [])
 
 
-def test_copies_that_are_gone_are_forgotten(library: Library, tmp_path: Path) -> None:
+def test_deleted_copies_are_no_longer_listed(library: Library, tmp_path: Path) -> None:
     paths = encodings(tmp_path / "music")
     sync(library, [tmp_path / "music"], on_duplicate="skip")
     (track,) = library.tracks()
@@ -464,7 +460,9 @@ def test_another_encoding_takes_over_and_is_reported_where_it_cannot(
     assert place_of(library, 1)[0] in {path.name for path in rest[1:]}
 
 
-def test_a_changed_file_is_no_copy_of_its_own_successor(library: Library, tmp_path: Path) -> None:
+def test_file_with_new_content_is_not_a_copy_of_the_moved_old_content(
+    library: Library, tmp_path: Path
+) -> None:
     """In one run a file gets another song, and the song that it had comes back elsewhere."""
     folder = tmp_path / "music"
     one, *_ = encodings(folder)
@@ -490,11 +488,10 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(main, [*map(str, arguments)])
 
 
-def test_the_command_says_what_it_keeps_and_removes_it_with_yes(
+def test_sync_lists_the_tracks_it_keeps_and_removes_them_with_yes(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (opening, changes):
-        monkeypatch.setattr(module, "open_model", lambda _file, _device: Toy())
+    monkeypatch.setattr(opening, "open_model", lambda _file, _device: Toy())
     place = ["--library", tmp_path / "library", "--jobs", 1]
     assert run("sync", folder, *place).exit_code == 0
     (folder / "B" / "2.wav").unlink()

@@ -1,23 +1,26 @@
 """Many threads that open, refresh and ask, while a writer changes the library."""
 
+import ast
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-from library_world import Toy, add, excerpt, song
+from library_world import Toy, add, excerpt, song, write_song
 
 from fingerprint.errors import LibraryError
+from fingerprint.library.indexing import index_files
 from fingerprint.library.library import Library
 from fingerprint.library.records import SegmentInfo
 from fingerprint.library.segments import open_rows, path_of
+from fingerprint.model.fingerprinter import Fingerprinter
 from fingerprint.search import SearchConfig
 
 THREADS, ROUNDS = 12, 8
 PLAIN = SearchConfig(semitones=(), far_semitones=())  # no other speeds: they take most of the time
 
 
-def test_many_threads_open_refresh_and_ask(tmp_path: Path) -> None:  # noqa: C901
+def test_many_threads_open_refresh_and_query(tmp_path: Path) -> None:  # noqa: C901
     """np.load parses headers with `ast`, which threads of Python 3.11 may not do at once."""
     folder = tmp_path / "library"
     with Library.create_or_open(folder, Toy()) as library:
@@ -90,3 +93,42 @@ def test_an_array_is_mapped_as_numpy_reads_it_and_refused_otherwise(tmp_path: Pa
         told = tuple(type(one)(one.suffix, one.bytes, now, one.sha256) for one, now in files)
         with pytest.raises(LibraryError, match="is missing, cut short or damaged"):
             open_rows(folder, SegmentInfo(info.id, info.rows, told), meta)
+
+
+def test_many_threads_ask_the_shipped_model_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reads the background anew, and none parses with `ast`, as np.load would do."""
+    network = Fingerprinter.default("cpu", threads=1).network
+    with Library.create_or_open(tmp_path / "library", Fingerprinter(network)) as library:
+        for seed in range(2):
+            write_song(tmp_path / f"{seed}.wav", seed)
+        index_files(library, [tmp_path / "0.wav", tmp_path / "1.wav"])
+
+    def refuse(*_values: object) -> None:
+        raise AssertionError("a query parses with ast")
+
+    monkeypatch.setattr(ast, "parse", refuse)
+    monkeypatch.setattr(ast, "literal_eval", refuse)
+    found: list[object] = []
+    begin = threading.Barrier(THREADS)
+
+    def ask(number: int) -> None:
+        seed = number % 2
+        begin.wait()
+        try:
+            model = Fingerprinter(network)
+            with Library.open(tmp_path / "library", model, config=PLAIN) as library:
+                clip = excerpt(song(seed), 5, 3)
+                best = library.identify(clip, top=1, min_confidence=0)[0]
+            assert model.background is not None
+            found.append(best.track.path.stem == str(seed))
+        except BaseException as error:
+            found.append(error)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [True] * THREADS

@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from corpus_world import make_corpus
 
 from fingerprint.config import EmbedderConfig, ModelConfig
 from fingerprint.errors import ConfigError, ModelError
-from fingerprint.lab.corpus import Corpus, CorpusFile, load_recordings
+from fingerprint.lab.corpus import Corpus, load_recordings
 from fingerprint.lab.corpus.config import RoomsConfig
-from fingerprint.lab.corpus.manifest import write_manifest
 from fingerprint.lab.corpus.packs import Packs, write_packs
+from fingerprint.lab.export.onnx import export_onnx
 from fingerprint.lab.training import validation
 from fingerprint.lab.training.batches import Batches, Plan, load_material
 from fingerprint.lab.training.config import DegradeConfig, MiningConfig, TrainConfig
@@ -35,7 +36,9 @@ from fingerprint.lab.training.state import CHECKPOINT, State, learning_rate
 from fingerprint.lab.training.validation import Validation
 from fingerprint.model.checkpoint import read_checkpoint
 from fingerprint.model.embedder import create_embedder
+from fingerprint.model.fingerprinter import Fingerprinter
 from fingerprint.model.frontend import Frontend
+from fingerprint.model.torch_network import TorchNetwork
 from fingerprint.types import Floats
 
 CPU = torch.device("cpu")
@@ -62,11 +65,7 @@ def _few_validation_queries() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def corpus_root(
-    tmp_path_factory: pytest.TempPathFactory,
-    song: Callable[..., Floats],
-    write_audio: Callable[..., Path],
-) -> Path:
+def corpus_root(tmp_path_factory: pytest.TempPathFactory, song: Callable[..., Floats]) -> Path:
     """Songs to train and validate on; two sounds, a loudspeaker and two rooms a split."""
     root = tmp_path_factory.mktemp("corpus")
     rng = np.random.default_rng(0)
@@ -80,18 +79,11 @@ def corpus_root(
         knock = np.exp(-np.arange(400) / 40) * rng.standard_normal(400)
         sounds += [(f"sounds-{split}", kind, hiss) for kind in ("speech", "effect")]
         sounds.append((f"responses-{split}", "device", (0.3 * knock).astype(np.float32)))
-    files = []
-    for i, (role, kind, samples) in enumerate(sounds):
-        (root / "audio").mkdir(exist_ok=True)
-        path = write_audio(root / "audio" / f"{role}-{i}.wav", samples, 8_000)
-        seconds = len(samples) / 8_000
-        files.append(CorpusFile(path, "made-up", role, kind, seconds, 8_000, "", f"{role}-{i}"))  # type: ignore[arg-type]
-    rooms = {"train": room_config(0), "test": room_config(1)}
-    write_manifest(Corpus(root, tuple(files), rooms))  # type: ignore[arg-type]
-    return root
+    named = {f"{sound[0]}-{i}": sound for i, sound in enumerate(sounds)}
+    return make_corpus(root, named, 8_000, train=two_rooms(0), test=two_rooms(1)).root
 
 
-def room_config(seed: int) -> RoomsConfig:
+def two_rooms(seed: int) -> RoomsConfig:
     return RoomsConfig(
         count=2,
         seed=seed,
@@ -172,12 +164,15 @@ def test_a_run_starts_from_the_weights_of_another(whole_run: Path) -> None:
     after = State(TINY.model_copy(update={"start": str(first)}), CPU, World()).embedder
     given = read_checkpoint(first).weights
     assert all(torch.equal(after.state_dict()[name], given[name].float()) for name in given)
+    fewer = TINY.model.embedder.model_copy(update={"indexed_dims": 16})
+    model = TINY.model.model_copy(update={"embedder": fewer})
+    State(TINY.model_copy(update={"start": str(first), "model": model}), CPU, World())
     other = TINY.model_copy(update={"start": str(first), "model": ModelConfig()})
     with pytest.raises(ConfigError, match="is a model of other sizes"):
         State(other, CPU, World())
 
 
-def test_a_run_may_start_from_shorter_embeddings_whose_numbers_come_first(
+def test_a_run_may_start_from_shorter_embeddings_as_its_first_dimensions(
     whole_run: Path, tmp_path: Path
 ) -> None:
     first = whole_run / "model.pt"
@@ -303,7 +298,7 @@ def test_another_configuration_does_not_continue_a_run(corpus_root: Path, run: P
 
 def test_tensorboard_and_json_lines_have_every_figure(whole_run: Path) -> None:
     last = json.loads((whole_run / "metrics.jsonl").read_text().splitlines()[-1])
-    assert {"step", "loss", "active", "spread", "segments_per_second", "validation"} <= set(last)
+    assert {"step", "loss", "active", "spread", "windows_per_second", "validation"} <= set(last)
     assert list(whole_run.glob("events.out.tfevents*"))
 
 
@@ -316,8 +311,8 @@ def test_the_learning_rate_warms_up_and_ends_at_zero() -> None:
     assert rates[100:] == sorted(rates[100:], reverse=True)
 
 
-def test_collapse_raises_the_alarm() -> None:
-    figures = {"step": 1, "steps": 2, "loss": 0.4, "active": 1.0, "segments_per_second": 1.0}
+def test_collapse_of_the_embeddings_is_reported() -> None:
+    figures = {"step": 1, "steps": 2, "loss": 0.4, "active": 1.0, "windows_per_second": 1.0}
     assert TrainProgress(spread=0.1, **figures).collapsed  # type: ignore[arg-type]
     assert not TrainProgress(spread=0.9, **figures).collapsed  # type: ignore[arg-type]
 
@@ -430,7 +425,7 @@ def test_two_processes_train_a_run_together(together: Together) -> None:
     assert read_checkpoint(together.run / "model.pt").config == TINY.model
 
 
-def test_a_killed_process_loses_no_run(corpus_root: Path, tmp_path: Path) -> None:
+def test_killed_run_is_resumed_from_its_checkpoint(corpus_root: Path, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(TRAIN)
     config = TINY.model_copy(update={"steps": 400})
     (tmp_path / "config.json").write_text(config.model_dump_json())
@@ -482,3 +477,23 @@ def test_150_steps_of_training_beat_the_untrained_model(corpus_root: Path, tmp_p
     with suppress(BeatenError):
         train(config, corpus, tmp_path, device="cpu", on_progress=note)
     assert max(best) > untrained + 0.2
+
+
+def test_a_step_trains_the_indexed_dimensions_of_the_model(corpus: Corpus, tmp_path: Path) -> None:
+    embedder = TINY.model.embedder.model_copy(update={"dim": 64, "indexed_dims": 32})
+    config = TINY.model_copy(update={"model": TINY.model.model_copy(update={"embedder": embedder})})
+    batch = next(iter(batches(config, corpus, World(), 0)))
+    state = State(config, CPU, World())
+    with torch.no_grad():
+        embeddings = state.embedder.train()(batch.spectrograms)
+    expected = triplet_loss(embeddings, batch.tracks, config.mining, 0.0, 32).value
+    whole = triplet_loss(embeddings, batch.tracks, config.mining, 0.0).value
+    found = state.update(batch).value.detach()
+    assert torch.isclose(found, expected)
+    assert not torch.isclose(found, whole)
+    state.export(tmp_path / "model.pt")
+    trained = Fingerprinter.load(tmp_path / "model.pt", "cpu")
+    assert (trained.config, trained.indexed_dims) == (config.model, 32)
+    export_onnx(TorchNetwork.load(tmp_path / "model.pt"), tmp_path / "model.onnx")
+    exported = Fingerprinter.load(tmp_path / "model.onnx")
+    assert (exported.id, exported.indexed_dims) == (trained.id, 32)

@@ -87,7 +87,7 @@ def test_noise_fits_nothing(stored: Stored) -> None:
     assert max(found.score for found in fits) < 4
 
 
-def test_a_steady_tone_gains_nothing_by_standing_where_peaks_are(stored: Stored) -> None:
+def test_steady_tone_does_not_raise_the_score_where_it_meets_peaks(stored: Stored) -> None:
     time = np.arange(5 * RATE) / RATE
     tones = sum(np.sin(2 * np.pi * f * time) for f in (440, 880, 1_760))
     fits = fit(
@@ -219,7 +219,7 @@ def test_offset_and_rate_are_refined_to_a_fraction_of_a_frame(stored: Stored, sp
 
 
 @pytest.mark.parametrize("speed", [0.935, 0.97, 1.0, 1.025, 1.07])
-def test_the_peaks_put_a_query_in_tune(stored: Stored, speed: float) -> None:
+def test_the_peaks_correct_the_pitch_of_a_query(stored: Stored, speed: float) -> None:
     clip = at_speed(cut(5, 4.0, 8.0, snr_db=5), speed)
     # As the embeddings tell it: at the track's own speed, with the middle about in its place.
     start = Candidate(5, 8.05 - clip.duration / 2, 1.0, 0.5)
@@ -231,7 +231,7 @@ def test_the_peaks_put_a_query_in_tune(stored: Stored, speed: float) -> None:
     assert speed == 1 or score > plain + 5
 
 
-def test_a_shift_of_pitch_alone_is_put_in_tune_at_rate_one(stored: Stored) -> None:
+def test_pitch_shift_alone_is_corrected_at_rate_one(stored: Stored) -> None:
     pitch = 2 ** (2 / 12)
     clip = at_speed(cut(5, 4.0, 8.0), pitch)  # and each note again as long as it was
     hop, note = round(0.1 * RATE), round(0.1 * RATE / pitch)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from library_world import Toy, names_in, write_song
 
-from fingerprint.cli import changes as commands
+from fingerprint.cli import sync as command
 from fingerprint.errors import AudioError
 from fingerprint.library.library import Library
 from fingerprint.library.sync import Watch, sync
@@ -48,10 +48,10 @@ class Watching:
                     self.runs.release()
                 return 0
 
-            with Watch([self._folder], but=[self._library]) as changes:
+            with Watch([self._folder], ignore=[self._library]) as changes:
                 run()
                 with pytest.raises(EndedError):
-                    commands._go_on(changes, run)
+                    command._go_on(changes, run)
 
     def until(self, *names: str) -> None:
         """Wait until the library holds these files."""
@@ -70,8 +70,8 @@ class Watching:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("fingerprint.library.sync.QUIET", 0.2)
-    monkeypatch.setattr(commands, "FIRST_PAUSE", 0.2)
-    monkeypatch.setattr(commands, "LONGEST_PAUSE", 0.4)
+    monkeypatch.setattr(command, "FIRST_PAUSE", 0.2)
+    monkeypatch.setattr(command, "LONGEST_PAUSE", 0.4)
     (tmp_path / "music").mkdir()
     write_song(tmp_path / "music" / "1.wav", 1, 2.0)
     return tmp_path
@@ -84,9 +84,7 @@ def watching(place: Path) -> Iterator[Watching]:
     found.end()
 
 
-def test_a_folder_that_is_deleted_and_made_anew_is_watched_on(
-    watching: Watching, place: Path
-) -> None:
+def test_folder_deleted_and_recreated_is_still_watched(watching: Watching, place: Path) -> None:
     """gorakhargosh/watchdog#419, #420 and #570: the process saw nothing any more, for ever."""
     library = shutil.move(place / "music" / "library", place / "kept")
     shutil.rmtree(place / "music")
@@ -99,7 +97,7 @@ def test_a_folder_that_is_deleted_and_made_anew_is_watched_on(
     watching.until("2.wav", "3.wav")
 
 
-def test_what_arrives_while_another_writer_is_at_work_is_not_forgotten(
+def test_files_added_while_another_writer_holds_the_lock_are_indexed_later(
     watching: Watching, place: Path
 ) -> None:
     with Library.open(place / "music" / "library", Toy()) as other, other.writing():
@@ -110,7 +108,9 @@ def test_what_arrives_while_another_writer_is_at_work_is_not_forgotten(
     watching.until("1.wav", "2.wav")
 
 
-def test_the_library_in_a_watched_folder_is_no_change(watching: Watching, place: Path) -> None:
+def test_writes_to_a_library_inside_the_watched_folder_trigger_no_run(
+    watching: Watching, place: Path
+) -> None:
     write_song(place / "music" / "2.wav", 2, 2.0)
     watching.until("1.wav", "2.wav")
     assert not watching.runs.acquire(timeout=1.0)
@@ -121,7 +121,7 @@ def test_a_wait_ends_after_its_time(place: Path) -> None:
         changes.wait(at_most=0.3)
 
 
-def test_a_folder_that_is_missing_is_waited_for(place: Path) -> None:
+def test_missing_folder_is_watched_until_it_is_created(place: Path) -> None:
     with Watch([place / "none"]) as changes:
         (place / "none").mkdir()
         changes.wait(at_most=LONG)

@@ -135,7 +135,7 @@ def test_a_model_is_trained_on_a_folder_of_music(run, music_folder: Path, tmp_pa
     assert "| clean 2 s | 1 | 100.0" in out
 
 
-def test_what_is_missing_is_one_line(run, tmp_path: Path) -> None:
+def test_missing_music_and_configuration_are_one_line_errors(run, tmp_path: Path) -> None:
     assert "--music" in run("train", status=1)
     assert "--music" in run("evaluate", status=1)
     assert "nowhere.yaml" in run("train", "nowhere.yaml", status=1)

@@ -131,7 +131,7 @@ class _Cut:
 def _pieces(
     source: Path | BinaryIO, cut: _Cut, name: str, stream: int | None, report: DecodeReport
 ) -> Iterator[Floats]:
-    """The whole chain: samples at the rate asked for, at least one piece and none empty."""
+    """The whole chain: samples at the requested rate, at least one piece and none empty."""
     held = 0
     with opened(source, name) as file:
         decoded = _after(_decoded(file, cut, name, stream, report), cut.start)

@@ -649,7 +649,7 @@ def _program_track(number: int, index: int, report: DecodeReport) -> Iterator[Cl
                     yield chunk
                 process.wait()
             finally:
-                process.kill()  # when only the start was asked for
+                process.kill()  # when only the start was wanted
         log.seek(0)
         said = [re.sub(r"\[[^]]*\] ", "", line.decode(errors="replace").strip()) for line in log]
         said = [line for line in said if line and not IMMATERIAL.search(line)]

@@ -1,4 +1,4 @@
-"""Find the recordings in files and folders, tell whether a file is gone, and display its name."""
+"""Find the recordings in files and folders, detect deleted files, and write names as text."""
 
 import os
 import re
@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from pathlib import Path
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from fingerprint.audio.formats import AUDIO_SUFFIXES
 from fingerprint.audio.objects import address_of, spelled
@@ -210,6 +211,16 @@ def display_name(path: Path | str) -> str:
         character.encode("unicode_escape").decode() if is_control(character) else character
         for character in text
     )
+
+
+def quoted(path: Path) -> str:
+    """A path as percent-encoded ASCII text, whatever bytes it has; the inverse of `unquoted`."""
+    return quote_from_bytes(os.fsencode(path))
+
+
+def unquoted(text: str) -> Path:
+    """The path that `quoted` wrote as `text`."""
+    return Path(os.fsdecode(unquote_to_bytes(text)))
 
 
 def is_control(character: str) -> bool:

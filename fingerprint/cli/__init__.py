@@ -24,7 +24,7 @@ COMMANDS = {  # name: where the command is, and its line in the list of commands
     "add": ("fingerprint.cli.index:index_command", "Learn the recordings in files and folders."),
     "calibrate": (f"{_LAB}.calibrate:calibrate_command", "Fit the confidence of a trained model."),
     "compact": (
-        "fingerprint.cli.changes:compact_command",
+        "fingerprint.cli.compact:compact_command",
         "Drop removed tracks' rows, and merge small segments.",
     ),
     "doctor": (
@@ -49,23 +49,23 @@ COMMANDS = {  # name: where the command is, and its line in the list of commands
         "Name the recording that a snippet is from.",
     ),
     "import": (
-        "fingerprint.cli.changes:import_command",
+        "fingerprint.cli.import_:import_command",
         "Make a library from a file that `export` wrote.",
     ),
     "index": ("fingerprint.cli.index:index_command", "Learn the recordings in files and folders."),
-    "info": ("fingerprint.cli.library:info_command", "Describe the library or the model."),
-    "list": ("fingerprint.cli.library:list_command", "List the tracks of the library."),
+    "info": ("fingerprint.cli.info:info_command", "Describe the library or the model."),
+    "list": ("fingerprint.cli.list:list_command", "List the tracks of the library."),
     "listen": ("fingerprint.cli.listen:listen_command", "Name what plays now."),
     "merge": (
-        "fingerprint.cli.changes:merge_command",
+        "fingerprint.cli.merge:merge_command",
         "Add the tracks of other libraries.",
     ),
     "publish": (
-        "fingerprint.cli.changes:publish_command",
+        "fingerprint.cli.publish:publish_command",
         "Point the alias NAME to this library in Milvus.",
     ),
     "remove": (
-        "fingerprint.cli.changes:remove_command",
+        "fingerprint.cli.remove:remove_command",
         "Forget tracks; their files are left alone.",
     ),
     "scan": (
@@ -77,17 +77,17 @@ COMMANDS = {  # name: where the command is, and its line in the list of commands
         "Serve the library: a page that listens, and an HTTP API.",
     ),
     "stats": (
-        "fingerprint.cli.library:stats_command",
+        "fingerprint.cli.stats:stats_command",
         "Count the tracks, files and bytes of the library.",
     ),
-    "sync": ("fingerprint.cli.changes:sync_command", "Make the library equal to folders."),
+    "sync": ("fingerprint.cli.sync:sync_command", "Make the library equal to folders."),
     "train": (f"{_LAB}.train:train_command", "Train a model from a recipe."),
-    "verify": ("fingerprint.cli.changes:verify_command", "Check every byte of the library."),
+    "verify": ("fingerprint.cli.verify:verify_command", "Check every byte of the library."),
 }  # a command's module is imported when it runs: the product works without the lab
 
 
-def _print_version(ctx: click.Context, _option: click.Parameter, asked: bool) -> None:
-    if asked and not ctx.resilient_parsing:
+def _print_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
         from fingerprint import __version__
 
         click.echo(f"fingerprint {__version__}")

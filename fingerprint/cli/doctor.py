@@ -18,7 +18,7 @@ from fingerprint.audio.files import display_name, without_password
 from fingerprint.cli.group import EXTRAS
 from fingerprint.cli.opening import open_any, open_model
 from fingerprint.cli.options import json_option, library_or_server_option, model_option
-from fingerprint.cli.text import counted, one_line, printable, reason
+from fingerprint.cli.text import counted, error_line, one_line, printable
 from fingerprint.errors import FingerprintError, LibraryError
 from fingerprint.milvus.address import Address
 
@@ -29,12 +29,12 @@ PHONE = "connect one, or use a phone's: fingerprint serve --host 0.0.0.0 --tls"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check; `mend` is a command that fixes it, or empty."""
+    """The result of one check; `fix` is a command that repairs it, or empty."""
 
     what: str
     state: Literal["ok", "missing", "broken"]  # missing: an optional part, not a fault
     says: str
-    mend: str = ""
+    fix: str = ""
 
 
 @click.command("doctor")
@@ -53,11 +53,12 @@ def doctor_command(
     for finding in _findings(library, model):
         broken |= finding.state == "broken"
         if as_json:
-            click.echo(json_line(asdict(finding)).encode("utf-8"))
+            record = asdict(finding) | {"mend": finding.fix}  # its name until the next version
+            click.echo(json_line(record).encode("utf-8"))
             continue
         click.echo(printable(f"{finding.state:<8} {finding.what:<11} {finding.says}"))
-        if finding.mend:
-            click.echo(f"{'':20} {finding.mend}")
+        if finding.fix:
+            click.echo(f"{'':20} {finding.fix}")
     ctx.exit(1 if broken else 0)
 
 
@@ -80,10 +81,10 @@ def _findings(library: Path | Address | str, model: Path | None) -> Iterator[Fin
             yield look()
         except ImportError as error:  # a package that every install has
             name = (error.name or "").partition(".")[0]
-            mend = f"pip install --force-reinstall {name}" if name else ""
-            yield Finding(what, "broken", one_line(str(error)), mend)
+            fix = f"pip install --force-reinstall {name}" if name else ""
+            yield Finding(what, "broken", one_line(str(error)), fix)
         except (FingerprintError, OSError) as error:
-            yield Finding(what, "broken", reason(error))
+            yield Finding(what, "broken", error_line(error))
 
 
 def _python() -> Finding:
@@ -116,20 +117,20 @@ def _confinement() -> Finding:
 
     if sandbox.abi():
         return Finding("confinement", "ok", confinement())
-    mend = "start Linux 5.13 or later with landlock among the names of its option lsm="
-    return Finding("confinement", "missing", confinement(), mend if sys.platform == "linux" else "")
+    fix = "start Linux 5.13 or later with landlock among the names of its option lsm="
+    return Finding("confinement", "missing", confinement(), fix if sys.platform == "linux" else "")
 
 
 def _model(file: Path | None) -> Finding:
     try:
         found = open_model(file, "cpu")
     except FingerprintError as error:
-        mend = (
+        fix = (
             "unset FINGERPRINT_MODEL, leave out --model, or name another file"
             if file
             else "in a checkout: pip install --force-reinstall --no-deps ."
         )
-        return Finding("model", "broken", reason(error), mend)
+        return Finding("model", "broken", error_line(error), fix)
     return Finding("model", "ok", f"model {found.id[:12]}")
 
 
@@ -157,7 +158,7 @@ def _folder(folder: Path, file: Path | None) -> Finding:
             opened.snapshot()
             held = opened.info().tracks
     except LibraryError as error:
-        return Finding("library", "broken", reason(error), _mend_library(folder))
+        return Finding("library", "broken", error_line(error), _repair_command(folder))
     tracks = counted(held, "track")
     if not all(_may(one, os.W_OK) for one in parts):
         says = f"{tracks} in {name}, which you may read, but not change"
@@ -172,12 +173,12 @@ def _remote(address: Address | str, file: Path | None) -> Finding:
     try:
         open_any(address, file, "cpu").close()
     except LibraryError as error:
-        return Finding("library", "broken", reason(error), "on its machine: fingerprint doctor")
+        return Finding("library", "broken", error_line(error), "on its machine: fingerprint doctor")
     return Finding("library", "ok", f"{name} answers, and has the same model")
 
 
-def _mend_library(folder: Path) -> str:
-    """The command that mends a library which cannot be opened."""
+def _repair_command(folder: Path) -> str:
+    """The command that repairs a library which cannot be opened."""
     from fingerprint.library.store import Catalog
     from fingerprint.library.verify import check
 
@@ -224,8 +225,8 @@ def _microphone() -> Finding:
     try:
         import sounddevice
     except ImportError as error:
-        mend = "pip install 'fingerprint[microphone]'"
-        return Finding("microphone", "missing", str(error), mend)
+        fix = "pip install 'fingerprint[microphone]'"
+        return Finding("microphone", "missing", str(error), fix)
     except OSError as error:  # the wheels for Linux come without PortAudio
         return Finding("microphone", "missing", str(error), "apt-get install libportaudio2")
     try:
@@ -241,8 +242,8 @@ def _microphone() -> Finding:
 def _server() -> Finding:
     lacking = [name for name in SERVING if find_spec(name) is None]
     if lacking:
-        mend = "pip install 'fingerprint[serve]'"
-        return Finding("serve", "missing", f"without {', '.join(lacking)}", mend)
+        fix = "pip install 'fingerprint[serve]'"
+        return Finding("serve", "missing", f"without {', '.join(lacking)}", fix)
     return Finding("serve", "ok", "the server's packages are installed")
 
 
@@ -251,8 +252,7 @@ def _browser() -> Finding:
     if file.is_file():
         return Finding("browser", "ok", "pages compute fingerprints themselves")
     says = "pages send sound: ONNX Runtime for browsers is not in this install"
-    mend = "in a checkout: python scripts/onnxruntime_web.py, then pip install ."
-    return Finding("browser", "missing", says, mend)
+    return Finding("browser", "missing", says, "python -m fingerprint.lab onnxruntime-web")
 
 
 def _pictures() -> Finding:

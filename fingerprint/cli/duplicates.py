@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fingerprint import html_page
 from fingerprint.answers import json_line
 from fingerprint.audio.files import display_name
 from fingerprint.cli.opening import open_library
@@ -16,21 +17,11 @@ from fingerprint.cli.text import clock, counted, printable
 if TYPE_CHECKING:
     from fingerprint.library.duplicates import Group, Version
 
-PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>Duplicates</title>
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; media-src file:; style-src 'unsafe-inline'">
-<style>
-body {{ font: 16px sans-serif; margin: 2em; max-width: 70em }}
-table {{ border-collapse: collapse; width: 100%; margin-bottom: 2em }}
-td, th {{ padding: .3em .8em .3em 0; text-align: left; border-bottom: 1px solid #ccc }}
-tr.best {{ font-weight: bold }}
-</style></head><body>
-<h1>Duplicates</h1>
-<p>{summary} The best copy, by length and then by bit rate, comes first in each group.</p>
-{groups}
-</body></html>
-"""
+POLICY = (
+    '<meta http-equiv="Content-Security-Policy" '
+    "content=\"default-src 'none'; media-src file:; style-src 'unsafe-inline'\">"
+)
+STYLE = "table{width:100%;margin-bottom:2em}td,th{text-align:left}tr.best{font-weight:bold}"
 
 
 @click.command("duplicates")
@@ -76,7 +67,9 @@ def page(groups: list["Group"]) -> str:
             )
         head = "<tr><th>length</th><th>bit rate</th><th></th><th>file</th></tr>"
         tables.append(f"<table>{head}{''.join(rows)}</table>")
-    return PAGE.format(summary=_summary(groups), groups="\n".join(tables))
+    about = "The best copy, by length and then by bit rate, comes first in each group."
+    body = "\n".join([f"<p>{escape(_summary(groups))} {about}</p>", *tables])
+    return html_page.page("Duplicates", body, style=STYLE, head=POLICY)
 
 
 def _show_table(groups: list["Group"]) -> None:

@@ -8,7 +8,7 @@ import click
 from fingerprint.audio.files import display_name
 from fingerprint.cli.group import load
 from fingerprint.cli.opening import open_library, require_library
-from fingerprint.cli.options import FILE, library_option, model_option
+from fingerprint.cli.options import FILE, former_flag, library_option, model_option
 from fingerprint.cli.progress import ProgressLine
 from fingerprint.cli.text import counted
 
@@ -31,11 +31,14 @@ def _known(_context: click.Context, _parameter: click.Parameter, path: Path) -> 
 @library_option
 @model_option
 @click.option(
-    "--eight-bit",
+    "--int8",
     is_flag=True,
     help="Write an int8 model: a third of the time, cosines of 0.99 and more.",
 )
-def export_command(output: Path, library: Path, model: Path | None, eight_bit: bool) -> None:
+@former_flag("--eight-bit", "--int8")
+def export_command(
+    output: Path, library: Path, model: Path | None, int8: bool, eight_bit: bool
+) -> None:
     """Write the library, its embeddings or the model as one file.
 
     \b
@@ -48,7 +51,7 @@ def export_command(output: Path, library: Path, model: Path | None, eight_bit: b
     lies beside the checkpoint under the same name, it is used instead of it on a CPU.
     """
     if output.suffix == ".onnx":
-        _export_model(output, model, eight_bit=eight_bit)
+        _export_model(output, model, int8=int8 or eight_bit)
     elif output.suffix == ".fplib":
         _export_library(output, library)
     else:
@@ -73,7 +76,7 @@ def _export_embeddings(output: Path, library: Path, model: Path | None) -> None:
     click.echo(f"Exported {counted(rows, 'embedding')} to {display_name(output)}")
 
 
-def _export_model(output: Path, model: Path | None, *, eight_bit: bool) -> None:
+def _export_model(output: Path, model: Path | None, *, int8: bool) -> None:
     from fingerprint.model.fingerprinter import DEFAULT_WEIGHTS
     from fingerprint.model.onnx_network import digest_of
     from fingerprint.model.torch_network import TorchNetwork
@@ -81,7 +84,7 @@ def _export_model(output: Path, model: Path | None, *, eight_bit: bool) -> None:
     checkpoint = model or DEFAULT_WEIGHTS
     network = TorchNetwork.load(checkpoint)
     export_onnx = load(EXPORT_ONNX)
-    cosine = export_onnx(network, output, source=digest_of(checkpoint), eight_bit=eight_bit)
+    cosine = export_onnx(network, output, source=digest_of(checkpoint), int8=int8)
     size = output.stat().st_size / 1e6
     click.echo(
         f"Exported model {network.about.id[:12]} to {display_name(output)}: {size:.1f} MB, "

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from fingerprint.cli.progress import discard, note
-from fingerprint.cli.text import reason
+from fingerprint.cli.text import error_line
 from fingerprint.errors import FingerprintError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count; 143 and 129 after SIGTERM and SIGHUP
@@ -112,7 +112,7 @@ class CommandGroup(click.Group):
             status = _status_after(error)
         except OSError as error:  # help could not be written
             discard(sys.stdout)
-            note(f"Error: {reason(error)}")
+            note(f"Error: {error_line(error)}")
             status = 1
         sys.exit(status if isinstance(status, int) else 0)
 
@@ -137,7 +137,7 @@ class CommandGroup(click.Group):
         except MemoryError:
             self._fail(ctx, "there is not enough memory")
         except (FingerprintError, OSError) as error:
-            self._fail(ctx, reason(error))
+            self._fail(ctx, error_line(error))
         except KeyboardInterrupt as error:
             _interrupted(error)
 

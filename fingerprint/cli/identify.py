@@ -24,9 +24,9 @@ from fingerprint.cli.options import (
 from fingerprint.cli.progress import note
 from fingerprint.cli.text import (
     clock,
+    error_line,
     lost,
     percent,
-    reason,
     track_name,
     warn,
 )
@@ -66,7 +66,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asking:
+class _Options:
     """How queries are decoded and answered."""
 
     decoder: "ConfinedDecoder"
@@ -117,8 +117,8 @@ def identify_command(
     worst = 0
     show = _show_json if as_json else _show_table
     with ConfinedDecoder() as decoder:  # starts while the library and the model are opened
-        asking = _Asking(decoder, top, min_confidence, stream, strict)
-        for answer in _answers(files, library, model, device, asking, as_json=as_json):
+        options = _Options(decoder, top, min_confidence, stream, strict)
+        for answer in _answers(files, library, model, device, options, as_json=as_json):
             show(answer)
             worst = max(worst, STATUS[answer.status])
     ctx.exit(worst)
@@ -129,7 +129,7 @@ def _answers(
     folder: Path | Address | str,
     model: Path | None,
     device: str,
-    asking: _Asking,
+    options: _Options,
     *,
     as_json: bool,
 ) -> Iterator[Answer]:
@@ -140,50 +140,50 @@ def _answers(
         if not as_json:
             raise
         # A program that reads the output gets an object for every query, even on an error.
-        yield from (Answer(query, 0.0, error=reason(error)) for query in files)
+        yield from (Answer(query, 0.0, error=error_line(error)) for query in files)
         return
     for query in files:
-        yield answer(library, query, asking)
+        yield answer(library, query, options)
 
 
-def answer(library: "Library", query: str, asking: _Asking) -> Answer:
+def answer(library: "Library", query: str, options: _Options) -> Answer:
     """Identify one file; an unreadable one gives an answer with an error."""
     from fingerprint.recognition.recognise import SPOKEN
 
     begin = perf_counter()
     damage: list[Damage] = []
     try:
-        clip, damage = _load(query, library.model.sample_rate, asking)
-        result = library.recognise(clip, top=asking.top, parts=True)
+        clip, damage = _load(query, library.model.sample_rate, options)
+        result = library.recognise(clip, top=options.top, parts=True)
         if result.nothing not in (None, "nothing near enough"):
             raise AudioError(
                 f"there is nothing to recognise in {spoken(query)}: {SPOKEN[result.nothing]}"
             )
     except (FingerprintError, OSError) as error:
-        return Answer(query, perf_counter() - begin, error=reason(error), damage=damage)
+        return Answer(query, perf_counter() - begin, error=error_line(error), damage=damage)
     return Answer(
         query,
         perf_counter() - begin,
-        tuple(result.at_least(asking.min_confidence)),
+        tuple(result.at_least(options.min_confidence)),
         max((match.confidence for match in result.matches), default=0.0),
         damage=damage,
     )
 
 
-def _load(query: str, sample_rate: int, asking: _Asking) -> tuple["Clip", list["Damage"]]:
+def _load(query: str, sample_rate: int, options: _Options) -> tuple["Clip", list["Damage"]]:
     from fingerprint.audio.report import DecodeReport
     from fingerprint.audio.source import LONGEST_CLIP
 
     report = DecodeReport()
-    clip = asking.decoder.load(
+    clip = options.decoder.load(
         recording(query),
         sample_rate,
         longest=LONGEST_CLIP,
         name=spoken(query),
-        stream=asking.stream,
+        stream=options.stream,
         report=report,
     )
-    if report.damage and asking.strict:
+    if report.damage and options.strict:
         raise AudioError(lost(spoken(query), report.damage))
     return clip, report.damage
 
@@ -216,13 +216,13 @@ def _table(matches: tuple["Match", ...]) -> list[str]:
     """Aligned columns; names come last, because they may be long or have wide characters."""
     with_rate = any(abs(match.rate - 1) >= RATE_SHOWN_FROM for match in matches)
     parts = [match.part for match in matches if match.part is not None]
-    rate, heard = "  rate  " if with_rate else "", f"{'plays in':>15}  " if parts else ""
-    lines = [f"  confidence    offset  {rate}{heard}track"]
+    rate, plays = "  rate  " if with_rate else "", f"{'plays in':>15}  " if parts else ""
+    lines = [f"  confidence    offset  {rate}{plays}track"]
     for match in matches:
         rate = f"{match.rate:6.3f}  " if with_rate else ""
-        heard = f"{_span(match.part):>15}  " if parts else ""
+        plays = f"{_span(match.part):>15}  " if parts else ""
         sure, place = percent(match.confidence), clock(match.offset)
-        lines.append(f"  {sure:>10}  {place:>8}  {rate}{heard}{track_name(match.track)}")
+        lines.append(f"  {sure:>10}  {place:>8}  {rate}{plays}{track_name(match.track)}")
     if len(parts) == 1:
         lines.append("  the rest of it is not recognised")
     elif parts:

@@ -28,8 +28,8 @@ from fingerprint.cli.options import (
     strict_option,
 )
 from fingerprint.cli.progress import ProgressLine, note
-from fingerprint.cli.text import counted, length, one_line, reason, warn
-from fingerprint.cli.there import index_there
+from fingerprint.cli.remote import index_on_server
+from fingerprint.cli.text import counted, error_line, length, one_line, warn
 from fingerprint.errors import AudioError
 from fingerprint.milvus.address import Address
 
@@ -125,7 +125,7 @@ def index_command(
     if files:
         begin = perf_counter()
         if isinstance(library, str):
-            report = index_there(library, model, device, files, jobs, stream=stream)
+            report = index_on_server(library, model, device, files, jobs, stream=stream)
         else:
             with open_or_create(library, model, "cpu" if plan else device, profile) as opened:
                 way = _way(jobs, plan)
@@ -212,7 +212,7 @@ def _found(names: Iterable[str]) -> tuple[list[Path], list[str]]:
             else:
                 paths.append(_no_playlist(local(name)))
         except AudioError as error:
-            reasons.append(reason(error))
+            reasons.append(error_line(error))
         except (OSError, ValueError) as error:
             why, shown = audio_files.reason(error), display_name(without_password(name))
             reasons.append(one_line(f"cannot read {shown}: {why}"))

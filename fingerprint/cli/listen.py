@@ -120,26 +120,26 @@ def listen_command(
         form = PcmFormat(rate, channels, encoding)
         clips = raw_samples(standard_input(), form, hertz)
     elif url is not None:
-        clips = reconnecting(lambda: network(url, hertz), on_pause=_tell_pause)
+        clips = reconnecting(lambda: network(url, hertz), on_pause=_show_pause)
     else:
         clips = from_microphone(hertz, microphone)
     with log.open("a", encoding="utf-8") if log else nullcontext() as file:
-        teller = Teller(file, as_json=as_json)
+        reporter = Reporter(file, as_json=as_json)
         if continuous:
-            known = _go_on(clips, opened, min_confidence, teller)
+            known = _go_on(clips, opened, min_confidence, reporter)
         else:
-            known = _once(clips, opened, min_confidence, patience, teller)
+            known = _once(clips, opened, min_confidence, patience, reporter)
     ctx.exit(0 if known else 1)
 
 
-class Teller:
+class Reporter:
     """Prints events, and appends them to the log file if there is one."""
 
     def __init__(self, log: IO[str] | None, *, as_json: bool) -> None:
         self._log = log
         self._as_json = as_json
 
-    def tell(self, kind: str, at: float, text: str, **more: object) -> None:
+    def report(self, kind: str, at: float, text: str, **more: object) -> None:
         """`at` is the second of sound; the log also has the time of day."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         record = json_line({"event": kind, "time": now, "at": round(at, 3), **more})
@@ -154,42 +154,42 @@ def _once(
     library: "Library",
     min_confidence: float,
     patience: float,
-    teller: Teller,
+    reporter: Reporter,
 ) -> bool:
     from fingerprint.listening.listener import first_answer
 
     sound = (clip for clip in clips if clip is not None)
     match, at = first_answer(sound, library, min_confidence=min_confidence, patience=patience)
     if match is None:
-        teller.tell("unknown", at, f"nothing known in {at:.0f} s", match=None)
+        reporter.report("unknown", at, f"nothing known in {at:.0f} s", match=None)
         return False
-    teller.tell("heard", at, _heard_line(at, match), match=match_record(match))
+    reporter.report("heard", at, _heard_line(at, match), match=match_record(match))
     return True
 
 
 def _go_on(
-    clips: "Iterator[Clip | None]", library: "Library", min_confidence: float, teller: Teller
+    clips: "Iterator[Clip | None]", library: "Library", min_confidence: float, reporter: Reporter
 ) -> bool:
     from fingerprint.listening import listen
 
     known = False
     for event in listen(clips, library, min_confidence=min_confidence):
         known |= event.kind == "heard"
-        _tell(event, teller)
+        _report(event, reporter)
     return known
 
 
-def _tell(event: "Event", teller: Teller) -> None:
+def _report(event: "Event", reporter: Reporter) -> None:
     if event.heard is not None:
         match = event.heard
-        teller.tell("heard", event.at, _heard_line(event.at, match), match=match_record(match))
+        reporter.report("heard", event.at, _heard_line(event.at, match), match=match_record(match))
     elif event.span is not None and event.span.match is not None:
         span, match = event.span, event.span.match
         text = f"{clock(span.start):>9} to {clock(span.end)}  {track_name(match.track)}"
         start, end = round(span.start, 3), round(span.end, 3)
-        teller.tell("played", event.at, text, start=start, end=end, match=match_record(match))
+        reporter.report("played", event.at, text, start=start, end=end, match=match_record(match))
     else:
-        teller.tell("lost", event.at, f"{clock(event.at):>9}  the stream has broken off")
+        reporter.report("lost", event.at, f"{clock(event.at):>9}  the stream has broken off")
 
 
 def _heard_line(at: float, match: "Match") -> str:
@@ -197,5 +197,5 @@ def _heard_line(at: float, match: "Match") -> str:
     return f"{clock(at):>9}  {track_name(match.track)} at {place} ({percent(match.confidence)})"
 
 
-def _tell_pause(why: str, seconds: float) -> None:
+def _show_pause(why: str, seconds: float) -> None:
     note(f"{one_line(why)}; trying again in {seconds:.0f} s")

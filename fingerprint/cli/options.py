@@ -1,9 +1,10 @@
 """Options that several commands share, each with one name, one default and one help text."""
 
+from collections.abc import Callable
 from functools import partial
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -13,6 +14,7 @@ from fingerprint.machine import available_cores
 from fingerprint.milvus.address import Address, is_address
 from fingerprint.search import SearchConfig
 
+F = TypeVar("F", bound=Callable[..., Any])
 FOLDER = click.Path(file_okay=False, path_type=Path)
 LIBRARY = click.Path(file_okay=False, readable=False, path_type=Path)  # `doctor` says more
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -120,6 +122,19 @@ jobs_option = click.option(
     help="Worker processes.",
 )
 RENAMED = {"precise": "standard", "balanced": "compact"}  # profiles, until the next version
+
+
+def former_flag(old: str, new: str) -> Callable[[F], F]:
+    """A hidden flag for the former name of another one; warns if it is given."""
+
+    def warn(_context: click.Context, _parameter: click.Parameter, given: bool) -> bool:
+        if given:
+            note(f"Warning: {old} is now {new}.")
+        return given
+
+    return click.option(
+        old, is_flag=True, hidden=True, callback=warn, help=f"The former name of {new}."
+    )
 
 
 class ProfileName(click.Choice[str]):

@@ -22,9 +22,9 @@ from fingerprint.cli.options import (
 from fingerprint.cli.progress import ProgressLine, note
 from fingerprint.cli.text import (
     clock,
+    error_line,
     lost,
     percent,
-    reason,
     track_name,
     warn,
 )
@@ -91,13 +91,13 @@ def scan_command(
         except FingerprintError as error:
             # A program that reads the output gets an object for every recording, even on an error.
             for file in files if form == "json" else ():
-                _tell(file, error=reason(error))
+                _print_json(file, error=error_line(error))
             raise
         how = _Scanning(decoder, min_confidence, form, stream, strict)
         ctx.exit(_scan_all(files, opened, how))
 
 
-def _tell(file: str, **about: object) -> None:
+def _print_json(file: str, **about: object) -> None:
     """Print something about a recording, as one JSON object."""
     record = {"recording": without_password(file), **about}
     click.echo(json_line(record).encode("utf-8"))
@@ -131,9 +131,9 @@ def _scan(library: "Library", file: str, how: _Scanning) -> int:
 
     report = DecodeReport()
 
-    def told(**about: object) -> None:
+    def report_json(**about: object) -> None:
         if how.form == "json":
-            _tell(file, **about)
+            _print_json(file, **about)
 
     with ProgressLine() as line:
         spans = _Spans(library, file, how, report, line)
@@ -142,15 +142,15 @@ def _scan(library: "Library", file: str, how: _Scanning) -> int:
             try:  # An error here concerns this file only; one below does not.
                 text = next(lines, None)
             except (FingerprintError, OSError) as error:
-                note(f"Error: {reason(error)}")
-                told(error=reason(error))
+                note(f"Error: {error_line(error)}")
+                report_json(error=error_line(error))
                 return 2
             if text is None:
                 break
             click.echo(text.encode("utf-8", "replace"))
     if report.damage:
         warn(spoken(file), report.damage)
-        told(warnings=[one.as_record() for one in report.damage])
+        report_json(warnings=[one.as_record() for one in report.damage])
     return 0 if spans.known else 1
 
 

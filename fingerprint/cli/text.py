@@ -1,17 +1,20 @@
 """Text for terminals: printable names, times, durations, percentages, error messages."""
 
 import os
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import click
 
 from fingerprint.answers import REPLACEMENT
 from fingerprint.audio.files import display_name, is_control
+from fingerprint.cli.progress import note
 from fingerprint.errors import FingerprintError
 
 if TYPE_CHECKING:
     from fingerprint.audio.report import Damage
+    from fingerprint.library.sync import Kept
     from fingerprint.types import Track
 
 
@@ -25,7 +28,7 @@ def one_line(text: str) -> str:
     return printable(" ".join(text.split()))
 
 
-def reason(error: FingerprintError | OSError) -> str:
+def error_line(error: FingerprintError | OSError) -> str:
     """The message of an error, with the file it concerns, on one printable line."""
     if isinstance(error, FingerprintError):
         return one_line(str(error))
@@ -58,6 +61,28 @@ def warn(name: str, damage: "Iterable[Damage]") -> None:
 def lost(name: str, damage: "Iterable[Damage]") -> str:
     """The error message for a damaged recording under `--strict`."""
     return one_line(f"cannot use {name}: {'; '.join(one.message for one in damage)}")
+
+
+def show_kept(kept: "list[Kept]", remedy: str) -> None:
+    """Print in which folders tracks were kept, why, and how to remove them."""
+    from fingerprint.audio.files import Presence
+
+    whys = {
+        Presence.GONE: f"the files are gone, but so are most; {remedy}",
+        Presence.EMPTIED: f"the folder is empty or gone, as if its drive were not there; {remedy}",
+        Presence.UNREACHABLE: "it cannot be read, or is a link to nowhere",
+    }
+    folders = Counter((one.path.parent, whys[one.presence]) for one in kept)
+    for (folder, why), number in folders.items():
+        note(f"kept: {counted(number, 'track')} of {display_name(folder)}: {why}")
+
+
+def show_record(record: Mapping[str, object]) -> None:
+    """Print names and values as two columns; numbers with commas."""
+    width = max(map(len, record))
+    for name, value in record.items():
+        text = f"{value:,}" if isinstance(value, int | float) else str(value)
+        click.echo(f"{name.replace('_', ' '):<{width}}  {printable(text)}")
 
 
 def clock(seconds: float) -> str:

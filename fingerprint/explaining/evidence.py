@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fingerprint.audio.confined import load_clip
 from fingerprint.errors import AudioError
+from fingerprint.recognition.alignment import interpolated
 from fingerprint.recognition.recognise import SPOKEN, query_part
 from fingerprint.types import Clip, Fingerprint, Floats, Match
 
@@ -91,9 +92,8 @@ def _along(
     position = (match.offset + match.rate * moments - window / 2) / track.hop
     below = np.floor(position).astype(np.int64)
     inside = (below >= 0) & (below + 1 < len(track.vectors)) & query.vectors.any(axis=1)
-    share = (position - below)[inside, None]
-    near, after = track.vectors[below[inside]], track.vectors[below[inside] + 1]
-    mixed = (1 - share) * near + share * after
+    near, far = track.vectors[below[inside]], track.vectors[below[inside] + 1]
+    mixed = interpolated(near, far, (position - below)[inside])
     length = np.maximum(np.linalg.norm(mixed, axis=1), 1e-6)
     cosines[inside] = np.sum(mixed * query.vectors[inside], axis=1) / length
     return cosines

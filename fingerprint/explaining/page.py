@@ -1,19 +1,15 @@
 """The explanation as a page in one file, or as a picture."""
 
 import html
-from base64 import b64encode
 from io import BytesIO
 from pathlib import Path
 
 from fingerprint.errors import AudioError
 from fingerprint.explaining.evidence import Explanation
 from fingerprint.explaining.picture import draw, label
+from fingerprint.html_page import image, page
 
-STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
-    "img{width:100%}td,th{padding:.15rem .8rem;text-align:right}"
-    "td:last-child,th:last-child{text-align:left}"
-)
+STYLE = "img{width:100%}td:last-child,th:last-child{text-align:left}"
 
 
 def write_page(explanation: Explanation, path: Path, *, name: str, min_confidence: float) -> None:
@@ -66,15 +62,13 @@ def _page(explanation: Explanation, name: str, min_confidence: float, picture: b
         f"<td>{html.escape(label(match))}</td></tr>"
         for match in explanation.matches
     )
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(name)}</title>'
-        f"<style>{STYLE}</style><h1>{html.escape(name)}</h1>"
+    body = (
         f"<p><strong>{html.escape(verdict(explanation, min_confidence))}</strong></p>"
-        f'<img alt="spectrograms, similarity, evidence and candidates" '
-        f'src="data:image/png;base64,{b64encode(picture).decode()}">'
+        f"{image(picture, 'spectrograms, similarity, evidence and candidates')}"
         "<p>The query is cut into overlapping windows of some two seconds, and each becomes a "
         "vector. If the query is from a track, its windows resemble the track's one after the "
         "other: a bright diagonal, and a green line that stays high where the others stay low.</p>"
         "<table><tr><th>confidence</th><th>score</th><th>offset</th><th>rate</th><th>track</th>"
-        f"</tr>{rows}</table></html>\n"
+        f"</tr>{rows}</table>"
     )
+    return page(name, body, style=STYLE)

@@ -33,7 +33,7 @@ def draw(explanation: Explanation, title: str, min_confidence: float) -> Any:
     figure.suptitle(title, fontsize=13)
     axes = figure.subplots(3, 2, height_ratios=(1, 1.35, 0.9))
     best = explanation.matches[0]
-    _spectrogram(axes[0, 0], explanation.query, "What was heard", 0.0, 1.0)
+    _spectrogram(axes[0, 0], explanation.query, "Query", 0.0, 1.0)
     _spectrogram(
         axes[0, 1],
         explanation.reference,

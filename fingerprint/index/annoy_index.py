@@ -72,7 +72,7 @@ class VectorIndex:
         The same vectors and seed make the same bytes. The files appear complete or not at all.
 
         Args:
-            rows: the vectors (K, D) float32 of some numbers (K,); asked for a block at a time.
+            rows: the vectors (K, D) float32 of some numbers (K,); called for a block at a time.
             count: how many there are.
             path: of the index, without its suffixes.
             trees: of the forest.

@@ -13,6 +13,7 @@ from fingerprint.types import Floats, Hits
 
 BLOCK = 1 << 15  # rows compared at a time: their signs fit into a processor's cache
 WORD = 64  # bits
+ALL = np.uint64(2**WORD - 1)
 
 Words = NDArray[np.uint64]
 
@@ -39,18 +40,21 @@ def pack(bits: NDArray[np.bool_] | NDArray[np.uint8]) -> Words:
 def nearest(stored: Words, vectors: Floats, k: int) -> Hits:
     """The `k` rows of `stored` (R, words) at the least Hamming distance from each of `vectors`.
 
-    Silent vectors of the (M, dim) get none. The similarity is a cosine, estimated from the
-    distance.
+    Silent vectors of the (M, dim) get none. Bits that the last word has beyond `dim` do not count.
+    The similarity is a cosine, estimated from the distance.
     """
     k = min(k, len(stored))
     query = np.flatnonzero(vectors.any(axis=1))
     signs = signs_of(vectors[query])
+    beyond = -vectors.shape[1] % WORD  # bits
     kind = np.uint8 if vectors.shape[1] < 256 else np.uint16
     none = np.empty(0, np.int64)
     rows, apart = [[none] for _ in query], [[none] for _ in query]
     furthest = [vectors.shape[1]] * len(query)  # difference of the k-th nearest in the first block
     for first in range(0, len(stored), BLOCK):
         block = np.ascontiguousarray(stored[first : first + BLOCK].T)
+        if beyond:
+            block = np.concatenate([block[:-1], block[-1:] & ALL >> np.uint64(beyond)])
         for number, bits in enumerate(signs):
             differing = np.bitwise_count(block[0] ^ bits[0]).astype(kind, copy=False)
             for word in range(1, len(bits)):

@@ -91,14 +91,14 @@ class InvertedLists:
         `search_k` is the search effort in Annoy nodes; `ROWS_PER_NODE` turns it into rows.
         """
         faiss = load_faiss()
-        asked = np.flatnonzero(vectors.any(axis=1))
+        audible = np.flatnonzero(vectors.any(axis=1))
         share = ROWS_PER_NODE * search_k / len(self)
         probes = min(max(1, round(share * self._index.nlist)), self._index.nlist)
         similarity, row = self._index.search(
-            vectors[asked], k, params=faiss.SearchParametersIVF(nprobe=probes)
+            vectors[audible], k, params=faiss.SearchParametersIVF(nprobe=probes)
         )
         there = row.ravel() >= 0
-        query = np.repeat(asked, k)[there]
+        query = np.repeat(audible, k)[there]
         return Hits(query, row.ravel()[there], similarity.ravel()[there])
 
 

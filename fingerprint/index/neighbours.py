@@ -1,8 +1,9 @@
 """Shared by all indices: the Matryoshka dimensions they hold, and reranking of their hits.
 
-Pure NumPy. Training makes the first `KEY` dimensions of an embedding an embedding of their own
-(Matryoshka representation learning, Kusupati et al. 2022; `fingerprint.lab.training.mining`). An
-index of those dimensions is half as large and twice as fast; its hits are reranked by all of them.
+Pure NumPy. Training makes the first dimensions of an embedding, 128 by default, an embedding of
+their own (Matryoshka representation learning, Kusupati et al. 2022;
+`fingerprint.lab.training.mining`). An index of half of the dimensions is half as large and twice as
+fast; its hits are reranked by all of them.
 """
 
 from collections.abc import Callable
@@ -10,20 +11,19 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from fingerprint.config import KEY
 from fingerprint.types import Floats, Hits, Ints
 
 ROWS_PER_NODE = 32  # compared by signs or codes in the time in which Annoy inspects a node
 
 
-def index_part(vectors: Floats) -> Floats:
-    """The indexed Matryoshka dimensions (N, min(D, KEY)) of embeddings (N, D).
+def index_part(vectors: Floats, dims: int) -> Floats:
+    """The indexed Matryoshka dimensions (N, min(D, dims)) of embeddings (N, D).
 
     Rows have unit length; rows of silence stay zero.
     """
-    if vectors.shape[1] <= KEY:
+    if vectors.shape[1] <= dims:
         return vectors
-    first = vectors[:, :KEY]
+    first = vectors[:, :dims]
     length = np.linalg.norm(first, axis=1, keepdims=True)
     scaled: Floats = first / np.maximum(length, np.float32(1e-6))
     return scaled

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from fingerprint.errors import AudioError
 from fingerprint.library.decoding import Decoded, Ended, Outcome, Part, Undecodable, decode_all
 from fingerprint.library.library import Embedder
 from fingerprint.library.records import Stamp, hop_block
-from fingerprint.types import Clip, Floats, PeakCodes, Tags
+from fingerprint.types import FULL_SCALE, Clip, Floats, PeakCodes, Tags
 
 PIECE = 1 << 14  # samples rounded at a time, which fit a processor's cache
 SHORTEST = 0.5  # s; there is nothing to recognise in less
@@ -38,6 +39,17 @@ class Recording:
     vectors: Floats | None
     peaks: PeakCodes | None = None
     damage: tuple[Damage, ...] = ()
+
+    def as_record(self) -> dict[str, Any]:
+        """For JSON: all but the path and the arrays, which every format writes in its own way."""
+        return {
+            "size": self.stamp.size,
+            "mtime_ns": self.stamp.mtime_ns,
+            "content": self.content.hex(),
+            "duration": self.duration,
+            "tags": asdict(self.tags),
+            "damage": [asdict(one) for one in self.damage],
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +168,8 @@ class _Sound:
     def take(self, block: Clip) -> None:
         # 16 bits: the lowest bits of decoded samples may differ between versions of a decoder.
         for first in range(0, len(block.samples), PIECE):
-            samples = block.samples[first : first + PIECE] * np.float32(32_767)
-            np.clip(np.rint(samples, out=samples), -32_768, 32_767, out=samples)
+            samples = block.samples[first : first + PIECE] * np.float32(FULL_SCALE - 1)
+            np.clip(np.rint(samples, out=samples), -FULL_SCALE, FULL_SCALE - 1, out=samples)
             self._digest.update(samples.astype("<i2").data)
         self.seconds += block.duration
 

@@ -15,17 +15,16 @@ from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
-from fingerprint.audio.files import display_name
+from fingerprint.audio.files import display_name, quoted, unquoted
 from fingerprint.audio.peaks import are_sound
 from fingerprint.audio.report import Damage
-from fingerprint.config import Positive, PositiveInt, Record
-from fingerprint.disk import delete_draft, flush
+from fingerprint.config import INDEXED_DIMS, Positive, PositiveInt, Record
+from fingerprint.disk import atomic_write, flush
 from fingerprint.errors import LibraryError
 from fingerprint.library.library import create, holds_something
 from fingerprint.library.profiles import profile_of
@@ -70,6 +69,7 @@ class Manifest(Record):
     hop: Positive
     profile: Text
     segments: list[SegmentLine]
+    indexed_dims: PositiveInt | None = None  # None: the default
 
 
 class DamageLine(Record):
@@ -125,9 +125,10 @@ def export_library(
             hop=meta.hop,
             profile=meta.profile.name,
             segments=lines,
+            indexed_dims=meta.stored_indexed_dims,
         )
         with _written(file) as new, _new_archive(new) as archive:
-            archive.writestr("library.json", manifest.model_dump_json())
+            archive.writestr("library.json", manifest.model_dump_json(exclude_none=True))
             with archive.open("tracks.jsonl", "w", force_zip64=True) as stream:
                 damage, copies = catalog.damage(), catalog.copies_by_track()
                 for info, held in zip(infos, spans, strict=True):
@@ -245,15 +246,12 @@ def _opened(
 @contextmanager
 def _written(file: Path) -> Iterator[Path]:
     """A draft that replaces `file` once it is complete."""
-    new = file.with_name(f"{file.name}.tmp")
     try:
-        yield new
-        flush(new)
-        new.replace(file)
+        with atomic_write(file) as draft:
+            yield draft
+            flush(draft)
     except OSError as error:
         raise LibraryError(f"cannot write {file}: {error.strerror or error}") from error
-    finally:
-        delete_draft(new)
 
 
 @contextmanager
@@ -280,7 +278,7 @@ def _line_of(
     tags = one.track.tags
     segment, first_row, rows = place
     return TrackLine(
-        path=_quoted(one.track.path),
+        path=quoted(one.track.path),
         segment=segment,
         first_row=first_row,
         rows=rows,
@@ -292,14 +290,10 @@ def _line_of(
         tags={name: getattr(tags, name) for name in sorted(TAGS)},
         damage=tuple(DamageLine.model_validate(one.as_record()) for one in damage),
         copies=tuple(
-            CopyLine(path=_quoted(path), size=stamp.size, mtime_ns=stamp.mtime_ns)
+            CopyLine(path=quoted(path), size=stamp.size, mtime_ns=stamp.mtime_ns)
             for path, stamp in copies
         ),
     )
-
-
-def _quoted(path: Path) -> str:
-    return quote_from_bytes(os.fsencode(path))
 
 
 def _unpack(file: Path, folder: Path, on_progress: OnProgress) -> None:
@@ -311,7 +305,13 @@ def _unpack(file: Path, folder: Path, on_progress: OnProgress) -> None:
                     f"{file} has format {manifest.format}, not {READABLE[0]} or {FORMAT}"
                 )
             profile = profile_of(manifest.profile)
-            meta = Meta(manifest.model, manifest.dim, manifest.hop, profile)
+            meta = Meta(
+                manifest.model,
+                manifest.dim,
+                manifest.hop,
+                profile,
+                manifest.indexed_dims or INDEXED_DIMS,
+            )
             tracks = sorted(_tracks(archive), key=lambda line: (line.segment, line.first_row))
             _check_places(manifest.segments, tracks)
             _check_paths(tracks)
@@ -371,7 +371,7 @@ def _check_paths(tracks: Iterable[TrackLine]) -> None:
     """Raises ValueError if a path is listed twice or is not absolute."""
     seen: set[Path] = set()
     for line in tracks:
-        for path in (_path_of(line), *map(_path_of, line.copies)):
+        for path in map(unquoted, [line.path, *(copy.path for copy in line.copies)]):
             if not path.is_absolute() or "\0" in str(path):
                 raise ValueError(f"{display_name(path)[:200]!r} is no absolute path")
             if path in seen:
@@ -379,22 +379,18 @@ def _check_paths(tracks: Iterable[TrackLine]) -> None:
             seen.add(path)
 
 
-def _path_of(line: TrackLine | CopyLine) -> Path:
-    return Path(os.fsdecode(unquote_to_bytes(line.path)))
-
-
 def _insert(catalog: Catalog, line: TrackLine) -> int:
     """Add a track to a catalog; returns its id."""
     known = {name: text for name, text in line.tags.items() if name in TAGS}
     number = catalog.insert_track(
-        Track(_path_of(line), line.duration, Tags(**known)),
+        Track(unquoted(line.path), line.duration, Tags(**known)),
         Stamp(line.size, line.mtime_ns),
         bytes.fromhex(line.content),
         added=line.added,
         damage=[Damage.of_record(one.model_dump()) for one in line.damage],
     )
     for one in line.copies:
-        catalog.insert_copy(_path_of(one), Stamp(one.size, one.mtime_ns), number)
+        catalog.insert_copy(unquoted(one.path), Stamp(one.size, one.mtime_ns), number)
     return number
 
 

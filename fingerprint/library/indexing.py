@@ -110,7 +110,7 @@ def index_files(
             jobs=jobs,
             stream=stream,
             wanted=run.is_new,
-            on_block=run.tell,
+            on_block=run.report_progress,
         )
         with closing(recordings):
             try:
@@ -181,7 +181,7 @@ class Run:
             else:
                 changed[path] = stamp
         self._settled = self.report.skipped + len(self.report.failed)
-        self.tell()
+        self.report_progress()
         return changed
 
     def is_new(self, path: Path, content: bytes) -> bool:
@@ -211,7 +211,7 @@ class Run:
         else:
             self._settle(result)
         self._settled += 1
-        self.tell()
+        self.report_progress()
 
     def _settle(self, result: Recording) -> None:
         if result.damage:
@@ -306,7 +306,7 @@ class Run:
         replaced = self._batch.is_replaced(known)
         return not replaced and self._batch.path_of(known) not in self._batch.entries
 
-    def tell(self, seconds: float = 0.0) -> None:
+    def report_progress(self, seconds: float = 0.0) -> None:
         """Report progress; `seconds` of unfinished recordings have been read."""
         self._on_progress(
             Progress(

@@ -30,6 +30,8 @@ class Embedder(Model, Protocol):
     def id(self) -> str: ...
     @property
     def dim(self) -> int: ...
+    @property
+    def indexed_dims(self) -> int: ...
     def begin(self) -> "Embedding": ...
 
 
@@ -87,7 +89,7 @@ class Library:
         """
         if not (path / CATALOG).exists():
             kind = profile_of(profile or STANDARD.name)
-            create(path, Meta(model.id, model.dim, model.hop, kind))
+            create(path, Meta(model.id, model.dim, model.hop, kind, model.indexed_dims))
         library = cls.open(path, model, config=config)
         if profile not in (None, library.meta.profile.name):
             library.close()
@@ -225,6 +227,12 @@ def _open_catalog(path: Path, model: Embedder) -> Catalog:
         raise LibraryError(
             f"the library {path} was made with model {catalog.meta.model_id[:12]}, this is "
             f"model {model.id[:12]}: use that model, or index into a new folder"
+        )
+    if catalog.meta.indexed_dims != model.indexed_dims:
+        catalog.close()
+        raise LibraryError(
+            f"the library {path} indexes {catalog.meta.indexed_dims} dimensions of an embedding, "
+            f"this model has {model.indexed_dims} for it: index into a new folder"
         )
     return catalog
 

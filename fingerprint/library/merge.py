@@ -8,7 +8,7 @@ import numpy as np
 
 from fingerprint.errors import LibraryError
 from fingerprint.library.library import Library
-from fingerprint.library.records import REMOVED
+from fingerprint.library.records import REMOVED, Meta
 from fingerprint.library.snapshot import Snapshot, take_snapshot
 from fingerprint.library.store import Catalog
 from fingerprint.library.writer import Changes, Copy, Entry, Writer
@@ -38,7 +38,7 @@ def merge_library(
     catalog = Catalog(source)
     try:
         ours, theirs = library.meta, catalog.meta
-        if (ours.model_id, ours.dim, ours.hop) != (theirs.model_id, theirs.dim, theirs.hop):
+        if _made_for(ours) != _made_for(theirs):
             raise LibraryError(
                 f"{source} was made with model {theirs.model_id[:12]}, {library.folder} with "
                 f"{ours.model_id[:12]}: index its music into this library instead"
@@ -52,6 +52,11 @@ def merge_library(
             return _merged(writer, catalog, take_snapshot(catalog), on_progress)
     finally:
         catalog.close()
+
+
+def _made_for(meta: Meta) -> tuple[object, ...]:
+    """What follows from a library's model."""
+    return meta.model_id, meta.dim, meta.hop, meta.indexed_dims
 
 
 def _merged(

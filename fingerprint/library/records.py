@@ -9,7 +9,7 @@ import numpy as np
 
 from fingerprint.audio.objects import address_of, look
 from fingerprint.audio.peaks import FRAME_RATE, kept_of
-from fingerprint.config import KEY
+from fingerprint.config import INDEXED_DIMS
 from fingerprint.library.profiles import Profile
 from fingerprint.types import Ints, Track
 
@@ -26,23 +26,29 @@ def hop_block(hop: float) -> int:
 class Meta:
     """The properties of a library. Its model makes an embedding of `dim` dimensions every `hop` s.
 
-    The profile says which of the embeddings are kept.
+    The profile says which of the embeddings are kept. Their first `indexed_dims` dimensions are in
+    the index: as many as the model has Matryoshka dimensions, and at most `dim`.
     """
 
     model_id: str
     dim: int
     hop: float  # s
     profile: Profile
+    indexed_dims: int = INDEXED_DIMS
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "indexed_dims", min(self.dim, self.indexed_dims))
 
     @property
-    def key(self) -> int:
-        """The number of Matryoshka dimensions in its index."""
-        return min(self.dim, KEY)
+    def stored_indexed_dims(self) -> int | None:
+        """The number that a library stores; None for the default, which older libraries lack."""
+        default = min(self.dim, INDEXED_DIMS)
+        return None if self.indexed_dims == default else self.indexed_dims
 
     @property
     def widening(self) -> int:
         """Hits taken from an index for each one returned; they are reranked by all dimensions."""
-        return max(self.profile.widening, WIDENING if self.key < self.dim else 1)
+        return max(self.profile.widening, WIDENING if self.indexed_dims < self.dim else 1)
 
     @property
     def peak_block(self) -> int:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fingerprint.audio.files import Presence, presence
-from fingerprint.disk import flush
+from fingerprint.disk import LONGEST_NPY_HEADER, flush, npy_header
 from fingerprint.errors import LibraryError
 from fingerprint.index import annoy_index, ivf_pq, landmarks
 from fingerprint.index.hamming import nearest
@@ -26,12 +26,6 @@ CODES = "npy"  # suffix of the file of quantised embeddings
 PEAKS = "peaks"
 PEAK_KIND = np.dtype("<u2")
 _OWN = re.compile(r"\d{6,}\.\w+(\.tmp)?")  # names of segment files; other files are left alone
-_HEADER = re.compile(  # of NumPy's format 1.0
-    rb"\x93NUMPY\x01\x00(..)\{'descr': '([^']+)', 'fortran_order': False, "
-    rb"'shape': \((\d+), (\d+)\), \} *\n",
-    re.DOTALL,
-)
-_LONGEST_HEADER = 256  # bytes
 _SAMPLE = 4096  # bytes, a page
 _SAMPLES = 256  # pages of a file that its digest covers
 _BLOCK = 1 << 16  # rows that are copied at a time
@@ -84,10 +78,10 @@ class Segment:
         inspecting `search_k` of its nodes. Similarities are comparable between segments; they are
         cosines if the library's `widening` is 1.
         """
-        asked = index_part(vectors)
+        part = index_part(vectors, self.meta.indexed_dims)
         if self.index is not None and len(self.codes) > ROWS_PER_NODE * search_k:
-            return self.index.query(asked, neighbours, search_k)
-        return nearest(signs(self.codes, self.meta.key), asked, neighbours)
+            return self.index.query(part, neighbours, search_k)
+        return nearest(signs(self.codes, self.meta.indexed_dims), part, neighbours)
 
     def vectors(self, rows: Ints) -> Floats:
         """The embeddings (K, dim) of rows (K,)."""
@@ -178,7 +172,7 @@ def index_suffixes(meta: Meta, rows: int) -> tuple[str, ...]:
 
 def _build_index(folder: Path, number: int, codes: Codes, meta: Meta) -> None:
     def keys_of(some: Codes) -> Floats:
-        return index_part(decode(some, meta.profile.bits, meta.dim))
+        return index_part(decode(some, meta.profile.bits, meta.dim), meta.indexed_dims)
 
     path = path_of(folder, number, CODES).with_suffix("")
     match index_suffixes(meta, len(codes)):
@@ -192,9 +186,9 @@ def _open_index(folder: Path, info: SegmentInfo, meta: Meta) -> NearestRows | No
     path = path_of(folder, info.id, CODES).with_suffix("")
     match index_suffixes(meta, info.rows):
         case annoy_index.SUFFIXES:
-            return annoy_index.VectorIndex.open(path, meta.key)
+            return annoy_index.VectorIndex.open(path, meta.indexed_dims)
         case (ivf_pq.SUFFIX,):
-            return ivf_pq.InvertedLists.open(path, meta.key, info.rows)
+            return ivf_pq.InvertedLists.open(path, meta.indexed_dims, info.rows)
     return None
 
 
@@ -308,21 +302,13 @@ def _check(folder: Path, info: SegmentInfo, suffix: str) -> None:
 
 
 def _mapped(path: Path, shape: tuple[int, int], kind: np.dtype[Any]) -> Codes:
-    """Memory-map an array written by `_write_array`; it must have this shape and number type.
-
-    Not np.load: it parses the header with `ast`, which is not thread-safe on Python 3.11.
-    """
+    """Memory-map an array written by `_write_array`; it must have this shape and number type."""
     try:
         with path.open("rb") as file:
-            header = _HEADER.match(file.read(_LONGEST_HEADER))
-            if header is None:
+            header = npy_header(file.read(LONGEST_NPY_HEADER))
+            if header is None or header[:2] != (kind.str, shape):
                 raise _damaged(path)
-            length, descr, *numbers = header.groups()
-            offset = header.end(1) + int.from_bytes(length, "little")
-            found = (descr.decode(), *map(int, numbers))
-            if found != (np.lib.format.dtype_to_descr(kind), *shape):
-                raise _damaged(path)
-            return np.memmap(file, kind, "r", offset, shape)
+            return np.memmap(file, kind, "r", header[2], shape)
     except ValueError as error:  # the file is shorter than that
         raise _damaged(path) from error
     except OSError as error:

@@ -9,30 +9,27 @@ recordings, one after the other.
 """
 
 import json
-import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from itertools import accumulate, pairwise
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
-from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import numpy as np
 
+from fingerprint.audio.files import quoted, unquoted
 from fingerprint.audio.report import Damage
-from fingerprint.disk import flush
+from fingerprint.disk import DRAFT, atomic_write, flush
 from fingerprint.library.embedding import Failure, Recording
 from fingerprint.library.records import Stamp
 from fingerprint.types import Tags
 
 FORMAT = 1
 SUFFIX = ".shard"
-DRAFT = ".draft"
 MOST_FILES = 32
 MOST_BYTES = 1 << 29  # of files, together: some 9 hours of MP3, one of uncompressed sound
 
@@ -49,7 +46,7 @@ class Shard:
     def name(self) -> str:
         """The name of the shard's file."""
         made_from = [FORMAT, self.model_id, self.stream]
-        listed = [[_quoted(path), one.size, one.mtime_ns] for path, one in self.files.items()]
+        listed = [[quoted(path), one.size, one.mtime_ns] for path, one in self.files.items()]
         digest = blake2b(json.dumps([made_from, listed]).encode(), digest_size=16)
         return digest.hexdigest() + SUFFIX
 
@@ -83,25 +80,18 @@ def write(folder: Path, shard: Shard, results: Sequence[Recording | Failure]) ->
         "model": shard.model_id,
         "stream": shard.stream,
         "recordings": [_line(one) for one in recordings],
-        "failures": [
-            [_quoted(one.path), one.reason] for one in results if isinstance(one, Failure)
-        ],
+        "failures": [[quoted(one.path), one.reason] for one in results if isinstance(one, Failure)],
     }
     arrays: dict[str, Any] = {
         "about": np.frombuffer(json.dumps(about).encode(), np.uint8),
         "vectors": _joined([one.vectors for one in recordings]),
         "peaks": _joined([one.peaks for one in recordings]),
     }
-    with NamedTemporaryFile(dir=folder, suffix=DRAFT, delete=False) as file:
-        draft = Path(file.name)
-        try:
+    with atomic_write(folder / shard.name, shared=True) as draft:
+        with draft.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
-            file.close()
-            flush(draft)
-            draft.replace(folder / shard.name)
-            flush(folder)
-        finally:
-            draft.unlink(missing_ok=True)
+        flush(draft)
+    flush(folder)
 
 
 def read(file: Path, model_id: str, stream: int | None) -> list[Recording | Failure] | None:
@@ -125,7 +115,7 @@ def read(file: Path, model_id: str, stream: int | None) -> list[Recording | Fail
         _recording(one, vectors[slice(*row)], peaks[slice(*block)])
         for one, row, block in zip(lines, rows, blocks, strict=True)
     ]
-    return results + [Failure(_unquoted(name), reason) for name, reason in about["failures"]]
+    return results + [Failure(unquoted(name), reason) for name, reason in about["failures"]]
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -145,21 +135,16 @@ def _line(one: Recording) -> dict[str, object]:
     assert one.vectors is not None  # noqa: S101 - a shard's recordings are all embedded
     assert one.peaks is not None  # noqa: S101 - they come together
     return {
-        "path": _quoted(one.path),
-        "size": one.stamp.size,
-        "mtime_ns": one.stamp.mtime_ns,
-        "tags": asdict(one.tags),
-        "duration": one.duration,
-        "content": one.content.hex(),
+        "path": quoted(one.path),
+        **one.as_record(),
         "rows": len(one.vectors),
         "blocks": len(one.peaks),
-        "damage": [asdict(damage) for damage in one.damage],
     }
 
 
 def _recording(line: dict[str, Any], vectors: Any, peaks: Any) -> Recording:
     return Recording(
-        _unquoted(line["path"]),
+        unquoted(line["path"]),
         Stamp(line["size"], line["mtime_ns"]),
         Tags(**line["tags"]),
         line["duration"],
@@ -168,12 +153,3 @@ def _recording(line: dict[str, Any], vectors: Any, peaks: Any) -> Recording:
         peaks,
         tuple(map(Damage.of_record, line["damage"])),
     )
-
-
-def _quoted(path: Path) -> str:
-    """The path as ASCII text, whatever bytes it has."""
-    return quote_from_bytes(os.fsencode(path))
-
-
-def _unquoted(name: str) -> Path:
-    return Path(os.fsdecode(unquote_to_bytes(name)))

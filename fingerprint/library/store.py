@@ -30,6 +30,7 @@ import numpy as np
 
 from fingerprint.audio.files import display_name
 from fingerprint.audio.report import Damage
+from fingerprint.config import INDEXED_DIMS
 from fingerprint.disk import flush
 from fingerprint.errors import LibraryError
 from fingerprint.library.profiles import profile_of
@@ -148,7 +149,13 @@ class Catalog:
             )
         try:
             profile = profile_of(str(found["profile"]))
-            return Meta(str(found["model"]), int(found["dim"]), float(found["hop"]), profile)
+            return Meta(
+                str(found["model"]),
+                int(found["dim"]),
+                float(found["hop"]),
+                profile,
+                int(found.get("indexed_dims", INDEXED_DIMS)),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise LibraryError(
                 f"{self.folder / CATALOG}: {advice(sqlite3.DatabaseError())}"
@@ -490,6 +497,8 @@ def _fill_new(file: Path, meta: Meta) -> None:
                 ("profile", meta.profile.name),
             ],
         )
+        if meta.stored_indexed_dims is not None:
+            db.execute("INSERT INTO meta VALUES (?, ?)", ("indexed_dims", meta.stored_indexed_dims))
     finally:
         db.close()
 

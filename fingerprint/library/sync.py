@@ -185,10 +185,10 @@ class Watch:
     """Detects changes in folders while its context is open.
 
     Folders that are deleted and made again, or unmounted and mounted again, are watched again.
-    Changes inside the folders `but`, such as the library's own, are ignored.
+    Changes inside the folders `ignore`, such as the library's own, are ignored.
     """
 
-    def __init__(self, folders: Sequence[Path], *, but: Sequence[Path] = ()) -> None:
+    def __init__(self, folders: Sequence[Path], *, ignore: Sequence[Path] = ()) -> None:
         """Raises LibraryError if watchdog is not installed."""
         try:
             from watchdog.observers import Observer
@@ -198,7 +198,7 @@ class Watch:
             ) from error
         self._new_observer = Observer
         self._folders = [absolute(folder) for folder in folders]
-        self._but = [absolute(folder) for folder in but]
+        self._ignored = [absolute(folder) for folder in ignore]
         self._changes: Queue[None] = Queue()
 
     def __enter__(self) -> Self:
@@ -256,7 +256,7 @@ class Watch:
     def _start(self) -> Any:
         from watchdog.events import FileSystemEvent, FileSystemEventHandler
 
-        changes, but = self._changes, self._but
+        changes, ignored = self._changes, self._ignored
 
         class Handler(FileSystemEventHandler):
             """Notes changes of files. Opening and reading them, as indexing does, is no change."""
@@ -264,7 +264,7 @@ class Watch:
             def on_any_event(self, event: FileSystemEvent) -> None:
                 path = Path(os.fsdecode(event.src_path))
                 if event.event_type not in ("opened", "closed_no_write") and not any(
-                    path.is_relative_to(folder) for folder in but
+                    path.is_relative_to(folder) for folder in ignored
                 ):
                     changes.put(None)
 

@@ -1,8 +1,9 @@
 """Endless sound, block by block: the microphone, a network stream, raw samples on a pipe."""
 
 import struct
+import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
 from io import BufferedReader, RawIOBase
@@ -33,6 +34,9 @@ WAV_ENCODINGS: dict[tuple[int, int], Literal["s16le", "s32le", "f32le"]] = {
 LINKS = 3  # playlists followed, at most, that name another playlist
 MOST_ADDRESSES = 8  # addresses of a playlist that are tried
 LONGEST_PLAYLIST = 1 << 16  # bytes
+FIRST_PAUSE = 1.0  # s before an interrupted stream is opened again
+LONGEST_PAUSE = 60.0  # s
+STABLE = 30.0  # s of sound after which the next pause is short again
 ENCODINGS = {"s16le": "<i2", "s32le": "<i4", "f32le": "<f4"}
 
 
@@ -91,6 +95,41 @@ def network(url: str, sample_rate: int) -> Iterator[Clip]:
         AudioError: it cannot be opened, holds no sound, or breaks off with an error.
     """
     return _followed(url, sample_rate, LINKS)
+
+
+def reconnecting(
+    connect: Callable[[], Iterator[Clip]],
+    *,
+    on_pause: Callable[[str, float], None] = lambda _why, _seconds: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Clip | None]:
+    """The clips of a source without end, and None wherever it was interrupted.
+
+    Pauses double from `FIRST_PAUSE` to `LONGEST_PAUSE`. `on_pause` gets the reason why
+    the source has ended, and the length of the pause (s).
+
+    Raises:
+        AudioError: the first attempt gives no sound, so the address is probably wrong.
+    """
+    pause, ever = FIRST_PAUSE, False
+    while True:
+        played, why = 0.0, "the stream has ended"
+        try:
+            for clip in connect():
+                ever = True
+                played += clip.duration
+                yield clip
+        except AudioError as error:
+            if not ever:
+                raise
+            why = str(error)
+        if not ever:
+            raise AudioError("the stream holds no sound")
+        yield None
+        pause = FIRST_PAUSE if played >= STABLE else pause
+        on_pause(why, pause)
+        sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def _followed(url: str, sample_rate: int, links: int) -> Iterator[Clip]:

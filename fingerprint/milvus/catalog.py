@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from fingerprint.audio.report import Damage
+from fingerprint.config import INDEXED_DIMS
 from fingerprint.errors import LibraryError
 from fingerprint.library.profiles import profile_of
 from fingerprint.library.records import LibraryInfo, Listed, Meta, Stamp
 from fingerprint.library.stats import Counts, counted
 from fingerprint.milvus.address import Address
-from fingerprint.milvus.server import LONGEST_TEXT, Index, Server, key_length, suitable
+from fingerprint.milvus.server import LONGEST_TEXT, Index, Server, suitable
 from fingerprint.types import Tags, Track
 
 FORMAT = 1
@@ -273,7 +274,7 @@ class MilvusCatalog:
 def row_bytes(meta: Meta) -> int:
     """The entity of one row: key, vector, and code and peaks as text."""
     content = meta.profile.width(meta.dim) * meta.profile.kind.itemsize + 2 * meta.peaks_kept
-    return 8 + 4 * key_length(meta.dim) + 4 * -(-content // 3)
+    return 8 + 4 * meta.indexed_dims + 4 * -(-content // 3)
 
 
 def living(entries: Iterable[Entry]) -> list[Entry]:
@@ -298,7 +299,7 @@ def create(server: Server, meta: Meta) -> None:
         raise _foreign(server.address)
     row_fields = (
         ("id", "INT64", 0),
-        ("vector", "FLOAT_VECTOR", key_length(meta.dim)),
+        ("vector", "FLOAT_VECTOR", meta.indexed_dims),
         ("stored", "VARCHAR", LONGEST_TEXT),
     )
     _create_rows(server, name + ROWS, row_fields, suitable(server, 0))
@@ -310,6 +311,8 @@ def create(server: Server, meta: Meta) -> None:
         "hop": meta.hop,
         "profile": meta.profile.name,
     }
+    if meta.stored_indexed_dims is not None:
+        record["indexed_dims"] = meta.stored_indexed_dims
     now = now_us()
     server.load(name)
     server.upsert(name, [Entry(0, META, 0, now, now, 0, "", json.dumps(record)).stored()])
@@ -347,10 +350,11 @@ def _read_meta(server: Server, name: str, rows: str) -> Meta:
             int(record["dim"]),
             float(record["hop"]),
             profile_of(str(record["profile"])),
+            int(record.get("indexed_dims", INDEXED_DIMS)),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise _foreign(server.address) from error
-    if server.real_name(rows) is None or server.fields(rows).get("vector") != key_length(meta.dim):
+    if server.real_name(rows) is None or server.fields(rows).get("vector") != meta.indexed_dims:
         raise LibraryError(
             f"the library {server.address} is damaged: its rows, the collection {rows}, are "
             "missing or of another dimension; index the music again into a new collection"

@@ -99,7 +99,7 @@ class MilvusLibrary(Library):
         server = Server(address)
         try:
             kind = profile_of(profile or STANDARD.name)
-            entries.create(server, Meta(model.id, model.dim, model.hop, kind))
+            entries.create(server, Meta(model.id, model.dim, model.hop, kind, model.indexed_dims))
             place = MilvusCatalog(server)
             _check_model(place, model)
             if profile not in (None, place.meta.profile.name):
@@ -255,7 +255,8 @@ class MilvusWriter(Writer):
         self._upsert(replace(one, state=REMOVED) for one in numbered if one.id not in there)
         step = self._meta.profile.step
         for entry, rows, one in zip(new, stored, numbered, strict=True):
-            keys = _padded(index_part(entry.vectors[:: step // entry.step]), len(rows))
+            vectors = index_part(entry.vectors[:: step // entry.step], self._meta.indexed_dims)
+            keys = _padded(vectors, len(rows))
             self._server.upsert(self._place.rows, packed(rows, one.id, keys))
         if numbered:
             self._server.settle(self._place.rows)
@@ -436,6 +437,11 @@ def _check_model(place: MilvusCatalog, model: Embedder) -> None:
         raise LibraryError(
             f"the library {place.address} was made with model {place.meta.model_id[:12]}, this is "
             f"model {model.id[:12]}: use that model, or index into a new collection"
+        )
+    if place.meta.indexed_dims != model.indexed_dims:
+        raise LibraryError(
+            f"the library {place.address} indexes {place.meta.indexed_dims} dimensions of an "
+            f"embedding, this model has {model.indexed_dims} for it: index into a new collection"
         )
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from fingerprint.config import KEY
 from fingerprint.errors import LibraryError
 from fingerprint.milvus.address import Address
 from fingerprint.types import Floats
@@ -155,7 +154,7 @@ class Server:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _error(self, error: Exception) -> LibraryError:
-        words = " ".join(str(getattr(error, "message", "") or error).split())
+        words = _words(error)
         if self._secret:
             words = words.replace(self._secret, "***")
         where = f"Milvus at {self.address}"
@@ -369,14 +368,25 @@ def _sized(index: Index, *, embedded: bool) -> Index:
     return replace(index, build={**index.build, "nlist": LITE_LISTS})
 
 
-def _is_refused(error: BaseException | None) -> bool:
+def _words(error: Exception) -> str:
+    """The message of an error of pymilvus or gRPC, in one line."""
+    details = getattr(error, "details", None)  # str() of a gRPC error is a dump of its fields
+    said = getattr(error, "message", "") or (details() if callable(details) else "") or error
+    return " ".join(str(said).split())
+
+
+def _is_refused(error: BaseException) -> bool:
     """Whether the server rejects this user, according to the causes of a failed connection."""
-    seen: list[BaseException] = []  # pymilvus makes errors causes of themselves
-    while error is not None and not any(error is one for one in seen):
-        if any(one in str(error) for one in _REFUSED):
+    seen: list[BaseException] = []
+    todo: list[BaseException | None] = [error]
+    while todo:
+        one = todo.pop()
+        if one is None or any(one is other for other in seen):
+            continue
+        if any(word in str(one) for word in _REFUSED):
             return True
-        seen.append(error)
-        error = error.__cause__ or error.__context__
+        seen.append(one)
+        todo += [one.__cause__, one.__context__]  # pymilvus makes errors causes of themselves
     return False
 
 
@@ -400,6 +410,7 @@ _TEMPORARY = (
     "DEADLINE_EXCEEDED",
     "Retry timeout",
     "Retry run out",
+    "rate type:",  # a rate limit of Milvus 2.4, which has the code of a lasting quota
     "not ready",
     "not loaded",
     "not fully loaded",
@@ -423,8 +434,3 @@ def _require_lite(address: Address) -> None:
     folder = Path(address.uri).parent
     if not folder.is_dir():
         raise LibraryError(f"cannot open {address.uri}: there is no folder {folder}")
-
-
-def key_length(dim: int) -> int:
-    """The number of Matryoshka dimensions that are indexed."""
-    return min(dim, KEY)

@@ -198,7 +198,7 @@ class MilvusSnapshot:
         limit = min(neighbours * widening, MOST)
         found = self.catalog.server.nearest(
             self.catalog.rows,
-            index_part(vectors[audible]),
+            index_part(vectors[audible], self.catalog.meta.indexed_dims),
             limit,
             self.index.search(search_k, limit),
         )

@@ -6,7 +6,6 @@ read has the id of what was written.
 """
 
 import hashlib
-import os
 import warnings
 from dataclasses import dataclass
 from io import BytesIO
@@ -17,7 +16,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from fingerprint.config import ModelConfig
-from fingerprint.disk import delete_draft
+from fingerprint.disk import atomic_write
 from fingerprint.errors import ModelError
 from fingerprint.recognition.confidence import Calibration
 
@@ -57,7 +56,6 @@ def half(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Write a model file, whole or not at all."""
-    part = path.with_name(path.name + f".part{os.getpid()}")
     document = {
         "format": FORMAT,
         "config": checkpoint.config.model_dump_json(),
@@ -68,10 +66,9 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         else torch.empty(0, dtype=torch.uint8),
     }
     try:
-        torch.save(document, part)
-        part.replace(path)
+        with atomic_write(path, shared=True) as draft:
+            torch.save(document, draft)
     except OSError as error:
-        delete_draft(part)
         raise ModelError(f"cannot write the model {path}: {error.strerror or error}") from error
 
 

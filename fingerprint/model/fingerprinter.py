@@ -111,6 +111,11 @@ class Fingerprinter:
         return self.config.embedder.dim
 
     @property
+    def indexed_dims(self) -> int:
+        """Matryoshka dimensions: how many of an embedding, the first ones, a library indexes."""
+        return min(self.dim, self.config.embedder.indexed_dims)
+
+    @property
     def hop(self) -> float:
         """Seconds between a library fingerprint's rows."""
         return self.geometry.stride / self.config.frontend.frame_rate

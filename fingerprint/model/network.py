@@ -4,14 +4,17 @@ There are two networks: `onnx_network` runs on ONNX Runtime, and `identify` and 
 CPU; `torch_network` runs on torch, for CUDA and for training.
 """
 
+import zipfile
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fingerprint.config import ModelConfig
+from fingerprint.disk import npy_header
 from fingerprint.errors import ModelError
 from fingerprint.index.quantisation import decode, encode
 from fingerprint.recognition.confidence import Calibration
@@ -32,6 +35,12 @@ class About:
     calibration: Calibration
     card: str = ""  # Markdown
     background: bytes = b""
+
+
+def card_beside(path: Path) -> str:
+    """The model card in the Markdown file beside a model file; "" if there is none."""
+    card = path.with_suffix(".md")
+    return card.read_text(encoding="utf-8") if card.is_file() else ""
 
 
 class Network(Protocol):
@@ -85,11 +94,21 @@ def unpack_background(content: bytes, hop: float) -> Background:
         ModelError: the bytes are damaged.
     """
     try:
-        with np.load(BytesIO(content), allow_pickle=False) as arrays:
-            codes, peaks, dim = arrays["codes"], arrays["peaks"], int(arrays["dim"])
+        with zipfile.ZipFile(BytesIO(content)) as archive:
+            names = ("codes", "peaks", "dim")
+            codes, peaks, dim = (_array(archive.read(f"{name}.npy")) for name in names)
         passages, rows, width = codes.shape
-        vectors = decode(codes.reshape(-1, width), BACKGROUND_BITS, dim)
-        vectors = vectors.reshape(passages, rows, dim)
+        vectors = decode(codes.reshape(-1, width), BACKGROUND_BITS, int(dim))
+        vectors = vectors.reshape(passages, rows, int(dim))
         return Background(vectors, peaks.reshape(passages, rows, -1), hop)
     except Exception as error:  # of any type: damaged zip files raise many
         raise ModelError("the model's background is damaged") from error
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    """The array in a NumPy file's content, read as threads may do it at the same time."""
+    header = npy_header(content)
+    if header is None:
+        raise ValueError("it does not begin with the header of an array")
+    kind, shape, begin = header
+    return np.frombuffer(content, kind, offset=begin).reshape(shape).copy()

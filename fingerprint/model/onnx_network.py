@@ -9,9 +9,9 @@ from typing import Any, Self
 import numpy as np
 
 from fingerprint.config import ModelConfig
-from fingerprint.disk import delete_draft
+from fingerprint.disk import atomic_write
 from fingerprint.errors import ModelError
-from fingerprint.model.network import About
+from fingerprint.model.network import About, card_beside
 from fingerprint.recognition.confidence import Calibration
 from fingerprint.types import Floats
 
@@ -26,8 +26,12 @@ class OnnxNetwork:
     device = "cpu"
     block_rows = 240  # about a minute
 
-    def __init__(self, content: bytes, threads: int) -> None:
-        """Raises ModelError if it is not a model of this package and format."""
+    def __init__(self, content: bytes, threads: int, card: str = "") -> None:
+        """`card` takes the place of the model card that it holds.
+
+        Raises:
+            ModelError: it is not a model of this package and format.
+        """
         self.content = content
         self._session = _session(content, threads)
         values = self._session.get_modelmeta().custom_metadata_map
@@ -40,7 +44,7 @@ class OnnxNetwork:
                 values["model_id"],
                 ModelConfig.model_validate_json(values["config"]),
                 Calibration.model_validate_json(values["calibration"]),
-                values["card"],
+                card or values["card"],
                 b64decode(values.get("background", ""), validate=True),
             )
         except (KeyError, ValueError) as error:
@@ -49,13 +53,13 @@ class OnnxNetwork:
 
     @classmethod
     def load(cls, path: Path, *, threads: int) -> Self:
-        """Read an ONNX file; one call uses `threads` threads.
+        """Read an ONNX file; one call uses `threads` threads. A card beside it replaces its own.
 
         Raises:
             ModelError: missing, damaged, not a model, or of another format version.
         """
         try:
-            return cls(path.read_bytes(), threads)
+            return cls(path.read_bytes(), threads, card_beside(path))
         except OSError as error:
             raise ModelError(f"cannot read the model {path}: {error.strerror or error}") from error
         except ModelError as error:
@@ -87,12 +91,10 @@ def digest_of(path: Path) -> str:
 
 def write_whole(content: bytes, path: Path) -> None:
     """Write a model file, whole or not at all."""
-    part = path.with_name(path.name + f".part{os.getpid()}")
     try:
-        part.write_bytes(content)
-        part.replace(path)
+        with atomic_write(path, shared=True) as draft:
+            draft.write_bytes(content)
     except OSError as error:
-        delete_draft(part)
         raise ModelError(f"cannot write the model {path}: {error.strerror or error}") from error
 
 

@@ -12,7 +12,7 @@ from fingerprint.config import ModelConfig
 from fingerprint.model.checkpoint import Checkpoint, half, read_checkpoint, write_checkpoint
 from fingerprint.model.embedder import ConvEmbedder, create_embedder, load_weights
 from fingerprint.model.frontend import Frontend
-from fingerprint.model.network import About
+from fingerprint.model.network import About, card_beside
 from fingerprint.recognition.confidence import Calibration
 from fingerprint.types import Floats
 
@@ -82,9 +82,7 @@ class TorchNetwork:
         Raises:
             ModelError: missing, damaged, or of another format version.
         """
-        card = path.with_suffix(".md")
-        text = card.read_text(encoding="utf-8") if card.is_file() else ""
-        return cls(read_checkpoint(path), device, text)
+        return cls(read_checkpoint(path), device, card_beside(path))
 
     @classmethod
     def create(cls, config: ModelConfig, seed: int = 0, device: str = "cpu") -> Self:

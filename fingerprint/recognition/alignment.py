@@ -94,6 +94,27 @@ def places_of(
     return Places(tuple(guesses), times, similarity, weight, counted)
 
 
+def nearest_windows(query: Fingerprint, moments: Doubles) -> tuple[Ints, NDArray[np.bool_]]:
+    """The number of the query's window nearest to each moment (s), and whether there is one.
+
+    Both have the shape of `moments`. Silent windows count as missing; the number of a missing
+    window is that of any other.
+    """
+    number = np.rint((moments - query.start) / query.hop).astype(np.int64)
+    there = (number >= 0) & (number < len(query.vectors))
+    number = np.where(there, number, 0)
+    return number, there & np.any(query.vectors, axis=1)[number]
+
+
+def interpolated(near: Floats, far: Floats, share: Doubles) -> Doubles:
+    """Embeddings between rows `near` and `far` (N, D), at a share (N,) of the way.
+
+    They are shorter than the rows that they are mixed of.
+    """
+    mixed: Doubles = (1 - share[:, None]) * near + share[:, None] * far
+    return mixed
+
+
 def weights_of(query: Fingerprint) -> Floats:
     """The weight of each window of a query, (N,): a power of its clearness, 0 if silent."""
     weights = np.ones(len(query.vectors), np.float32)

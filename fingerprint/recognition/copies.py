@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fingerprint.recognition.alignment import StoredTracks
+from fingerprint.recognition.alignment import StoredTracks, interpolated
 from fingerprint.types import Candidate, Doubles, Floats, Hits, Ints, Rows
 
 SAME = 0.95  # mean cosine of copies, at least: copies measure 0.99, tracks of one game up to 0.86
@@ -61,13 +61,12 @@ def _stretch(place: Candidate, stored: StoredTracks, seconds: float) -> Floats:
     after = np.minimum(number + 1, last - 1)
     needed, which = np.unique(np.stack([number, after]), return_inverse=True)
     near, far = stored.vectors(needed)[which.reshape(2, -1)]
-    stretch: Floats = _interpolated(near, far, position - below) * inside[:, None]
+    stretch: Floats = _unit(interpolated(near, far, position - below)) * inside[:, None]
     return stretch
 
 
-def _interpolated(near: Floats, far: Floats, share: Doubles) -> Floats:
-    """Unit embeddings between rows `near` and `far` (N, D), at a share (N,) of the way."""
-    mixed = (1 - share[:, None]) * near + share[:, None] * far
+def _unit(mixed: Doubles) -> Floats:
+    """Embeddings (N, D) made as long as unit vectors; rows of zeros stay."""
     length = np.linalg.norm(mixed, axis=1, keepdims=True)
     unit: Floats = (mixed / np.maximum(length, 1e-6)).astype(np.float32)
     return unit
@@ -150,13 +149,14 @@ def _cosine_at(recording: Floats, stored: Floats, position: Doubles) -> float:
     """Mean cosine of stored rows with the recording at fractional rows; 0 if none overlap."""
     below = np.floor(position).astype(np.int64)
     inside = (below >= 0) & (below + 1 < len(recording))
-    share = (position - below)[inside, None]
-    mixed = (1 - share) * recording[below[inside]] + share * recording[below[inside] + 1]
-    audible = mixed.any(axis=1) & stored[inside].any(axis=1)
+    share = (position - below)[inside]
+    below, stored = below[inside], stored[inside]
+    mixed = interpolated(recording[below], recording[below + 1], share)
+    audible = mixed.any(axis=1) & stored.any(axis=1)
     if not audible.any():
         return 0.0
-    mixed, other = mixed[audible], stored[inside][audible]
-    whole = np.linalg.norm(recording[below[inside][audible]], axis=1)  # mixing shortens rows
+    mixed, other = mixed[audible], stored[audible]
+    whole = np.linalg.norm(recording[below[audible]], axis=1)  # mixing shortens rows
     cosines = np.sum(mixed * other, axis=1) * whole / np.linalg.norm(mixed, axis=1)
     return min(1.0, float(np.mean(cosines)))
 
@@ -246,4 +246,4 @@ def _passage_scores(track: Floats, passage: Floats) -> Doubles:
 def _between_rows(track: Floats, position: NDArray[np.floating]) -> Floats:
     """Unit embeddings at fractional rows, all inside the track; silent ones stay zero."""
     below = np.minimum(np.floor(position).astype(np.int64), len(track) - 2)
-    return _interpolated(track[below], track[below + 1], position - below)
+    return _unit(interpolated(track[below], track[below + 1], position - below))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fingerprint.recognition.alignment import StoredTracks
+from fingerprint.recognition.alignment import StoredTracks, nearest_windows
 from fingerprint.types import Candidate, Doubles, Fingerprint, Floats, Ints
 
 HIGH = 0.9  # quantile of the cosines along a line that is taken for the track's level
@@ -65,10 +65,10 @@ def part_in_track(
     rows, vectors = rows[vectors.any(axis=1)], vectors[vectors.any(axis=1)]
     moments = (rows * hop - offsets[:, None]) / rates[:, None]  # (A, R) s into the query
     along = _cosines(query, vectors, moments)
-    heard = ~np.isnan(along).all(axis=1)
-    if not heard.any():
+    compared = ~np.isnan(along).all(axis=1)
+    if not compared.any():
         return None
-    track = float(np.nanquantile(along[heard], HIGH, axis=1).max())
+    track = float(np.nanquantile(along[compared], HIGH, axis=1).max())
     least = impostor + BETWEEN * (track - impostor)
     first, last, sums = best_stretches(np.nan_to_num(along - least))
     sums[:-1] *= WORSE
@@ -104,9 +104,6 @@ def _cosines(query: Fingerprint, rows: Floats, moments: Doubles) -> Doubles:
 
     NaN where the query has no window, or a silent one.
     """
-    number = np.rint((moments - query.start) / query.hop).astype(np.int64)
-    there = (number >= 0) & (number < len(query.vectors))
-    number = np.where(there, number, 0)
-    there &= np.any(query.vectors, axis=1)[number]
+    number, there = nearest_windows(query, moments)
     cosines = (rows @ query.vectors.T)[np.arange(len(rows)), number]
     return np.where(there, cosines, np.nan)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fingerprint.recognition.alignment import nearest_windows
 from fingerprint.types import Doubles, Fingerprint, Floats
 
 ASIDE = (-3.0, 3.0)  # s beside the line, where the cosines are those of other music
@@ -61,17 +62,17 @@ def extent(
     near = (moments >= max(earliest, recording.start)) & (moments <= until)
     rows, moments = track.vectors[near], moments[near]
     along = _cosines(recording, rows, moments - window / 2)
-    heard = ~np.isnan(along)
-    (inside,) = np.nonzero(heard & (moments >= sure[0]) & (moments <= sure[1]))
+    compared = ~np.isnan(along)
+    (inside,) = np.nonzero(compared & (moments >= sure[0]) & (moments <= sure[1]))
     if not len(inside):
         return None
     aside = np.concatenate([_cosines(recording, rows, moments - window / 2 + s) for s in ASIDE])
     level = float(np.median(along[inside]))
-    strange = float(np.median(aside[~np.isnan(aside)])) if not np.isnan(aside).all() else 0.0
-    gain = np.where(heard, along - (level + strange) / 2, 0.0)
+    other = float(np.median(aside[~np.isnan(aside)])) if not np.isnan(aside).all() else 0.0
+    gain = np.where(compared, along - (level + other) / 2, 0.0)
     first, last = best_stretch(gain, int(inside[np.argmax(along[inside])]))
     reach = window / 2  # windows across the edge count as other music
-    return Extent(float(moments[first] - reach), float(moments[last] + reach), level - strange)
+    return Extent(float(moments[first] - reach), float(moments[last] + reach), level - other)
 
 
 def best_stretch(gain: Doubles, anchor: int) -> tuple[int, int]:
@@ -89,8 +90,6 @@ def _cosines(recording: Fingerprint, rows: Floats, times: Doubles) -> Doubles:
 
     NaN where the recording has no window, or a silent one.
     """
-    number = np.rint((times - recording.start) / recording.hop).astype(np.int64)
-    inside = (number >= 0) & (number < len(recording.vectors))
-    found = recording.vectors[np.where(inside, number, 0)]
-    cosines: Doubles = np.sum(found * rows, axis=1, dtype=np.float64)
-    return np.where(inside & found.any(axis=1), cosines, np.nan)
+    number, there = nearest_windows(recording, times)
+    cosines: Doubles = np.sum(recording.vectors[number] * rows, axis=1, dtype=np.float64)
+    return np.where(there, cosines, np.nan)

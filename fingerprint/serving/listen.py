@@ -29,7 +29,7 @@ from fingerprint.serving.problems import Problem, library_unavailable
 from fingerprint.serving.queries import MIN_CONFIDENCE
 from fingerprint.serving.service import Service
 from fingerprint.serving.slots import client_of
-from fingerprint.types import Clip, Floats, Match
+from fingerprint.types import FULL_SCALE, Clip, Floats, Match
 
 T = TypeVar("T")
 router = APIRouter()
@@ -147,7 +147,7 @@ class _Session:
             data = rest + message
             whole_bytes = len(data) // 2 * 2
             rest = data[whole_bytes:]
-            new = np.frombuffer(data[:whole_bytes], "<i2").astype(np.float32) / 32_768
+            new = np.frombuffer(data[:whole_bytes], "<i2").astype(np.float32) / FULL_SCALE
             self.at += len(new) / self.rate
             self.recent = np.concatenate([self.recent, new])[-round(LONGEST * self.rate) :]
             yield self._resampled

@@ -18,6 +18,7 @@ from fingerprint.audio.report import DecodeReport
 from fingerprint.errors import LibraryError
 from fingerprint.recognition.recognise import SPOKEN, Speeds, recognise
 from fingerprint.scanning import Span, formats, scan
+from fingerprint.search import SearchConfig
 from fingerprint.serving import records, wire
 from fingerprint.serving.bodies import BODY_PROBLEMS, RECORDING_BODY, media_type, receive
 from fingerprint.serving.pools import DecodeLimits, decode_blocks, decode_whole
@@ -28,7 +29,7 @@ from fingerprint.serving.slots import client_of
 from fingerprint.types import Clip, Outline, SpeedWanted
 
 router = APIRouter(tags=["recognition"])
-MIN_CONFIDENCE = 0.98
+MIN_CONFIDENCE = SearchConfig().min_confidence  # where a request names none
 QUERY_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,

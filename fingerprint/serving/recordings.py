@@ -13,7 +13,7 @@ without its audio. All numbers are little-endian:
 
 import json
 import struct
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +44,7 @@ def encode(recording: Recording, model_id: str, host: str) -> bytes:
     header = {
         "model": model_id,
         "path": str(ELSEWHERE / host / str(recording.path).lstrip("/")),
-        "size": recording.stamp.size,
-        "mtime_ns": recording.stamp.mtime_ns,
-        "content": recording.content.hex(),
-        "duration": recording.duration,
-        "tags": asdict(recording.tags),
-        "damage": [one.as_record() for one in recording.damage[:MAX_DAMAGE]],
+        **replace(recording, damage=recording.damage[:MAX_DAMAGE]).as_record(),
     }
     head = json.dumps(header).encode()
     sizes = _SIZES.pack(*recording.vectors.shape, *recording.peaks.shape)

@@ -18,7 +18,7 @@ def json_response(
     return Response(json_line(record), status, media_type="application/json", headers=headers)
 
 
-class Match(BaseModel):
+class MatchSchema(BaseModel):
     """A track that matches the query, and the place in it."""
 
     path: str = Field(description="The track's file, on the server.")
@@ -50,7 +50,7 @@ class Identified(BaseModel):
     query: str
     status: Literal["match", "no-match", "doubtful"]
     seconds: float = Field(description="Processing time.")
-    matches: list[Match]
+    matches: list[MatchSchema]
     warnings: list[Loss]
     error: None = None
     speeds: list[float] | None = Field(
@@ -60,16 +60,7 @@ class Identified(BaseModel):
     )
 
 
-class Span(BaseModel):
-    """A span of a recording in which one track, or nothing known, plays (`scan --json`)."""
-
-    recording: str
-    start: float
-    end: float
-    match: Match | None
-
-
-class Track(BaseModel):
+class TrackSchema(BaseModel):
     """A track of the library, a line of `fingerprint list --json`."""
 
     id: int
@@ -87,23 +78,23 @@ class Track(BaseModel):
 class Tracks(BaseModel):
     """A page of tracks."""
 
-    tracks: list[Track]
+    tracks: list[TrackSchema]
     cursor: int | None = Field(description="The `cursor` of the next page; null at the end.")
 
 
-class Entry(BaseModel):
+class EntrySchema(BaseModel):
     """A recognised track in the log."""
 
     id: int
     time: str
     source: Literal["identify", "listen"]
-    match: Match
+    match: MatchSchema
 
 
 class Log(BaseModel):
     """A page of the log, the newest entries first."""
 
-    entries: list[Entry]
+    entries: list[EntrySchema]
     cursor: int | None = Field(description="The `cursor` of the next page; null at the end.")
 
 

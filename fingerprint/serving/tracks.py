@@ -93,7 +93,7 @@ def tracks(
     response_class=Response,
     responses={
         200: {
-            "model": records.Track,
+            "model": records.TrackSchema,
             "content": {"application/json": {"example": records.TRACK}},
         },
         **documented("not-found", "library-unavailable"),
@@ -165,7 +165,7 @@ def track_fingerprint(service: Served, number: Id) -> Response:
     response_class=Response,
     responses={
         201: {
-            "model": records.Track,
+            "model": records.TrackSchema,
             "content": {"application/json": {"example": records.TRACK}},
         },
         **documented(

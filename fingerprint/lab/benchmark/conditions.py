@@ -20,12 +20,14 @@ class Warp:
     """A change of playback: by `amount` either way, the sign at random unless there is one way.
 
     `speed` changes tempo and pitch together (a share: 0.02 is 2 %), `tempo` keeps the pitch (a
-    share), `pitch` keeps the tempo (semitones).
+    share), `pitch` keeps the tempo (semitones). `share` of the queries are changed, the others are
+    played as they are.
     """
 
     kind: Literal["speed", "pitch", "tempo"]
     amount: Range
     way: Literal["either", "up", "down"] = "either"
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ Effect = Literal[
     "suppression",  # of noise, and gain control, in the phone
     "telephone",  # its band and one of its codecs
     "out of phase",  # a stereo file, one channel inverted
+    "over an edge",  # begins before its track, or ends after it
 ]
 
 
@@ -117,6 +120,13 @@ CONDITIONS: tuple[Condition, ...] = (
     *_family("unknown pitch", (10,), snr_db=LITTLE, warp=Warp("pitch", (3.0, 4.0)), unknown=True),
     *_family("unknown tempo", (10,), snr_db=LITTLE, warp=Warp("tempo", (0.25, 0.45)), unknown=True),
     *_family("unknown talker", (10,), snr_db=TALKER_DB, noise="talker", unknown=True),
+    *_family(
+        "over an edge",
+        (5, 10),
+        snr_db=LITTLE,
+        warp=Warp("speed", (0.02, 0.05), share=0.5),
+        effect="over an edge",
+    ),
 )
 
 

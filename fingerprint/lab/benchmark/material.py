@@ -19,6 +19,7 @@ from fingerprint.lab.corpus import (
     load_recordings,
     load_responses,
 )
+from fingerprint.lab.corpus.probe import FULL_SCALE
 from fingerprint.lab.corpus.recordings import load_sounds
 from fingerprint.types import Floats
 
@@ -27,7 +28,6 @@ Split = Literal["validation", "test"]
 SPLITS: dict[str, Split] = {"validation": "validation", "test": "test"}
 
 WORKING_RATE = 16_000  # Hz; phones transmit no more, and the model uses 8 kHz
-FULL_SCALE = 32_768
 PLACES_TRIED = 20  # places drawn before a near-silent passage is used
 QUIETEST_RMS = 10 ** (-50 / 20)  # of full scale; quieter passages hold nothing to recognise
 VOICES = (3, 6)  # in a babble
@@ -101,7 +101,9 @@ def formula_material(path: Path, rng: Rng) -> Material:
     """
     from fingerprint.audio.decode import load_clip
 
-    sound = (load_clip(path, WORKING_RATE).samples * (FULL_SCALE - 1)).clip(-FULL_SCALE, 32_767)
+    sound = (load_clip(path, WORKING_RATE).samples * (FULL_SCALE - 1)).clip(
+        -FULL_SCALE, FULL_SCALE - 1
+    )
     file = CorpusFile(path, "", "test", "music", len(sound) / WORKING_RATE, WORKING_RATE, "", "")
     starts = np.array([0, len(sound)])
     time = np.arange(WORKING_RATE) / WORKING_RATE

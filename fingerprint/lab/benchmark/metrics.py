@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import isnan, nan, sqrt
+from math import inf, isnan, nan, sqrt
 
 import numpy as np
 
@@ -159,16 +159,23 @@ def ece(bins: Sequence[tuple[float, float, float]]) -> float:
     return sum(abs(sure - accuracy) * weight for sure, accuracy, weight in bins) / total
 
 
-def threshold_at(unknown: Iterable[Outcome], false_accepts: float) -> float:
+def score_to_beat(unknown: Iterable[float], false_accepts: float) -> float:
+    """The least score such that at most this share of the scores of unknown queries is above it.
+
+    A query with this very score is refused, too. -inf if no query has to be refused.
+    """
+    ranked = sorted(unknown, reverse=True)
+    allowed = int(false_accepts * len(ranked))
+    return ranked[allowed] if allowed < len(ranked) else -inf
+
+
+def threshold_at(unknown: Iterable[float], false_accepts: float) -> float:
     """The least confidence at which at most this share of unknown queries is accepted.
 
-    A threshold is just above the first answer that has to be refused; 0 if none has to be.
+    It is just above the confidence to beat, because a query at the threshold is accepted; 0 if no
+    query has to be refused.
     """
-    confidences = sorted((o.confidence for o in unknown), reverse=True)
-    allowed = int(false_accepts * len(confidences))
-    if allowed >= len(confidences):
-        return 0.0
-    return float(np.nextafter(confidences[allowed], 2.0))
+    return max(0.0, float(np.nextafter(score_to_beat(unknown, false_accepts), 2.0)))
 
 
 def _quantile(values: Sequence[float], q: float) -> float:

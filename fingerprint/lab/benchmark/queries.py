@@ -7,7 +7,7 @@ written to an audio file in memory, and decoded as a user's file is.
 
 from dataclasses import dataclass
 from io import BytesIO
-from math import nan
+from math import log10, nan
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -21,6 +21,8 @@ from fingerprint.errors import CorpusError
 from fingerprint.lab.benchmark import effects
 from fingerprint.lab.benchmark.conditions import Condition, Phone, Warp
 from fingerprint.lab.benchmark.material import (
+    PLACES_TRIED,
+    QUIETEST_RMS,
     WORKING_RATE,
     Material,
     Place,
@@ -42,11 +44,15 @@ PEAK_DB = (-20.0, -1.0)  # full scale; level of queries that are not clean
 BEHIND_A_WALL_DB = (-45.0, -25.0)  # the same, of queries through a wall
 OTHERS_TRIED = 50  # places drawn, at most, to find another track
 SECOND_DB = (-3.0, 3.0)  # of a second track, against the first
+OUTSIDE = (0.2, 0.5)  # share of a query over an edge that is outside its track
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Where a query comes from: `offset` (s) into the track at `path`, played at `rate`."""
+    """Where a query comes from: `offset` (s) into the track at `path`, played at `rate`.
+
+    `offset` is negative if the query begins before the track.
+    """
 
     path: Path
     offset: float
@@ -55,7 +61,7 @@ class Truth:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
-    """A query and its truth. `snr_db` is NaN without noise.
+    """A query and its truth. `snr_db` is that of the music within the track; NaN without noise.
 
     `second` is the truth of a second track that is mixed in.
     """
@@ -79,12 +85,13 @@ def make_query(
     amount = _draw_warp(condition.warp, rng)
     rate = 1.0 if condition.warp is None or condition.warp.kind == "pitch" else amount
     tracks = material.unknown if condition.unknown else material.known
-    place = draw_place(tracks, round(condition.seconds * rate * WORKING_RATE), rng)
+    draw = _draw_over_an_edge if condition.effect == "over an edge" else draw_place
+    place = draw(tracks, round(condition.seconds * rate * WORKING_RATE), rng)
     sound = _warped(tracks.recording(place.track), place.start, condition, amount)
     second = None
     if condition.effect == "second track":
         sound, second = _with_another(sound, tracks, place, condition, rng)
-    sound, snr_db = _degraded(sound, material, condition, rng)
+    sound, snr_db = _degraded(sound, material, condition, rng, inside=_inside(tracks, place))
     file = _encoded(sound, condition, rng)
     clip = load_clip(file, sample_rate, name=f"query {number} of {condition.name}")
     return Query(clip, _truth(tracks, place, rate), snr_db, second)
@@ -92,6 +99,31 @@ def make_query(
 
 def _truth(tracks: Recordings, place: Place, rate: float = 1.0) -> Truth:
     return Truth(path_of(tracks, place), place.start / WORKING_RATE, rate)
+
+
+def _draw_over_an_edge(tracks: Recordings, length: int, rng: Rng) -> Place:
+    """A passage of which `OUTSIDE` lies before its track (half of them) or after it.
+
+    As in `draw_place`, near-silent passages are drawn again; the part within the track counts.
+
+    Raises:
+        CorpusError: no track is long enough.
+    """
+    outside = round(_draw(OUTSIDE, rng) * length)
+    before = rng.random() < 0.5
+    for _ in range(PLACES_TRIED):
+        track = draw_place(tracks, length - outside, rng).track
+        sound = tracks.recording(track)
+        first = 0 if before else len(sound) - (length - outside)
+        if rms(cut(sound, first, length - outside)) >= QUIETEST_RMS:
+            break
+    return Place(track, first - outside if before else first, length)
+
+
+def _inside(tracks: Recordings, place: Place) -> float:
+    """The share of a passage that lies within its track."""
+    last = min(place.start + place.length, len(tracks.recording(place.track)))
+    return (last - max(place.start, 0)) / place.length
 
 
 def _with_another(
@@ -116,11 +148,13 @@ def _with_another(
 
 
 def _draw_warp(warp: Warp | None, rng: Rng) -> float:
-    """A factor for speed and tempo, semitones for pitch; 1 for none."""
+    """A factor for speed and tempo, semitones for pitch; 1 without a warp."""
     if warp is None:
         return 1.0
     signs = {"either": [-1, 1], "up": [1], "down": [-1]}[warp.way]
     amount = rng.uniform(*warp.amount) * rng.choice(signs)
+    if warp.share < 1 and rng.random() >= warp.share:
+        amount = 0.0
     return float(amount if warp.kind == "pitch" else 1 + amount)
 
 
@@ -159,9 +193,12 @@ _WARPS = {"speed": change_speed, "tempo": change_tempo, "pitch": change_pitch}
 
 
 def _degraded(
-    sound: Floats, material: Material, condition: Condition, rng: Rng
+    sound: Floats, material: Material, condition: Condition, rng: Rng, *, inside: float
 ) -> tuple[Floats, float]:
-    """Room, noise, microphone, level: the query's own samples (N,), and its SNR in dB."""
+    """Room, noise, microphone, level: the query's own samples (N,), and its SNR in dB.
+
+    `inside` is the share of them that is within the track; the SNR is that of this part.
+    """
     import torch
 
     begin = round(PAST * WORKING_RATE)
@@ -175,7 +212,7 @@ def _degraded(
         snr_db = float(rng.uniform(*condition.snr_db))
         draw = draw_talker if condition.noise == "talker" else draw_noise
         noise = torch.from_numpy(draw(material, end - begin, rng))[None]
-        x = mix_at_snr(x, noise, torch.tensor([snr_db]))
+        x = mix_at_snr(x, noise, torch.tensor([snr_db + 10 * log10(inside)]))
     if condition.phone is not None:
         x = _through_a_microphone(x, condition.phone, rng)
     samples: Floats = x[0].numpy()

@@ -1,17 +1,24 @@
 """Results as a table, as JSON, and as a page with plots."""
 
-import html
 import json
-from base64 import b64encode
-from collections.abc import Sequence
 from dataclasses import asdict
-from math import isnan
 from pathlib import Path
 from typing import Any
 
-from fingerprint.lab.benchmark.metrics import Bin, Share, Summary
+from fingerprint.html_page import image
+from fingerprint.lab.benchmark.metrics import Bin, Summary
 from fingerprint.lab.benchmark.plots import draw_all
 from fingerprint.lab.benchmark.results import Results
+from fingerprint.lab.report_format import (
+    finite,
+    html_table,
+    html_text,
+    markdown_table,
+    number,
+    percent,
+    share_json,
+    write_page,
+)
 
 
 def table(results: Results) -> str:
@@ -27,9 +34,8 @@ def table(results: Results) -> str:
         "rate within 0.5 %",
         "ms a query",
     )
-    rows = [head, tuple("---" if i == 0 else "---:" for i in range(len(head)))]
-    rows += [_row(summary, unknown=results.is_unknown(summary)) for summary in results.summaries]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    rows = [_row(summary, unknown=results.is_unknown(summary)) for summary in results.summaries]
+    return markdown_table(head, rows)
 
 
 def headline(results: Results) -> str:
@@ -38,14 +44,14 @@ def headline(results: Results) -> str:
         f"{len(results.outcomes)} queries from the {results.split} split (seed {results.seed}) "
         f"against {results.tracks} tracks, {results.hours:.1f} h; model {results.model_id[:12]}.",
         f"False accepts on unknown tracks at confidence {results.min_confidence:g}: "
-        f"{_percent(results.false_accepts)} %. "
-        f"Expected calibration error: {_number(results.calibration_error, 4)}. "
+        f"{percent(results.false_accepts)} %. "
+        f"Expected calibration error: {number(results.calibration_error, 4)}. "
         f"Confidence at which 1 % of unknown queries are answered: "
-        f"{_number(results.threshold_1_percent, 4)}; "
-        f"known queries accepted and right there: {_percent(results.right_at_1_percent)} %.",
+        f"{number(results.threshold_1_percent, 4)}; "
+        f"known queries accepted and right there: {percent(results.right_at_1_percent)} %.",
     ]
     lines += [
-        f"{summary.condition}: both accepted {_percent(summary.both)} %."
+        f"{summary.condition}: both accepted {percent(summary.both)} %."
         for summary in results.summaries
         if summary.both.total
     ]
@@ -68,10 +74,10 @@ def as_json(results: Results) -> dict[str, Any]:
         "seconds": round(results.seconds, 1),
         "recorded_noise": results.recorded_noise,
         "left_out": results.left_out,
-        "false_accepts": _share_json(results.false_accepts),
+        "false_accepts": share_json(results.false_accepts),
         "calibration_error": finite(results.calibration_error),
         "threshold_1_percent": finite(results.threshold_1_percent),
-        "right_at_1_percent": _share_json(results.right_at_1_percent),
+        "right_at_1_percent": share_json(results.right_at_1_percent),
         "conditions": [_summary_json(summary) for summary in results.summaries],
         "reliability": [_bin_json(b) for b in results.reliability],
     }
@@ -92,7 +98,8 @@ def save(results: Results, folder: Path) -> Path:
     (folder / "table.md").write_text(f"{headline(results)}\n\n{table(results)}\n")
     plots = draw_all(results, folder)
     page = folder / "report.html"
-    page.write_text(_page(results, plots))
+    images = "".join(image(plot.read_bytes(), plot.stem) for plot in plots)
+    write_page(page, "Evaluation", html_text(headline(results)), html_table(table(results)), images)
     return page
 
 
@@ -101,45 +108,18 @@ def _row(summary: Summary, *, unknown: bool) -> tuple[str, ...]:
     return (
         summary.condition,
         str(summary.top1.total),
-        "-" if unknown else _percent(summary.top1),
-        "-" if unknown else _percent(summary.place),
-        "-" if unknown else _percent(summary.accepted_right),
-        _percent(summary.accepted_wrong),
+        "-" if unknown else percent(summary.top1),
+        "-" if unknown else percent(summary.place),
+        "-" if unknown else percent(summary.accepted_right),
+        percent(summary.accepted_wrong),
         "-" if unknown else place,
-        "-" if unknown else _percent(summary.rate),
+        "-" if unknown else percent(summary.rate),
         _ms(summary.seconds_median),
     )
 
 
-def _percent(share: Share) -> str:
-    if not share.total:
-        return "-"
-    low, high = share.interval
-    return f"{100 * share.value:.1f} ({100 * low:.1f}-{100 * high:.1f})"
-
-
 def _ms(seconds: float) -> str:
-    return "-" if isnan(seconds) else f"{1000 * seconds:.0f}"
-
-
-def _number(value: float, digits: int) -> str:
-    return "-" if isnan(value) else f"{value:.{digits}f}"
-
-
-def finite(value: Any) -> Any:
-    """A value as JSON has it: None for NaN."""
-    return None if isinstance(value, float) and isnan(value) else value
-
-
-def _share_json(share: Share) -> dict[str, Any]:
-    low, high = share.interval
-    return {
-        "hits": share.hits,
-        "total": share.total,
-        "share": finite(share.value),
-        "low": finite(low),
-        "high": finite(high),
-    }
+    return number(1000 * seconds)
 
 
 def _summary_json(summary: Summary) -> dict[str, Any]:
@@ -147,7 +127,7 @@ def _summary_json(summary: Summary) -> dict[str, Any]:
     numbers = ("offset_error_median", "offset_error_95", "rate_error_median", "seconds_median")
     return (
         {"condition": summary.condition}
-        | {name: _share_json(getattr(summary, name)) for name in shares}
+        | {name: share_json(getattr(summary, name)) for name in shares}
         | {name: finite(getattr(summary, name)) for name in numbers}
     )
 
@@ -157,40 +137,5 @@ def _bin_json(b: Bin) -> dict[str, Any]:
         "low": b.low,
         "high": b.high,
         "confidence": finite(b.confidence),
-        "accuracy": _share_json(b.accuracy),
+        "accuracy": share_json(b.accuracy),
     }
-
-
-def _page(results: Results, plots: Sequence[Path]) -> str:
-    head = html.escape(headline(results)).replace("\n", "<br>")
-    images = "".join(_image(plot) for plot in plots)
-    return html_page("Evaluation", f"<p>{head}</p>{html_table(table(results))}{images}")
-
-
-def html_table(markdown: str) -> str:
-    """A Markdown table as one of HTML."""
-    head, *rows = [
-        [html.escape(cell.strip()) for cell in line.strip("|").split("|")]
-        for line in markdown.splitlines()
-        if not line.startswith("| ---")
-    ]
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    titles = "".join(f"<th>{cell}</th>" for cell in head)
-    return f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def html_page(title: str, body: str) -> str:
-    """A page that needs no other file."""
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        "<style>body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 "
-        "1rem}table{border-collapse:collapse}td{white-space:nowrap}td,th{padding:.2rem .7rem;"
-        "text-align:right;border-bottom:1px solid #ddd}"
-        "td:first-child,th:first-child{text-align:left}img{max-width:100%}</style>"
-        f"<h1>{title}</h1>{body}</html>\n"
-    )
-
-
-def _image(plot: Path) -> str:
-    data = b64encode(plot.read_bytes()).decode()
-    return f'<img alt="{plot.stem}" src="data:image/png;base64,{data}">'

@@ -69,7 +69,7 @@ class Results:
     @cached_property
     def threshold_1_percent(self) -> float:
         """The confidence at which at most 1 % of the unknown queries are answered."""
-        return threshold_at(self.unknown, 0.01)
+        return threshold_at([o.confidence for o in self.unknown], 0.01)
 
     @cached_property
     def right_at_1_percent(self) -> Share:

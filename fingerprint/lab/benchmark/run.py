@@ -285,14 +285,15 @@ def _right_place(material: Material, condition: Condition, truth: Truth, match: 
     """The true place, or one where the track sounds the same, each within the tolerance.
 
     Of places that sound the same, an answer has the earliest as `offset` and the others in
-    `repeats`.
+    `repeats`. Of a query over an edge of the track, the part within the track is compared.
     """
     if any(near(place, truth.offset) for place in (match.offset, *match.repeats)):
         return True
     track = [file.path for file in material.known.files].index(truth.path)
     sound = material.known.recording(track)
-    length = round(condition.seconds * truth.rate * WORKING_RATE)
+    start = round(truth.offset * WORKING_RATE)
+    first, last = max(start, 0), start + round(condition.seconds * truth.rate * WORKING_RATE)
+    length = min(last, len(sound)) - first
     slack = round(PLACE_TOLERANCE * WORKING_RATE)
-    passage = cut(sound, round(truth.offset * WORKING_RATE), length)
-    around = cut(sound, round(match.offset * WORKING_RATE) - slack, length + 2 * slack)
-    return same_sound(passage, around)
+    there = round(match.offset * WORKING_RATE) + first - start
+    return same_sound(cut(sound, first, length), cut(sound, there - slack, length + 2 * slack))

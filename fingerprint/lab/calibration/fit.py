@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fingerprint.audio.decode import load_clip
+from fingerprint.audio.peaks import peaks_of
 from fingerprint.lab.benchmark.conditions import Condition
 from fingerprint.lab.benchmark.made_up import KINDS
 from fingerprint.lab.benchmark.run import Progress, index_exactly
@@ -30,12 +32,16 @@ from fingerprint.lab.calibration.cases import Case
 from fingerprint.lab.calibration.gather import Passage, gather
 from fingerprint.lab.calibration.varied import KNOWN, UNKNOWN
 from fingerprint.lab.corpus import Corpus
+from fingerprint.library.records import hop_block
 from fingerprint.recognition.confidence import Calibration, features
-from fingerprint.types import Doubles
+from fingerprint.types import Background, Clip, Doubles
 
 if TYPE_CHECKING:
     from fingerprint.model.fingerprinter import Fingerprinter
 
+BACKGROUND_PASSAGES = 32  # at most
+BACKGROUND_ROWS = 64  # of such a passage, about 16 s
+BACKGROUND_SPARE = 2.0  # s around such a passage, so that its rows have surroundings
 SMALL = (1, 2, 3)  # tracks of the smallest libraries
 SOME = (10, 30, 100)  # tracks of the smaller ones
 TIMES = (5.0, 30.0, 200.0, 2_000.0)  # as large as the corpus the simulated ones are
@@ -97,19 +103,46 @@ def gather_for_fit(
     )
 
 
+def background_of(corpus: Corpus, model: "Fingerprinter") -> Background:
+    """The passages of music that small libraries are searched together with.
+
+    They are from the middle of training tracks, one a package, because packages share themes. The
+    queries that the confidence is fitted and measured on are cut from tracks of other splits, so
+    the background is as unlike them as it is unlike a user's queries.
+
+    Raises:
+        AudioError: a track is gone or damaged since the corpus was assembled.
+    """
+    seconds = BACKGROUND_ROWS * model.hop + model.window + 2 * BACKGROUND_SPARE
+    packages = {file.package: file.path for file in corpus.music("train") if file.seconds > seconds}
+    chosen = np.unique(np.linspace(0, len(packages) - 1, BACKGROUND_PASSAGES).round().astype(int))
+    paths = [packages[sorted(packages)[number]] for number in chosen]
+    before = round(BACKGROUND_SPARE / model.hop)
+    kept = slice(before, before + BACKGROUND_ROWS)
+    vectors, peaks = [], []
+    for path in paths:
+        whole = load_clip(path, model.sample_rate)
+        first = round((whole.duration - seconds) / 2 * whole.sample_rate)
+        samples = whole.samples[first : first + round(seconds * whole.sample_rate)]
+        clip = Clip(samples, whole.sample_rate)
+        vectors.append(model.embed(clip).vectors[kept])
+        peaks.append(peaks_of(clip, block=hop_block(model.hop))[kept])
+    return Background(np.stack(vectors), np.stack(peaks), model.hop)
+
+
 def fit(cases: Sequence[Case]) -> Calibration:
     """Weighted logistic regression of `right` on the features of the evidence, constrained."""
-    told = [case for case in cases if case.evidence is not None]
-    seen = np.stack([features(case.evidence) for case in told if case.evidence is not None])
-    right = np.array([case.right for case in told])
-    known = np.array([case.known for case in told])
-    real = np.array([case.family == REAL for case in told])
-    weight = np.zeros(len(told))
+    used = [case for case in cases if case.evidence is not None]
+    seen = np.stack([features(case.evidence) for case in used if case.evidence is not None])
+    right = np.array([case.right for case in used])
+    known = np.array([case.known for case in used])
+    real = np.array([case.family == REAL for case in used])
+    weight = np.zeros(len(used))
     for recorded in set(real.tolist()):  # simulated and real recordings weigh the same
         for share, kind in ((1 - UNKNOWN_SHARE, known), (UNKNOWN_SHARE, ~known)):
             these = kind & (real == recorded)
             weight[these] = share / max(these.sum(), 1)
-    weight *= len(told) / weight.sum()
+    weight *= len(used) / weight.sum()
     middle, scale = seen.mean(axis=0), np.maximum(seen.std(axis=0), 1e-9)
     *slopes, level = _regression((seen - middle) / scale, right, weight, _rising(scale))
     weights = np.array(slopes) / scale

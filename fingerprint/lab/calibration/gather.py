@@ -41,8 +41,8 @@ class Passage:
 
     `masked`: also as if the recording's package were not in the library, as then it is unknown.
     `known`: whether the passage as it is counts as known. `some` are sizes of smaller libraries in
-    tracks, `times` says how many times as large the simulated ones are; all of them are asked, or
-    one drawn for every part if `drawn`.
+    tracks, `times` says how many times as large the simulated ones are; every part is searched in
+    all of them or, if `drawn`, in one of them.
     """
 
     condition: Condition
@@ -110,7 +110,7 @@ def cases_of(source: Source, passage: Passage) -> list[Case]:
     return [
         case
         for part in made
-        for case in Asked(
+        for case in QueryCases(
             everywhere,
             passage,
             part,
@@ -121,8 +121,8 @@ def cases_of(source: Source, passage: Passage) -> list[Case]:
     ]
 
 
-class Asked:
-    """One query, in all libraries.
+class QueryCases:
+    """The cases of one query, in all libraries.
 
     Args:
         everywhere: the library and what is made of it.

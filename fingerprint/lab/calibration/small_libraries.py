@@ -36,7 +36,7 @@ CHUNK = 5  # queries a task
 
 
 @dataclass(frozen=True, slots=True)
-class Strange:
+class UnknownAnswer:
     """The surest answer to a sound of which nothing is in the library.
 
     `number` is that of the query, `short` whether the library's tracks were cut to a few seconds.
@@ -50,7 +50,7 @@ class Strange:
 
 
 @dataclass(frozen=True, slots=True)
-class Itself:
+class ShortSoundAnswer:
     """What a library of `tracks` short sounds answers to one of them."""
 
     tracks: int
@@ -68,7 +68,7 @@ class _Source:
     seed: int
 
 
-def ask_strange(
+def search_unknown(
     corpus: Corpus,
     model: "Fingerprinter",
     *,
@@ -79,7 +79,7 @@ def ask_strange(
     seed: int,
     jobs: int,
     on_progress: OnProgress,
-) -> list[Strange]:
+) -> list[UnknownAnswer]:
     """`count` sounds of all kinds and `passages` of unknown tracks, in libraries of `sizes`.
 
     Small libraries are random tracks of the library in the folder `library`.
@@ -87,9 +87,9 @@ def ask_strange(
     kinds = (*KINDS, *RECORDED)
     plan = [(kinds[number % len(kinds)], number) for number in range(count)]
     plan += [(MUSIC, number) for number in range(passages)]
-    found: list[Strange] = []
+    found: list[UnknownAnswer] = []
     with saved(model) as weights:
-        work = partial(_asked, _Source(corpus.root, library, weights, tuple(sizes), seed))
+        work = partial(_search, _Source(corpus.root, library, weights, tuple(sizes), seed))
         with closing(each(work, plan, jobs, chunksize=CHUNK)) as answers:
             for number, some in enumerate(answers, start=1):
                 found += some
@@ -107,7 +107,7 @@ def _open(source: _Source) -> tuple[Material, "Library"]:
     return material, Library.open(source.library, model)
 
 
-def _asked(source: _Source, planned: tuple[str, int]) -> list[Strange]:
+def _search(source: _Source, planned: tuple[str, int]) -> list[UnknownAnswer]:
     kind, number = planned
     material, library = _open(source)
     rng = np.random.default_rng([source.seed, number, len(kind)])
@@ -119,7 +119,7 @@ def _asked(source: _Source, planned: tuple[str, int]) -> list[Strange]:
         reference = _some(whole, size, rng, library.model.window if short else None)
         matches = recognise(reference, clip, library.model).matches
         confidence = matches[0].confidence if matches else 0.0
-        found.append(Strange(kind, number, len(reference.rows), short, confidence))
+        found.append(UnknownAnswer(kind, number, len(reference.rows), short, confidence))
     return found
 
 
@@ -156,10 +156,10 @@ def _some(whole: Reference, size: int, rng: Rng, window: float | None) -> Refere
     return SomeTracks.cut(whole, stretches, ceil(window / whole.hop) - 1)
 
 
-def ask_themselves(
+def search_short_sounds(
     model: "Fingerprinter", *, sizes: Sequence[int], count: int, seed: int, on_progress: OnProgress
-) -> list[Itself]:
-    """`count` short sounds, each asked of a library of it and others, or of all."""
+) -> list[ShortSoundAnswer]:
+    """`count` short sounds, each searched in a library of it and others, or of all."""
     rng = np.random.default_rng(seed)
     with TemporaryDirectory(prefix="fingerprint-") as folder:
         paths = [Path(folder) / f"{number:04}.wav" for number in range(count)]
@@ -167,12 +167,12 @@ def ask_themselves(
             soundfile.write(path, short_sound(rng), WORKING_RATE)
         library = Path(folder) / "library"
         index_exactly(paths, model, library, 0, on_progress)
-        return list(_themselves(library, model, sizes, on_progress))
+        return list(_short_sounds(library, model, sizes, on_progress))
 
 
-def _themselves(
+def _short_sounds(
     folder: Path, model: "Fingerprinter", sizes: Sequence[int], on_progress: OnProgress
-) -> Iterator[Itself]:
+) -> Iterator[ShortSoundAnswer]:
     from fingerprint.audio.decode import load_clip
     from fingerprint.library.library import Library
 
@@ -190,5 +190,5 @@ def _themselves(
                 matches = recognise(reference, clip, model).matches
                 right = bool(matches) and matches[0].track.path == track.path
                 confidence = matches[0].confidence if matches else 0.0
-                yield Itself(size, clip.duration, right, confidence)
+                yield ShortSoundAnswer(size, clip.duration, right, confidence)
             on_progress(Progress("short sounds", number + 1, count))

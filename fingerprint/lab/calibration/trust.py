@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fingerprint.lab.benchmark.conditions import SNR_DB, Condition, Phone
-from fingerprint.lab.benchmark.metrics import CALIBRATION_BINS, Share, ece
+from fingerprint.lab.benchmark.metrics import CALIBRATION_BINS, Share, ece, threshold_at
 from fingerprint.lab.benchmark.run import KNOWN_ROLES, Progress, index_corpus
 from fingerprint.lab.calibration.cases import Case
 from fingerprint.lab.calibration.gather import Passage, gather
 from fingerprint.lab.calibration.varied import KNOWN, LENGTHS, UNKNOWN
 from fingerprint.lab.corpus import Corpus
+from fingerprint.lab.report_format import share_json
 from fingerprint.recognition.confidence import Calibration, probability
 
 if TYPE_CHECKING:
@@ -148,19 +149,18 @@ class Trust:
     @property
     def strict(self) -> float:
         """The least confidence at which no more than `TARGET` of the unknown are accepted."""
-        ranked = sorted((a.confidence for a in self.unknown), reverse=True)
-        return ranked[int(TARGET * len(ranked))] + 1e-12 if ranked else 0.0
+        return threshold_at([a.confidence for a in self.unknown], TARGET)
 
     def operating(self, threshold: float) -> list[Operating]:
         rows = []
         for name in sorted({a.case.family for a in self.whole}):
-            asked = [a for a in self.whole if a.case.family == name]
-            right = [a for a in asked if a.case.right]
+            queries = [a for a in self.whole if a.case.family == name]
+            right = [a for a in queries if a.case.right]
             rows.append(
                 Operating(
                     name,
-                    Share(len(right), len(asked)),
-                    Share(sum(a.confidence >= threshold for a in right), len(asked)),
+                    Share(len(right), len(queries)),
+                    Share(sum(a.confidence >= threshold for a in right), len(queries)),
                 )
             )
         return rows
@@ -186,21 +186,24 @@ class Trust:
             "unknown": len(self.unknown),
             "calibration_error": self.calibration_error,
             "bins": [asdict(one) for one in self.bins],
-            "false_accepts": _share(self.false_accepts),
+            "false_accepts": share_json(self.false_accepts),
             "precision": {f"{p:g}": self.precision(p) for p in (0.5, 0.8, 0.9, 0.95, 0.99)},
             "threshold_at_target": self.strict,
             "operating": {
                 f"{threshold:.4f}": {
-                    row.condition: {"top1": _share(row.top1), "accepted": _share(row.accepted)}
+                    row.condition: {
+                        "top1": share_json(row.top1),
+                        "accepted": share_json(row.accepted),
+                    }
                     for row in self.operating(threshold)
                 }
                 for threshold in (self.min_confidence, self.strict)
             },
-            "growth": {str(size): _share(share) for size, share in self.growth()},
+            "growth": {str(size): share_json(share) for size, share in self.growth()},
             "few": {
                 str(row.tracks): {
-                    "accepted": _share(row.accepted),
-                    "false_accepts": _share(row.false_accepts),
+                    "accepted": share_json(row.accepted),
+                    "false_accepts": share_json(row.false_accepts),
                     "calibration_error": row.calibration_error,
                 }
                 for row in self.few()
@@ -210,10 +213,6 @@ class Trust:
 
 def _error(bins: Sequence[WeightedBin]) -> float:
     return ece([(b.confidence, b.right, b.weight) for b in bins]) if bins else 0.0
-
-
-def _share(share: Share) -> dict[str, Any]:
-    return {"hits": share.hits, "of": share.total, "interval": list(share.interval)}
 
 
 def measure(

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fingerprint.lab import report_format
 from fingerprint.lab.benchmark.metrics import Share
 from fingerprint.lab.benchmark.plots import RIGHT, UNKNOWN, figure_of
 from fingerprint.lab.calibration.trust import TARGET, Trust
@@ -46,12 +47,8 @@ def text(trust: Trust) -> str:
 
 
 def percent(share: Share) -> str:
-    """A share with its interval and counts; a dash for none of none."""
-    if not share.total:
-        return "-"
-    low, high = (100 * edge for edge in share.interval)
-    counts = f"{share.hits} of {share.total}"
-    return f"{100 * share.value:.2f} ({low:.2f}\N{EN DASH}{high:.2f}; {counts})"
+    """A share with two decimals, its interval and its counts."""
+    return report_format.percent(share, 2, counts=True)
 
 
 def draw(trust: Trust, path: Path) -> None:

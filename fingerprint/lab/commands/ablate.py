@@ -20,11 +20,13 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import click
-from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from fingerprint.cli.options import corpus_option
+from fingerprint.cli.progress import ProgressLine
 from fingerprint.errors import FingerprintError
 from fingerprint.lab.corpus import Corpus
+from fingerprint.lab.options import output_option
+from fingerprint.lab.report_format import markdown_table
 from fingerprint.lab.training.config import TrainConfig
 from fingerprint.lab.yaml_files import load_config
 
@@ -55,13 +57,7 @@ class Row:
 
 @click.command()
 @corpus_option
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("runs/ablation"),
-    show_default=True,
-    help="Where the runs, the table and the plot go.",
-)
+@output_option("runs/ablation")
 @click.option("--only", multiple=True, metavar="NAME", help="Experiments beginning with NAME.")
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True)
@@ -88,13 +84,12 @@ def experiments(only: Sequence[str]) -> list[str]:
 
 def train_all(runs: Sequence[tuple[str, int]], corpus: Path, output: Path, jobs: int) -> None:
     """Train runs in processes of one thread each, `jobs` at a time."""
-    columns = TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns) as progress, ThreadPoolExecutor(jobs) as pool:
-        task = progress.add_task("training", total=len(runs))
+    with ProgressLine() as line, ThreadPoolExecutor(jobs) as pool:
+        line.show(0, len(runs), f"0/{len(runs)} runs trained")
         started = [pool.submit(_train_apart, name, seed, corpus, output) for name, seed in runs]
-        for run in as_completed(started):
+        for done, run in enumerate(as_completed(started), start=1):
             run.result()
-            progress.advance(task)
+            line.show(done, len(runs), f"{done}/{len(runs)} runs trained")
 
 
 def _train_apart(name: str, seed: int, corpus: Path, output: Path) -> None:
@@ -145,16 +140,21 @@ def markdown(rows: Iterable[Row]) -> str:
     """The table: hit rate in per cent, its spread over seeds, and the difference to the base."""
     rows = list(rows)
     base = next((row.mean for row in rows if row.name == BASE), nan)
-    lines = [
-        "| experiment | what is different | hit rate % | ± over seeds | against base | seeds |",
-        "|---|---|---:|---:|---:|---:|",
-    ]
+    head = (
+        "experiment",
+        "what is different",
+        "hit rate %",
+        "± over seeds",
+        "against base",
+        "seeds",
+    )
+    lines = []
     for row in rows:
         gain = f"{100 * (row.mean - base):+.1f}" if row.name != BASE else ""
         spread = f"{100 * row.spread:.1f}" if len(row.hit_rates) > 1 else ""
-        figures = f"{100 * row.mean:.1f} | {spread} | {gain} | {len(row.hit_rates)}"
-        lines.append(f"| {row.name} | {row.question} | {figures} |")
-    return "\n".join(lines) + "\n"
+        figures = (f"{100 * row.mean:.1f}", spread, gain, str(len(row.hit_rates)))
+        lines.append((row.name, row.question, *figures))
+    return markdown_table(head, lines, left=2) + "\n"
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:

@@ -22,6 +22,7 @@ from fingerprint.lab.benchmark.broadcast import Aired, Score, make_broadcast, sc
 from fingerprint.lab.benchmark.material import WORKING_RATE, Material, Split
 from fingerprint.lab.benchmark.run import KNOWN_ROLES, index_corpus
 from fingerprint.lab.corpus import Corpus, load_recordings
+from fingerprint.lab.options import output_option
 from fingerprint.library.library import Library
 from fingerprint.scanning import Span, scan
 
@@ -32,7 +33,7 @@ HIDDEN = "plee-the-bear-data"
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @corpus_option
 @model_option
-@click.option("--output", type=FOLDER, default=Path("runs/broadcast"), help="Where it goes.")
+@output_option("runs/broadcast")
 @click.option("--library", type=FOLDER, help="Library of `fingerprint evaluate`, if made.")
 @click.option("--minutes", type=click.FloatRange(min=1), default=FULL, help="Its length.")
 @click.option("--seed", type=int, default=0, help="Decides all of it.")

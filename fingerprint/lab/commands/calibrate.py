@@ -8,19 +8,13 @@ import click
 from fingerprint.audio.files import display_name
 from fingerprint.cli.options import FOLDER, corpus_option, device_option, jobs_option
 from fingerprint.cli.progress import ProgressLine
+from fingerprint.lab.options import output_option
 
 
 @click.command("calibrate")
 @click.argument("model", type=click.Path(dir_okay=False, path_type=Path))
 @corpus_option
-@click.option(
-    "--output",
-    type=FOLDER,
-    metavar="DIR",
-    default=Path("runs/calibration"),
-    show_default=True,
-    help="Folder for the library that is queried, and for the evidence.",
-)
+@output_option("runs/calibration")
 @click.option(
     "--passages",
     type=click.IntRange(min=1),
@@ -62,8 +56,7 @@ def calibrate_command(
     opened = Corpus.open(corpus)
     from fingerprint.cli.opening import open_model
     from fingerprint.lab.calibration import cases
-    from fingerprint.lab.calibration.background import background_of
-    from fingerprint.lab.calibration.fit import fit, gather_for_fit
+    from fingerprint.lab.calibration.fit import background_of, fit, gather_for_fit
     from fingerprint.lab.real.evidence import gather_real
     from fingerprint.lab.real.folder import RealSet
     from fingerprint.model.checkpoint import read_checkpoint, write_checkpoint

@@ -8,16 +8,15 @@ python -m fingerprint.lab corpus --add rendered --add generated  # more music to
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from fingerprint.audio.files import find_audio
+from fingerprint.cli.progress import ProgressLine
 from fingerprint.lab.corpus.additions import add_music
 from fingerprint.lab.corpus.assemble import Dropped, Step, assemble, assemble_own
 from fingerprint.lab.corpus.config import ADDITIONS, AdditionRole, CorpusConfig
@@ -72,7 +71,12 @@ def main(
     if sum(map(bool, (packages, additions, music))) > 1:
         raise click.UsageError("--package, --add and --music exclude each other")
     config = load_config(config_path, CorpusConfig)
-    with shown_progress() as show:
+    with ProgressLine() as line:
+
+        def show(step: Step) -> None:
+            text = f"{step.stage} {step.package} {step.number:,}/{step.total:,}"
+            line.show(step.number - 1, step.total, text)
+
         if additions:
             made = [add_music(role, config, root, jobs=jobs, on_step=show) for role in additions]
             table = summary(
@@ -88,31 +92,6 @@ def main(
             for split, rooms in assembly.corpus.rooms.items():
                 table.add_row(f"simulated rooms, {split}", str(rooms.count), "")
     Console().print(table)
-
-
-@contextmanager
-def shown_progress() -> Iterator[Callable[[Step], None]]:
-    """A bar on standard error, as long as the block runs."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("corpus", total=None)
-
-        def show(step: Step) -> None:
-            progress.update(
-                bar,
-                total=step.total,
-                completed=step.number - 1,
-                description=f"{step.stage} {step.package}",
-            )
-
-        yield show
-        done = progress.tasks[bar].total
-        progress.update(bar, completed=done, description="done")
 
 
 def summary(files: Sequence[CorpusFile], dropped: Sequence[Dropped]) -> Table:

@@ -19,6 +19,7 @@ from fingerprint.cli.options import (
     model_option,
 )
 from fingerprint.cli.progress import ProgressLine
+from fingerprint.lab.options import output_option
 
 if TYPE_CHECKING:
     from fingerprint.lab.real.folder import Role
@@ -30,14 +31,7 @@ REAL, NOT_REAL = "real recordings; name some with --real", "simulated queries, n
 @click.command("evaluate")
 @corpus_option
 @model_option
-@click.option(
-    "--output",
-    type=FOLDER,
-    metavar="DIR",
-    default=Path("runs/evaluation"),
-    show_default=True,
-    help="Folder for the library that is queried, the figures and the report.",
-)
+@output_option("runs/evaluation")
 @click.option(
     "--queries",
     type=click.IntRange(min=1),

@@ -4,9 +4,9 @@
     python -m fingerprint.lab made-up-sounds --passages 0   # the sounds alone
 
 Clicks, bursts, sirens, telephone keys, hum, drums, modems, noise and a voice by formula, speech and
-effects of the corpus, and passages of tracks that are in no library, asked of random tracks of the
-corpus: one, two, three, ten, every other library's cut to a few seconds, and all. Then sounds of
-0.6 to 5 s, each searched in a library that holds it.
+effects of the corpus, and passages of tracks that are in no library, searched in random tracks of
+the corpus: one, two, three, ten, every other library's cut to a few seconds, and all. Then sounds
+of 0.6 to 5 s, each searched in a library that holds it.
 """
 
 from collections import defaultdict
@@ -27,13 +27,15 @@ from fingerprint.lab.benchmark.metrics import Share
 from fingerprint.lab.benchmark.run import KNOWN_ROLES, index_corpus
 from fingerprint.lab.calibration.small_libraries import (
     MUSIC,
-    Itself,
-    Strange,
-    ask_strange,
-    ask_themselves,
+    ShortSoundAnswer,
+    UnknownAnswer,
+    search_short_sounds,
+    search_unknown,
 )
 from fingerprint.lab.calibration.trust_report import percent
 from fingerprint.lab.corpus import Corpus
+from fingerprint.lab.options import output_option
+from fingerprint.lab.report_format import markdown_head, markdown_row, markdown_table
 
 WINDOW = 2.0  # s; about what a row describes
 SHOWN = 10  # of the surest false accepts
@@ -42,7 +44,7 @@ SHOWN = 10  # of the surest false accepts
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @corpus_option
 @model_option
-@click.option("--output", type=FOLDER, default=Path("runs/made-up-sounds"), help="Where it goes.")
+@output_option("runs/made-up-sounds")
 @click.option("--library", type=FOLDER, help="Library of `fingerprint evaluate`, if made.")
 @click.option("--library-sizes", type=int, multiple=True, default=(1, 2, 3, 10, 1_000_000),
               help="Tracks; more than there are: all.")  # fmt: skip
@@ -70,7 +72,7 @@ def main(
     folder = library or output / f"library-{fingerprinter.id[:12]}"
     with ProgressLine() as line:
         index_corpus(opened, KNOWN_ROLES, fingerprinter, folder, jobs, line.stage)
-        strange = ask_strange(
+        unknown = search_unknown(
             opened,
             fingerprinter,
             library=folder,
@@ -81,8 +83,8 @@ def main(
             jobs=jobs,
             on_progress=line.stage,
         )
-        themselves = (
-            ask_themselves(
+        short_sounds = (
+            search_short_sounds(
                 fingerprinter,
                 sizes=library_sizes,
                 count=short,
@@ -92,23 +94,23 @@ def main(
             if short
             else []
         )
-    click.echo(_of_strange(strange, min_confidence))
-    if themselves:
-        click.echo(_of_themselves(themselves, min_confidence))
+    click.echo(_unknown_table(unknown, min_confidence))
+    if short_sounds:
+        click.echo(_short_table(short_sounds, min_confidence))
 
 
-def _of_strange(answers: list[Strange], least: float) -> str:
-    rows: dict[tuple[int, bool], list[Strange]] = defaultdict(list)
+def _unknown_table(answers: list[UnknownAnswer], least: float) -> str:
+    rows: dict[tuple[int, bool], list[UnknownAnswer]] = defaultdict(list)
     for one in answers:
         rows[one.tracks, one.short].append(one)
-    lines = ["| library | made-up sounds, % | other music, % |", "|---|---:|---:|"]
+    lines = [markdown_head(("library", "made-up sounds, %", "other music, %"))]
     for (tracks, short), here in sorted(rows.items()):
         shares = []
         for music in (False, True):
             kind = [one for one in here if (one.kind == MUSIC) == music]
             shares.append(percent(Share(sum(a.confidence >= least for a in kind), len(kind))))
         what = f"{tracks:,} {'short ' if short else ''}track{'s' if tracks > 1 else ''}"
-        lines.append(f"| {what} | {' | '.join(shares)} |")
+        lines.append(markdown_row([what, *shares]))
     surest = sorted(answers, key=lambda a: -a.confidence)[:SHOWN]
     lines += ["", "The surest of them:"]
     lines += [
@@ -118,19 +120,15 @@ def _of_strange(answers: list[Strange], least: float) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _of_themselves(answers: list[Itself], least: float) -> str:
-    lines = [
-        "| short sounds | length | right | refused | another one |",
-        "|---|---|---:|---:|---:|",
-    ]
+def _short_table(answers: list[ShortSoundAnswer], least: float) -> str:
+    head = ("short sounds", "length", "right", "refused", "another one")
+    rows = []
     for tracks in sorted({one.tracks for one in answers}):
         for below in (True, False):
             here = [a for a in answers if a.tracks == tracks and (a.seconds < WINDOW) == below]
             given = [a for a in here if a.confidence >= least]
             right = sum(a.right for a in given)
             length = f"{'below' if below else 'from'} {WINDOW:g} s"
-            lines.append(
-                f"| {tracks:,} | {length} | {right} | {len(here) - len(given)} "
-                f"| {len(given) - right} |"
-            )
-    return "\n".join(lines)
+            figures = (right, len(here) - len(given), len(given) - right)
+            rows.append((f"{tracks:,}", length, *map(str, figures)))
+    return markdown_table(head, rows, left=2)

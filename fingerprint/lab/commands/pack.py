@@ -8,16 +8,17 @@ from pathlib import Path
 
 import click
 
-from fingerprint.cli.options import FOLDER, corpus_option
+from fingerprint.cli.options import corpus_option
 from fingerprint.cli.progress import ProgressLine
 from fingerprint.config import FrontendConfig
 from fingerprint.lab.corpus import Corpus
 from fingerprint.lab.corpus.packs import write_packs
+from fingerprint.lab.options import output_option
 
 
 @click.command()
 @corpus_option
-@click.option("--output", type=FOLDER, required=True, metavar="DIR", help="Where the packs go.")
+@output_option()
 @click.option("--megabytes", default=45.0, show_default=True, help="Of a pack, at most.")
 @click.option(
     "--longest",

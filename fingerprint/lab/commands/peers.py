@@ -12,29 +12,28 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fingerprint.lab.benchmark import run as evaluation
+from fingerprint.cli.options import FOLDER, corpus_option
+from fingerprint.cli.progress import ProgressLine
 from fingerprint.lab.benchmark.conditions import CONDITIONS, select
 from fingerprint.lab.benchmark.material import SPLITS, Material
 from fingerprint.lab.corpus import Corpus
+from fingerprint.lab.options import output_option
 from fingerprint.lab.peers.answers import check_same_queries, read_evaluation
-from fingerprint.lab.peers.asking import Plan, ask, standing
 from fingerprint.lab.peers.indexing import index, tracks_of
 from fingerprint.lab.peers.peer import Peer, library, prepare
-from fingerprint.lab.peers.real import RealStanding, ask_real, read_real, table
+from fingerprint.lab.peers.querying import Plan, query_peers, standing
+from fingerprint.lab.peers.real import RealStanding, query_real, read_real, table
 from fingerprint.lab.peers.report import Comparison, save
 from fingerprint.lab.peers.systems import SYSTEMS, choose
 from fingerprint.lab.real.folder import RealSet
 
 PAGE = Path("docs/peers.md")
-FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.option("--corpus", type=FOLDER, default=Path("data/corpus"), help="The corpus's folder.")
-@click.option("--output", type=FOLDER, default=Path("runs/peers"), help="Where everything goes.")
+@corpus_option
+@output_option("runs/peers")
 @click.option(
     "--evaluation",
     "evaluated",
@@ -60,7 +59,10 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
     help="Only this one; may be repeated.",
 )
 @click.option(
-    "--real", type=FOLDER, metavar="DIR", help="Also ask real recordings, made by `cut-recording`."
+    "--real",
+    type=FOLDER,
+    metavar="DIR",
+    help="Also query with real recordings, made by `cut-recording`.",
 )
 @click.option("--jobs", type=click.IntRange(min=1), default=1, help="Peers or queries at a time.")
 @click.option("--publish", is_flag=True, help="Put the figures into docs/peers.md as well.")
@@ -107,20 +109,9 @@ def _run(
     corpus: Corpus, peers: list[Peer], plan: Plan, real: RealSet | None, jobs: int
 ) -> list[RealStanding]:
     """Index and query, with a progress bar; the figures of real recordings, if there are any."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("start", total=None)
-
-        def show(now: evaluation.Progress) -> None:
-            progress.update(bar, description=now.stage, completed=now.done, total=now.total)
-
+    with ProgressLine() as line:
         tracks = tracks_of(corpus)
-        index(tracks, peers, jobs, show)
+        index(tracks, peers, jobs, line.stage)
         material = Material.load(corpus, SPLITS[plan.split])
-        ask(corpus, material, peers, plan, jobs, show)
-        return ask_real(real, tracks, peers, show) if real else []
+        query_peers(corpus, material, peers, plan, jobs, line.stage)
+        return query_real(real, tracks, peers, line.stage) if real else []

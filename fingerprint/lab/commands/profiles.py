@@ -11,17 +11,19 @@ query in doubt is also searched at other speeds, and so on.
 
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import click
 import numpy as np
 
-from fingerprint.cli.options import FOLDER, corpus_option, jobs_option
+from fingerprint.cli.options import corpus_option, jobs_option
+from fingerprint.cli.progress import ProgressLine
 from fingerprint.lab.benchmark.conditions import CONDITIONS
 from fingerprint.lab.benchmark.metrics import Outcome
-from fingerprint.lab.benchmark.run import KNOWN_ROLES, Progress, evaluate, index_corpus
+from fingerprint.lab.benchmark.run import KNOWN_ROLES, evaluate, index_corpus
 from fingerprint.lab.corpus import Corpus
+from fingerprint.lab.options import output_option
+from fingerprint.lab.report_format import markdown_head, markdown_row
 from fingerprint.library.library import Library, library_info
 from fingerprint.library.merge import merge_library
 from fingerprint.library.profiles import PROFILES, REFERENCE
@@ -34,6 +36,7 @@ BEGIN, END = (
     "<!-- end of profiles -->",
 )
 COLUMNS = (
+    "profile",
     "kB an hour",
     "top-1 %",
     "against the reference",
@@ -41,12 +44,11 @@ COLUMNS = (
     "accepted and wrong %",
     "median time",
 )
-HEAD = f"| profile | {' | '.join(COLUMNS)} |\n|---{'|---:' * len(COLUMNS)}|"
 
 
 @click.command()
 @corpus_option
-@click.option("--output", type=FOLDER, default=Path("runs/profiles"), show_default=True)
+@output_option("runs/profiles")
 @click.option("--queries", type=click.IntRange(min=1), default=200, help="Of each condition.")
 @jobs_option
 @click.option("--publish", is_flag=True, help=f"Write the table into {PAGE}.")
@@ -57,21 +59,22 @@ def main(corpus: Path, output: Path, queries: int, jobs: int, publish: bool) -> 
     rows = []
     for profile in (REFERENCE, *PROFILES.values()):
         folder = output / profile.name
-        if profile is REFERENCE:
-            Library.create_or_open(folder, model, profile=profile.name).close()
-            index_corpus(opened, KNOWN_ROLES, model, folder, jobs, _tell)
-        else:
-            _derive(folder, output / REFERENCE.name, model, profile.name)
-        results = evaluate(
-            opened,
-            model,
-            library=folder,
-            split="validation",
-            queries=queries,
-            jobs=jobs,
-            conditions=[one for one in CONDITIONS if one.name in NAMES],
-            on_progress=_tell,
-        )
+        with ProgressLine() as line:
+            if profile is REFERENCE:
+                Library.create_or_open(folder, model, profile=profile.name).close()
+                index_corpus(opened, KNOWN_ROLES, model, folder, jobs, line.stage)
+            else:
+                _derive(folder, output / REFERENCE.name, model, profile.name)
+            results = evaluate(
+                opened,
+                model,
+                library=folder,
+                split="validation",
+                queries=queries,
+                jobs=jobs,
+                conditions=[one for one in CONDITIONS if one.name in NAMES],
+                on_progress=line.stage,
+            )
         rights[profile.name] = list(results.outcomes)
         info = library_info(folder)
         rows.append(
@@ -79,7 +82,7 @@ def main(corpus: Path, output: Path, queries: int, jobs: int, publish: bool) -> 
         )
         click.echo(rows[-1])
     count = len(rights[REFERENCE.name])
-    text = f"{HEAD}\n" + "\n".join(rows)
+    text = "\n".join([markdown_head(COLUMNS), *rows])
     note = (
         f"{count} validation queries ({', '.join(NAMES)}), the same for each profile, against "
         f"{info.tracks} tracks ({info.hours:.1f} hours)."
@@ -110,13 +113,14 @@ def _row(name: str, room: float, rights: dict[str, list[Outcome]], min_confidenc
     sure = np.array([one.confidence >= min_confidence for one in outcomes])
     against = "" if name == REFERENCE.name else f"{100 * change.mean():+.1f} ± {spread:.1f}"
     seconds = np.median([one.seconds for one in outcomes])
-    return (
-        f"| {name} | {room:,.0f} | {100 * right.mean():.1f} | {against} | "
-        f"{100 * np.mean(sure & right):.1f} | {100 * np.mean(sure & ~right):.1f} | "
-        f"{1000 * seconds:.0f} ms |"
+    return markdown_row(
+        (
+            name,
+            f"{room:,.0f}",
+            f"{100 * right.mean():.1f}",
+            against,
+            f"{100 * np.mean(sure & right):.1f}",
+            f"{100 * np.mean(sure & ~right):.1f}",
+            f"{1000 * seconds:.0f} ms",
+        )
     )
-
-
-def _tell(now: Progress) -> None:
-    if sys.stderr.isatty():
-        click.echo(f"\r{now.stage} {now.done}/{now.total}   ", nl=False, err=True)

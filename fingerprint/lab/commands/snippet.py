@@ -31,6 +31,7 @@ SHORTEST_TRACK = 15.0  # s; jingles and sound effects make dull demonstrations
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("snippet.wav"),
     show_default=True,
+    help="File that the snippet is written to.",
 )
 def main(music: tuple[Path, ...], seconds: str, seed: int, output: Path) -> None:
     """Make one noisy snippet from a folder of music, and say where it is from."""

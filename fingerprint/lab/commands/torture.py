@@ -25,6 +25,7 @@ import click
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy: what is forked has one thread
 
+from fingerprint.cli.progress import ProgressLine
 from fingerprint.lab.robustness.faults import FAULTS, scratch, try_faults
 from fingerprint.lab.robustness.soak import soak
 from fingerprint.lab.robustness.tracer import supported
@@ -51,13 +52,13 @@ def _faults(place: Path, profile: str, every: int) -> int:
         click.echo("faults: skipped, they need Linux on x86-64")
         return 0
     tried, wrong = Counter[str](), 0
+    line = ProgressLine()  # not entered: a live bar has a thread, and the writers are forked
     for trial in try_faults(place, profile, lambda calls: list(range(1, calls + 1, every))):
         tried[trial.fault] += 1
         if trial.wrong is not None:
             wrong += 1
             click.echo(f"WRONG: {trial.fault} at call {trial.call}, {trial.name}: {trial.wrong}")
-        if sys.stderr.isatty():
-            click.echo(f"\r{trial.fault}: {trial.call}   ", nl=False, err=True)
+        line.show(trial.call, trial.call, f"{trial.fault}: call {trial.call:,}")
     kills = sum(tried[fault] for fault in FAULTS[:3])
     counts = ", ".join(f"{number} {fault}" for fault, number in tried.items())
     click.echo(f"faults: {sum(tried.values())} ({counts}); {kills} of them kills; {wrong} wrong")

@@ -88,7 +88,7 @@ def train_command(
 def _show(line: ProgressLine, now: "TrainProgress") -> None:
     text = (
         f"step {now.step:,}/{now.steps:,}  loss {now.loss:.3f}  active {now.active:.0%}  "
-        f"spread {now.spread:.2f}  {now.segments_per_second:,.0f} segments/s"
+        f"spread {now.spread:.2f}  {now.windows_per_second:,.0f} windows/s"
     )
     if now.collapsed:
         text += "  WARNING: the embeddings have collapsed"

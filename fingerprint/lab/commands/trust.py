@@ -1,7 +1,6 @@
 """Measure the confidence on tracks that were used for nothing else.
 
     python -m fingerprint.lab trust                # 4,000 unknown queries; 10 minutes on two cores
-    python -m fingerprint.lab trust --publish      # and write docs/confidence.png
 
 Known and unknown queries of every kind and length, cut from the test split, are searched in a
 library of every track of the corpus; the unknown ones also among 100,000 simulated tracks, and some
@@ -25,22 +24,22 @@ from fingerprint.cli.progress import ProgressLine
 from fingerprint.lab.calibration import trust_report
 from fingerprint.lab.calibration.trust import measure
 from fingerprint.lab.corpus import Corpus
-
-PICTURE = Path("docs/confidence.png")
+from fingerprint.lab.options import output_option
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @corpus_option
 @model_option
-@click.option("--output", type=FOLDER, default=Path("runs/trust"), help="Where the figures go.")
+@output_option("runs/trust")
 @click.option("--library", type=FOLDER, help="Library of `fingerprint evaluate`, if made.")
 @click.option("--known", type=click.IntRange(min=1), default=800, help="Known queries.")
 @click.option("--whole", type=int, default=400, help="Of noise 5 s and of phone 10 s each.")
 @click.option("--unknown", type=click.IntRange(min=1), default=4_000, help="Unknown queries.")
-@click.option("--few", type=int, default=1_000, help="Of the unknown, asked of fewer tracks too.")
+@click.option(
+    "--few", type=int, default=1_000, help="Of the unknown, also searched in fewer tracks."
+)
 @min_confidence_option
 @jobs_option
-@click.option("--publish", is_flag=True, help="Write docs/confidence.png.")
 def main(
     corpus: Path,
     model: Path | None,
@@ -52,7 +51,6 @@ def main(
     few: int,
     min_confidence: float,
     jobs: int,
-    publish: bool,
 ) -> None:
     """Measure the confidence on tracks that were used for nothing else."""
     opened = open_model(model, "cpu")
@@ -73,5 +71,3 @@ def main(
     output.mkdir(parents=True, exist_ok=True)
     (output / "trust.json").write_text(json.dumps(trust.as_json(), indent=1) + "\n")
     trust_report.draw(trust, output / "confidence.png")
-    if publish:
-        trust_report.draw(trust, PICTURE)

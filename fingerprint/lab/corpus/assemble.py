@@ -26,8 +26,8 @@ from fingerprint.lab.corpus.manifest import Corpus, CorpusFile, write_lines, wri
 from fingerprint.lab.corpus.probe import Probe, probe_file, probe_package, worker_pool
 
 DROPPED = "dropped.jsonl"
-# Of copies with one purpose the first is kept. Of copies that straddle purposes those that would
-# let a test hear what training heard go, whoever is first.
+# Of copies with one purpose, the first is kept. Of copies with several purposes, the one whose role
+# comes first here is kept: no test may contain what a model was trained on.
 KEPT_OF_STRADDLING: tuple[Role, ...] = ("train", "test-unknown", "sounds-train", "responses-train")
 OWN_ROLES: tuple[Role, ...] = (  # of ten recordings of one's own, in the order of their digests
     "train", "validation", "train", "test", "train", "test-unknown", *4 * ("train",)

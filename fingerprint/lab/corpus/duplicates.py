@@ -1,4 +1,4 @@
-"""Find recordings that are the same although the files differ. Pure NumPy."""
+"""Find recordings that are the same although the files differ."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,25 +14,17 @@ SHORTEST = 20 * ENVELOPE_RATE  # frames; shorter envelopes are too alike by chan
 
 
 def duplicate_groups(probes: Sequence[Probe]) -> list[list[int]]:
-    """Groups of indices, two or more each, that hold the same recording.
+    """Groups of indices, two or more each and ascending, that hold the same recording.
 
     The same means equal decoded sound, or nearly equal length and envelopes that correlate by
     `LEAST_CORRELATION`, as those of re-encoded copies do.
     """
-    parent = list(range(len(probes)))
+    from scipy.cluster.hierarchy import DisjointSet
 
-    def root(i: int) -> int:
-        while parent[i] != i:
-            i = parent[i]
-        return i
-
+    sets = DisjointSet(range(len(probes)))
     for a, b in _pairs(probes):
-        low, high = sorted((root(a), root(b)))
-        parent[high] = low
-    groups: dict[int, list[int]] = {}
-    for i in range(len(probes)):
-        groups.setdefault(root(i), []).append(i)
-    return [group for group in groups.values() if len(group) > 1]
+        sets.merge(a, b)
+    return [sorted(group) for group in sets.subsets() if len(group) > 1]
 
 
 def _pairs(probes: Sequence[Probe]) -> Iterator[tuple[int, int]]:

@@ -16,6 +16,7 @@ from fingerprint.lab.corpus.manifest import write_lines
 from fingerprint.types import Floats
 
 PROBE_RATE = 8_000  # Hz at which contents are compared
+FULL_SCALE = 32_768  # of 16-bit samples: what 1.0 becomes
 ENVELOPE_RATE = 4  # Hz
 QUIETEST = 1e-4  # peak of a file that counts as silent
 
@@ -66,7 +67,7 @@ def probe_file(folder: Path, path: str) -> Probe:
 
 def to_int16(samples: Floats) -> np.ndarray[tuple[int], np.dtype[np.int16]]:
     """Floats in [-1, 1] (T,) to 16-bit; what lies outside is clipped."""
-    return np.clip(np.round(samples * 32_768), -32_768, 32_767).astype(np.int16)
+    return np.clip(np.round(samples * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
 
 
 def envelope(samples: Floats) -> tuple[int, ...]:

@@ -46,7 +46,7 @@ def fold_pools(embedder: ConvEmbedder) -> None:
         block.pool = nn.Identity()  # type: ignore[assignment]
 
 
-def in_eight_bits(proto: "ModelProto", choice: Mapping[str, int], sample_rate: int) -> "ModelProto":
+def quantise(proto: "ModelProto", choice: Mapping[str, int], sample_rate: int) -> "ModelProto":
     """The same graph with the embedder's convolutions quantised. Needs the package onnx.
 
     `choice` holds the inputs beside the waveform, with which the ranges are measured.

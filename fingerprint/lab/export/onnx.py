@@ -32,7 +32,7 @@ import torch
 
 from fingerprint.errors import ModelError
 from fingerprint.lab.corpus.generate import generate
-from fingerprint.lab.export.int8 import fold_pools, in_eight_bits
+from fingerprint.lab.export.int8 import fold_pools, quantise
 from fingerprint.lab.export.spectrum import real_power
 from fingerprint.model.fingerprinter import QUERY_SHIFTS, Fingerprinter
 from fingerprint.model.geometry import Geometry
@@ -44,13 +44,13 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 OPSET = 18
-AGREEMENT = {False: 0.9999, True: 0.99}  # in eight bits or not: cosine to the model's, at least
+AGREEMENT = {False: 0.9999, True: 0.99}  # by int8 or not: the least cosine to the model's rows
 CHECK_WINDOWS = 6  # length of what the check embeds
 CHECK_SONG = 1_000  # seed
 
 
 def export_onnx(
-    network: TorchNetwork, path: Path, *, source: str = "", eight_bit: bool = False
+    network: TorchNetwork, path: Path, *, source: str = "", int8: bool = False
 ) -> float:
     """Write the model as an ONNX file, whole or not at all; gives the cosine `check_onnx` found.
 
@@ -59,15 +59,15 @@ def export_onnx(
         path: of the file.
         source: digest of the checkpoint's file, if there is one: then the export takes the
             checkpoint's place wherever it lies beside it.
-        eight_bit: as `onnx_eight` says.
+        int8: quantise the convolutions, as `lab.export.int8` describes.
 
     Raises:
         ModelError: onnx is missing, the file cannot be written, or what it computes is not what the
             model computes.
     """
-    content = to_onnx(network, source=source, eight_bit=eight_bit).SerializeToString()
+    content = to_onnx(network, source=source, int8=int8).SerializeToString()
     cosine = check_onnx(content, network)
-    if not cosine > AGREEMENT[eight_bit]:
+    if not cosine > AGREEMENT[int8]:
         raise ModelError(
             f"cannot export to {path}: ONNX Runtime's embeddings would have a cosine to the "
             f"model's of {cosine:.5f} only"
@@ -76,17 +76,17 @@ def export_onnx(
     return cosine
 
 
-def to_onnx(network: TorchNetwork, *, source: str = "", eight_bit: bool = False) -> "ModelProto":
+def to_onnx(network: TorchNetwork, *, source: str = "", int8: bool = False) -> "ModelProto":
     """The graph with its weights, in half precision where that is exact, and its metadata.
 
     Raises:
         ModelError: the package onnx is missing.
     """
     onnx = _import("onnx")
-    proto = onnx.load_from_string(_trace(network, eight_bit=eight_bit))
+    proto = onnx.load_from_string(_trace(network, int8=int8))
     defaults = {"first": 0, "rows": 0, "step": network.embedder.stride}
-    if eight_bit:
-        proto = in_eight_bits(proto, defaults, network.about.config.frontend.sample_rate)
+    if int8:
+        proto = quantise(proto, defaults, network.about.config.frontend.sample_rate)
     for name, value in defaults.items():
         proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array(value), name))
     _store_halves(proto.graph)
@@ -100,12 +100,13 @@ def to_onnx(network: TorchNetwork, *, source: str = "", eight_bit: bool = False)
 def metadata(network: TorchNetwork) -> dict[str, str]:
     """The model's properties that a program needs beside its graph, as text.
 
-    `config` and `calibration` are the JSON of `ModelConfig` and `Calibration`; `hop` and `window`
-    are in seconds; names that end in `_frames` count frames of `config.frontend.hop` samples:
-    from a library row to the next, from a query row to the next, in a window, and on either side of
-    a stretch that its rows can depend on. `card` is the model card in Markdown, if there is one;
-    `background` is what `model.background` packs, in base 64; `source` the SHA-256 of the
-    checkpoint's file.
+    `config` and `calibration` are the JSON of `ModelConfig` and `Calibration`; of an embedding's
+    `dim` dimensions a library indexes the first `indexed_dims`, scaled to unit length; `hop` and
+    `window` are in seconds; names that end in `_frames` count frames of `config.frontend.hop`
+    samples: from a library row to the next, from a query row to the next, in a window, and on
+    either side of a stretch that its rows can depend on. `card` is the model card in Markdown, if
+    there is one; `background` is what `network.pack_background` packs, in base 64; `source` the
+    SHA-256 of the checkpoint's file.
     """
     model, geometry, about = (
         Fingerprinter(network),
@@ -121,6 +122,7 @@ def metadata(network: TorchNetwork) -> dict[str, str]:
         "background": b64encode(about.background).decode("ascii"),
         "sample_rate": model.sample_rate,
         "dim": model.dim,
+        "indexed_dims": model.indexed_dims,
         "hop": model.hop,
         "window": model.window,
         "row_frames": geometry.stride,
@@ -134,7 +136,7 @@ def metadata(network: TorchNetwork) -> dict[str, str]:
 def check_onnx(content: bytes, network: TorchNetwork) -> float:
     """Lowest cosine of the file's rows to the model's, of a library and of a query.
 
-    On music by formula in noise, other than that on which `onnx_eight` measures ranges.
+    On music by formula in noise, other than that on which `int8.quantise` measures ranges.
     """
     model, export = Fingerprinter(network), Fingerprinter(OnnxNetwork(content, threads=1))
     length = model.geometry.samples(CHECK_WINDOWS * model.geometry.window)
@@ -153,7 +155,7 @@ def _lowest_cosine(rows: Floats, others: Floats) -> float:
     return float(np.sum(rows.astype(np.float64) * others, axis=1).min())
 
 
-def _trace(network: TorchNetwork, *, eight_bit: bool) -> bytes:
+def _trace(network: TorchNetwork, *, int8: bool) -> bytes:
     """ONNX from torch's tracing exporter, which needs no further package and keeps the sizes free.
 
     Constants are folded only for int8, since folding rounds the weights.
@@ -161,7 +163,7 @@ def _trace(network: TorchNetwork, *, eight_bit: bool) -> bytes:
     frontend = copy.deepcopy(network.frontend)
     frontend.bands = real_power(frontend.bands)
     embedder = copy.deepcopy(network.embedder)
-    if eight_bit:
+    if int8:
         fold_pools(embedder)
     graph = Rows(frontend, embedder).cpu().eval()
     length = frontend.samples(2 * network.embedder.window_frames)

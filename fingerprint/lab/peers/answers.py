@@ -11,7 +11,8 @@ from typing import Any
 
 from fingerprint.errors import ConfigError
 from fingerprint.lab.benchmark.conditions import CONDITIONS, Condition
-from fingerprint.lab.benchmark.metrics import Share
+from fingerprint.lab.benchmark.metrics import Share, score_to_beat
+from fingerprint.lab.report_format import finite
 
 FALSE_ACCEPTS = 0.01  # of the unknown queries, at the threshold the systems are compared at
 CONDITION = {condition.name: condition for condition in CONDITIONS}
@@ -95,16 +96,9 @@ def share(hits: Iterable[bool]) -> Share:
     return Share(sum(values), len(values))
 
 
-def score_to_beat(scores: Iterable[float], accepted: float) -> float:
-    """The least score such that at most a share `accepted` of the scores is above it."""
-    ranked = sorted(scores, reverse=True)
-    allowed = int(accepted * len(ranked))
-    return ranked[allowed] if allowed < len(ranked) else -inf
-
-
 def write(answer: Answer) -> str:
     """An answer as a line of JSON."""
-    values = asdict(answer) | {"snr_db": _finite(answer.snr_db), "score": _finite(answer.score)}
+    values = asdict(answer) | {"snr_db": finite(answer.snr_db), "score": finite(answer.score)}
     return json.dumps(values, ensure_ascii=False) + "\n"
 
 
@@ -159,14 +153,14 @@ def check_same_queries(standings: Sequence[Standing]) -> None:
     first, *others = standings
     truths = {(a.condition, a.number): a.truth for a in first.answers}
     for other in others:
-        asked = {(a.condition, a.number): a.truth for a in other.answers}
-        if missing := asked.keys() - truths.keys():
+        queries = {(a.condition, a.number): a.truth for a in other.answers}
+        if missing := queries.keys() - truths.keys():
             condition, number = min(missing)
             raise ConfigError(
                 f"{first.title} has no answer to query {number} of {condition}; "
                 "run fingerprint evaluate with at least as many --queries"
             )
-        if asked != truths:
+        if queries != truths:
             raise ConfigError(
                 f"{first.title} and {other.title} answered different queries; "
                 "run fingerprint evaluate again, on the same corpus"
@@ -185,10 +179,6 @@ def _from_outcome(record: dict[str, Any], root: Path, least: float) -> Answer:
         sure=bool(track) and record["confidence"] >= least,
         seconds=record["seconds"],
     )
-
-
-def _finite(value: float) -> float | None:
-    return value if -inf < value < inf else None
 
 
 def _or(value: float | None, otherwise: float) -> float:

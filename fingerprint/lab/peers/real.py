@@ -23,6 +23,7 @@ from fingerprint.lab.peers.peer import Peer, as_wav
 from fingerprint.lab.real.folder import RealSet
 from fingerprint.lab.real.measure import WHOLE, middle
 from fingerprint.lab.real.report import SongShare, by_song
+from fingerprint.lab.report_format import markdown_table, number
 
 LENGTHS = (WHOLE, "5", "3", "2")  # s
 FIGURES = ("top1", "answered_right", "answered_wrong", "unknown_answered")
@@ -36,7 +37,7 @@ class RealStanding:
     rows: Mapping[str, Mapping[str, SongShare]]
 
 
-def ask_real(
+def query_real(
     real: RealSet, corpus: Tracks, peers: Sequence[Peer], on_progress: OnProgress
 ) -> list[RealStanding]:
     """Index the set's tracks, send every query at every length, and return the peers' figures.
@@ -89,18 +90,14 @@ def table(standings: Sequence[RealStanding], real: RealSet) -> str:
     songs = len({line.song for line in known})
     lengths = "/".join("10" if length == WHOLE else length for length in LENGTHS)
     head = ["system", f"top-1, {lengths} s", "answered and right", "answered and wrong", "unknown"]
-    lines = [head, ["---", *("---:" for _ in head[1:])]]
-    lines += [
-        [
-            one.title,
-            *("/".join(_percent(one.rows[k][figure]) for k in LENGTHS) for figure in FIGURES),
-        ]
+    rows = [
+        [one.title, *("/".join(_percent(one, k, figure) for k in LENGTHS) for figure in FIGURES)]
         for one in standings
     ]
     return (
         f"{len(known)} recordings of {songs} songs and {len(real.lines) - len(known)} of unknown "
         "ones, in %. Answered: as each system's own threshold decides.\n\n"
-        + "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        + markdown_table(head, rows)
     )
 
 
@@ -128,7 +125,7 @@ def _answers(
         lines.flush()
         with peer.start() as client:
             total = len(real.lines) * len(LENGTHS)
-            for one in _asked(real, client, answers):
+            for one in _new_answers(real, client, answers):
                 lines.write(json.dumps(one) + "\n")
                 lines.flush()
                 answers[one["query"], one["length"]] = one
@@ -136,7 +133,7 @@ def _answers(
     return answers
 
 
-def _asked(
+def _new_answers(
     real: RealSet, client: Client, answered: Mapping[tuple[str, str], object]
 ) -> Iterator[dict[str, Any]]:
     for line in real.lines:
@@ -172,5 +169,5 @@ def _rows(
     return {length: figures(length) for length in LENGTHS}
 
 
-def _percent(share: SongShare) -> str:
-    return f"{100 * share.value:.0f}" if share.total else "-"
+def _percent(standing: RealStanding, length: str, figure: str) -> str:
+    return number(100 * standing.rows[length][figure].value)

@@ -4,14 +4,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from math import isnan
 from pathlib import Path
 from typing import Any
 
 from fingerprint.lab.benchmark.conditions import Condition
-from fingerprint.lab.benchmark.metrics import Share
 from fingerprint.lab.peers.answers import Standing
 from fingerprint.lab.peers.curves import draw
+from fingerprint.lab.report_format import finite, markdown_table, number, percent, share_json
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"  # in a page, what lies between
 
@@ -89,27 +88,27 @@ def _overview(c: Comparison) -> str:
     rows = [
         [
             s.title,
-            *("/".join(_value(s.top1(k)) for k in of) for _, of in families),
-            _value(s.right_at_1_percent),
-            _value(s.unknown_answered),
+            *("/".join(number(100 * s.top1(k).value) for k in of) for _, of in families),
+            number(100 * s.right_at_1_percent.value),
+            number(100 * s.unknown_answered.value),
         ]
         for s in c.standings
     ]
-    return _table(head, rows)
+    return markdown_table(head, rows)
 
 
 def _details(c: Comparison) -> str:
     head = ["top-1 % (95 % interval)", *(s.title for s in c.standings)]
     rows = [
-        [condition.name, *(_interval(s.top1(condition)) for s in c.standings)]
+        [condition.name, *(percent(s.top1(condition)) for s in c.standings)]
         for condition in c.conditions
         if not condition.unknown
     ]
     rows.append(
-        ["right at 1 % false accepts", *(_interval(s.right_at_1_percent) for s in c.standings)]
+        ["right at 1 % false accepts", *(percent(s.right_at_1_percent) for s in c.standings)]
     )
-    rows.append(["unknown answered", *(_interval(s.unknown_answered) for s in c.standings)])
-    return _table(head, rows)
+    rows.append(["unknown answered", *(percent(s.unknown_answered) for s in c.standings)])
+    return markdown_table(head, rows)
 
 
 def _systems(c: Comparison) -> str:
@@ -126,31 +125,13 @@ def _systems(c: Comparison) -> str:
             s.title,
             s.version,
             s.settings or "its own",
-            _number(s.speed),
-            _number(s.megabytes, 2),
-            _number(1000 * s.seconds),
+            number(s.speed),
+            number(s.megabytes, 2),
+            number(1000 * s.seconds),
         ]
         for s in c.standings
     ]
-    return _table(head, rows)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    rule = ["---", *("---:" for _ in head[1:])]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
-
-
-def _value(share: Share) -> str:
-    return _number(100 * share.value)
-
-
-def _interval(share: Share) -> str:
-    low, high = share.interval
-    return f"{100 * share.value:.1f} ({100 * low:.1f}-{100 * high:.1f})" if share.total else "-"
-
-
-def _number(value: float, digits: int = 0) -> str:
-    return "-" if isnan(value) else f"{value:.{digits}f}"
+    return markdown_table(head, rows)
 
 
 def _standing_json(standing: Standing, conditions: Sequence[Condition]) -> dict[str, Any]:
@@ -159,28 +140,13 @@ def _standing_json(standing: Standing, conditions: Sequence[Condition]) -> dict[
         "version": standing.version,
         "settings": standing.settings,
         "top1": {
-            condition.name: _share_json(standing.top1(condition))
+            condition.name: share_json(standing.top1(condition))
             for condition in conditions
             if not condition.unknown
         },
-        "right_at_1_percent": _share_json(standing.right_at_1_percent),
-        "unknown_answered": _share_json(standing.unknown_answered),
-        "index_speed": _finite(standing.speed),
-        "index_megabytes_an_hour": _finite(standing.megabytes),
-        "seconds_median": _finite(standing.seconds),
+        "right_at_1_percent": share_json(standing.right_at_1_percent),
+        "unknown_answered": share_json(standing.unknown_answered),
+        "index_speed": finite(standing.speed),
+        "index_megabytes_an_hour": finite(standing.megabytes),
+        "seconds_median": finite(standing.seconds),
     }
-
-
-def _share_json(share: Share) -> dict[str, Any]:
-    low, high = (_finite(end) for end in share.interval)
-    return {
-        "hits": share.hits,
-        "total": share.total,
-        "share": _finite(share.value),
-        "low": low,
-        "high": high,
-    }
-
-
-def _finite(value: float) -> float | None:
-    return None if isnan(value) else value

@@ -93,34 +93,34 @@ def cut_recording(
             f"{display_name(folder)} holds queries of a recording called "
             f"{display_name(recording.stem)}: rename this one, or name another folder"
         )
-    heard = Recording(load_clip(recording, QUERY_RATE))
+    source = Recording(load_clip(recording, QUERY_RATE))
     found = []
     for number, track in enumerate(tracks, start=1):
-        found.append(_find(heard, track, seconds, gap))
+        found.append(_find(source, track, seconds, gap))
         on_progress(Progress("tracks", number, len(tracks)))
     found = _one_at_a_time(found)
-    return _write(heard, found, folder, lines, prefix, seconds, labels)
+    return _write(source, found, folder, lines, prefix, seconds, labels)
 
 
-def _find(heard: Recording, path: Path, seconds: float, gap: float) -> Found:
+def _find(source: Recording, path: Path, seconds: float, gap: float) -> Found:
     try:
         track = load_clip(path, RATE)
     except AudioError as error:
         return Found(path, why=str(error))
-    placed = heard.find(track)
+    placed = source.find(track)
     if placed is None:
         return Found(path, why="it is too short to be found")
     if not placed.is_sure:
         likely = f" for sure: by chance with up to {placed.chance:.1%}" if placed.chance < 1 else ""
-        return Found(path, placed, why=f"it was not heard{likely}")
+        return Found(path, placed, why=f"it was not found{likely}")
     begin = max(0.0, placed.second_of_recording(placed.first))
-    end = min(heard.clip.duration, placed.second_of_recording(placed.last))
+    end = min(source.clip.duration, placed.second_of_recording(placed.last))
     passages = []
     while begin + seconds <= end:
-        likeness = heard.likeness(track, placed, begin, seconds)
+        likeness = source.likeness(track, placed, begin, seconds)
         passages.append(Passage(begin, placed.second_of_track(begin), likeness))
         begin += seconds + gap
-    why = "" if passages else "it was heard for less than the length of a query"
+    why = "" if passages else "it plays for less than the length of a query"
     return Found(path, placed, tuple(passages), why)
 
 
@@ -132,7 +132,7 @@ def _one_at_a_time(found: Sequence[Found]) -> list[Found]:
         if rival is None:
             kept.append(one)
         else:
-            why = f"{display_name(rival.track)} was heard at that time, and more surely"
+            why = f"{display_name(rival.track)} was found at that time, and with more evidence"
             kept.append(replace(one, passages=(), why=why))
     by_track = {one.track: one for one in kept}
     return [by_track[one.track] for one in found]
@@ -146,7 +146,7 @@ def _overlap(one: Found, other: Found) -> bool:
 
 
 def _write(
-    heard: Recording,
+    source: Recording,
     found: Sequence[Found],
     folder: Path,
     before: Sequence[Line],
@@ -166,7 +166,7 @@ def _write(
         for passage in one.passages:
             query = f"{prefix}{len(lines) - len(before) + 1:03d}.flac"
             first = round(passage.second * QUERY_RATE)
-            samples = heard.clip.samples[first : first + round(seconds * QUERY_RATE)]
+            samples = source.clip.samples[first : first + round(seconds * QUERY_RATE)]
             (folder / QUERIES).mkdir(parents=True, exist_ok=True)
             soundfile.write(folder / query, samples, QUERY_RATE, "PCM_16")
             line = Line(

@@ -13,7 +13,7 @@ from fingerprint.lab.benchmark.queries import Truth
 from fingerprint.lab.benchmark.run import OnProgress, Progress
 from fingerprint.lab.calibration.cases import Case, Everywhere
 from fingerprint.lab.calibration.fit import REAL, SOME, TIMES
-from fingerprint.lab.calibration.gather import Asked, Passage
+from fingerprint.lab.calibration.gather import Passage, QueryCases
 from fingerprint.lab.calibration.varied import Part
 from fingerprint.lab.processes import each, saved
 from fingerprint.lab.real.folder import Line, RealSet
@@ -82,7 +82,7 @@ def _cases(
     return [
         case
         for length in lengths
-        for case in Asked(
+        for case in QueryCases(
             everywhere,
             passage,
             Part(REAL, number, middle(clip, length)[0], truth),

@@ -136,8 +136,8 @@ class Recording:
         fine = whitened(track.samples, FINE)
         found = []
         for place in _places(evidence, starts):
-            heard = _along(evidence, place + starts, ceil(DRIFT * duration / GRID)) > 0
-            start, drift, on_line = self._line(fine, starts, block, place, heard)
+            matched = _along(evidence, place + starts, ceil(DRIFT * duration / GRID)) > 0
+            start, drift, on_line = self._line(fine, starts, block, place, matched)
             own = _along(evidence, start + (1 + drift) * starts, 1)
             begin, end, most = _likeliest_stretch(own)
             begin, end = _trimmed(on_line, begin, end)
@@ -171,9 +171,9 @@ class Recording:
         starts: Floats,
         block: float,
         place: float,
-        heard: NDArray[np.bool_],
+        matched: NDArray[np.bool_],
     ) -> tuple[float, float, NDArray[np.bool_]]:
-        """The line through the `heard` blocks of a track that begins about at `place`.
+        """The line through the `matched` blocks of a track that begins about at `place`.
 
         Returns its start and drift, and which of the blocks are on it.
         """
@@ -187,11 +187,11 @@ class Recording:
                 for first in np.round(starts / frame).astype(int)
             ]
         )  # (blocks, 2 * REACH + 1)
-        heard = heard & (curves.std(axis=1) > 0)
-        drift, shift = _steepest(np.where(heard[:, None], _standardised(curves), 0), along)
+        matched = matched & (curves.std(axis=1) > 0)
+        drift, shift = _steepest(np.where(matched[:, None], _standardised(curves), 0), along)
         peaks = np.array([_peak(curve) for curve in curves])  # frames
         for _ in range(3):
-            on_line = heard & (np.abs(peaks - shift - drift * along) <= CLOSE)
+            on_line = matched & (np.abs(peaks - shift - drift * along) <= CLOSE)
             if on_line.sum() < 3:
                 break
             slope = np.polyfit(along[on_line], peaks[on_line], 1)[0]
@@ -221,9 +221,9 @@ class Recording:
         frames = int(seconds * RATE) // FINE
         begin = round(placed.second_of_track(second) * RATE)
         played = whitened(track.samples[max(0, begin) : begin + frames * FINE + FRAME], FINE)
-        heard = self._around(second, len(played))
-        size = np.linalg.norm(played) * np.linalg.norm(heard)
-        return float(np.vdot(played, heard) / size) if size else 0.0
+        recorded = self._around(second, len(played))
+        size = np.linalg.norm(played) * np.linalg.norm(recorded)
+        return float(np.vdot(played, recorded) / size) if size else 0.0
 
 
 def _products(block: Floats, around: Floats) -> Floats:

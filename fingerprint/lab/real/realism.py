@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from fingerprint.audio.decode import load_clip
 from fingerprint.config import FrontendConfig
 from fingerprint.lab.real.folder import RealSet, Role
+from fingerprint.lab.report_format import markdown_table
 from fingerprint.lab.training.config import DegradeConfig
 from fingerprint.lab.training.degrade import degrade
 from fingerprint.lab.training.pairs import Studio, draw
@@ -69,8 +70,8 @@ def of_degradations(name: str, studio: Studio, config: DegradeConfig, clips: int
         for _ in range(-(-clips // BATCH)):
             tracks = draw_tracks(studio.music, min(BATCH, len(studio.music)), rng)
             drawn = draw(studio, tracks, length, config, rng)
-            heard = degrade(drawn.scene, config, studio.sample_rate, rng)
-            for query, track in zip(heard, drawn.scene.clean, strict=True):
+            degraded = degrade(drawn.scene, config, studio.sample_rate, rng)
+            for query, track in zip(degraded, drawn.scene.clean, strict=True):
                 yield query[past:].numpy(), track[past:].numpy()
 
     return _left(name, list(pairs()))
@@ -86,24 +87,24 @@ def table(results: Sequence[Left]) -> str:
     ]
     heads = ["clips", "n", "mean: 25, 50, 75 % of clips"]
     heads += [f"{low} to {high} Hz" for low, high, _ in spans] + ["spread of the level"]
-    lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
+    rows = []
     for left in results:
         quartiles = np.percentile(left.correlation.mean(axis=1), [25, 50, 75])
         cells = [left.name, str(len(left.correlation)), " ".join(f"{q:.2f}" for q in quartiles)]
         cells += [f"{np.median(left.correlation[:, bands]):.2f}" for *_, bands in spans]
         cells.append(f"{np.median(left.spread):.2f}")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown_table(heads, rows)
 
 
 def _left(name: str, pairs: Sequence[tuple[Floats, Floats]]) -> Left:
     frontend = Frontend(LAYOUT)
     correlations, spreads = [], []
     for query, track in pairs:
-        heard, clean = (_varying(frontend, sound) for sound in (query, track))
-        power = heard.square().sum(1) * clean.square().sum(1)
-        correlations.append(((heard * clean).sum(1) / power.clamp(min=1e-9).sqrt()).numpy())
-        spreads.append(heard.std(dim=1).numpy())
+        query_levels, clean = (_varying(frontend, sound) for sound in (query, track))
+        power = query_levels.square().sum(1) * clean.square().sum(1)
+        correlations.append(((query_levels * clean).sum(1) / power.clamp(min=1e-9).sqrt()).numpy())
+        spreads.append(query_levels.std(dim=1).numpy())
     return Left(name, np.array(correlations), np.array(spreads))
 
 

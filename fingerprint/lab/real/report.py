@@ -5,18 +5,26 @@ intervals come from a bootstrap over songs, and never from the number of queries
 """
 
 import csv
-import html
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fingerprint.lab.benchmark.metrics import Share
-from fingerprint.lab.benchmark.report import finite, html_page, html_table
 from fingerprint.lab.real.measure import WHOLE, Measured, Outcome
+from fingerprint.lab.report_format import (
+    finite,
+    html_table,
+    html_text,
+    markdown_table,
+    number,
+    percent,
+    share_json,
+    write_page,
+)
 
 DRAWS = 10_000  # of the bootstrap
 SEED = 17
@@ -35,6 +43,10 @@ class SongShare:
     @property
     def value(self) -> float:
         return self.hits / self.total if self.total else float("nan")
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return self.low, self.high
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +150,7 @@ HEAD = (
 
 def table(rows: Sequence[Row]) -> str:
     """Rows as a Markdown table."""
-    lines = [HEAD, tuple("---" if i == 0 else "---:" for i in range(len(HEAD)))]
+    lines = []
     for row in rows:
         shares = (
             row.top1,
@@ -149,20 +161,8 @@ def table(rows: Sequence[Row]) -> str:
             row.unknown_answered,
         )
         length = row.length if row.length == WHOLE else f"{row.length} s"
-        lines.append(
-            (length, str(row.top1.total), *map(_percent, shares), _number(row.milliseconds))
-        )
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _percent(share: SongShare) -> str:
-    if not share.total:
-        return "-"
-    return f"{100 * share.value:.1f} ({100 * share.low:.1f}-{100 * share.high:.1f})"
-
-
-def _number(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.0f}"
+        lines.append((length, str(row.top1.total), *map(percent, shares), number(row.milliseconds)))
+    return markdown_table(HEAD, lines)
 
 
 def _noise_title(measured: Measured) -> str:
@@ -204,8 +204,7 @@ def _row_json(row: Row) -> dict[str, Any]:
     for field in fields(row)[1:]:
         value = getattr(row, field.name)
         if isinstance(value, SongShare):
-            share = {"share": value.value, **asdict(value)}
-            found[field.name] = {name: finite(number) for name, number in share.items()}
+            found[field.name] = share_json(value) | {"songs": value.songs}
         else:
             found[field.name] = finite(value)
     return found
@@ -222,13 +221,9 @@ def save(measured: Measured, folder: Path) -> Path:
             writer.writerow("" if finite(v) is None else v for v in astuple(outcome))
     (folder / "real.md").write_text(f"{text(measured)}\n")
     page = folder / "real.html"
-    body = f"<p>{_html(headline(measured))}</p>{html_table(table(rows(measured)))}"
+    parts = [html_text(headline(measured)), html_table(table(rows(measured)))]
     if under_noise(measured):
-        loud = html_table(table(rows(measured, above_noise=True)))
-        body += f"<p>{_html(_noise_title(measured))}</p>{loud}"
-    page.write_text(html_page("Real recordings", body))
+        loud = table(rows(measured, above_noise=True))
+        parts += [html_text(_noise_title(measured)), html_table(loud)]
+    write_page(page, "Real recordings", *parts)
     return page
-
-
-def _html(text: str) -> str:
-    return html.escape(text).replace("\n", "<br>")

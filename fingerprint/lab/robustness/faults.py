@@ -126,7 +126,7 @@ def _judged(folder: Path, done: int, status: int | None, expected: list[State]) 
 
 def scratch(base: Path) -> Path:
     """A new folder to work in."""
-    place = base / f"ordeal-{os.getpid()}"
+    place = base / f"faults-{os.getpid()}"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     return place

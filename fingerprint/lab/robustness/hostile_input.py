@@ -1,4 +1,4 @@
-"""Input from strangers, spoilt at random: recordings, libraries, exported files, the command line.
+"""Untrusted input, damaged at random: recordings, libraries, exported files, the command line.
 
 Each `check_` takes damage that Hypothesis has drawn and fails if anything but an answer or one
 readable error comes of it.
@@ -76,12 +76,12 @@ class Damage:
     extra: bytes
 
     def done_to(self, content: bytes) -> bytes:
-        """The spoilt content."""
-        spoilt = bytearray(content)
+        """The damaged content."""
+        damaged = bytearray(content)
         for place, piece in self.edits:
-            at = int(place * len(spoilt))
-            spoilt[at : at + len(piece)] = piece
-        return bytes(spoilt[: max(1, int(self.keep * len(spoilt)))]) + self.extra
+            at = int(place * len(damaged))
+            damaged[at : at + len(piece)] = piece
+        return bytes(damaged[: max(1, int(self.keep * len(damaged)))]) + self.extra
 
 
 # Headers come first in most files: damage is drawn towards the beginning.
@@ -120,7 +120,7 @@ commands = st.tuples(
 
 
 def check_audio(damage: Damage, which: int) -> None:
-    """A spoilt recording, or several in one file, is decoded to finite samples or refused.
+    """A damaged recording, or several in one file, is decoded to finite samples or refused.
 
     By a confined process from a file, which it must not crash; and in this one from memory. A
     refusal is one line.
@@ -143,7 +143,7 @@ def check_audio(damage: Damage, which: int) -> None:
 
 
 def check_library(damage: Damage, which: int) -> None:
-    """A spoilt library answers rightly or is refused in one line."""
+    """A damaged library answers rightly or is refused in one line."""
     with tempfile.TemporaryDirectory(dir=_scratch()) as place:
         folder = Path(place) / "library"
         shutil.copytree(_library(), folder)
@@ -168,7 +168,7 @@ def check_library(damage: Damage, which: int) -> None:
 
 
 def check_import(damage: Damage, which: int) -> None:
-    """A spoilt export becomes a library that can be opened, or is refused and leaves nothing."""
+    """A damaged export becomes a library that can be opened, or is refused and leaves nothing."""
     with tempfile.TemporaryDirectory(dir=_scratch()) as place:
         file, folder = Path(place) / "one.fplib", Path(place) / "deep" / "new"
         folder.parent.mkdir()
@@ -252,7 +252,7 @@ def _scratch() -> Path:
 
 
 def _file(content: bytes) -> Path:
-    path = _scratch() / "stranger"
+    path = _scratch() / "damaged"
     path.write_bytes(content)
     return path
 
@@ -317,7 +317,7 @@ def _exported() -> bytes:
 
 
 def _reassembled(damage: Damage, which: int) -> bytes:
-    """A spoilt archive; or a whole one, its check sums right, in which one member is spoilt."""
+    """A damaged archive; or a whole one, its check sums right, in which one member is damaged."""
     if which % 4 == 0:
         return damage.done_to(_exported())
     stream = BytesIO()
@@ -327,13 +327,13 @@ def _reassembled(damage: Damage, which: int) -> bytes:
         for name in names:
             content = old.read(name)
             if name == chosen:
-                content = _spoilt_text(content, which) if which % 3 else damage.done_to(content)
+                content = _damaged_text(content, which) if which % 3 else damage.done_to(content)
             new.writestr(name, content)
         new.writestr("../" * (which % 5) + "evil", b"x")
     return stream.getvalue()
 
 
-def _spoilt_text(content: bytes, which: int) -> bytes:
+def _damaged_text(content: bytes, which: int) -> bytes:
     """One number or word of a JSON file replaced by something else."""
     values = [b"-1", b"0", b"1e999", b"99999999999999999999", b'"../../x"', b"null", b"[]", b"NaN"]
     parts = content.split(b":")

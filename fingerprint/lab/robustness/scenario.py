@@ -49,7 +49,7 @@ def entry(number: int, seed: int | None = None) -> Entry:
 
 def kind(profile: str) -> Meta:
     """What the libraries are made for."""
-    return Meta("ordeal", DIM, HOP, PROFILES[profile])
+    return Meta("robustness", DIM, HOP, PROFILES[profile])
 
 
 @dataclass(frozen=True, slots=True)

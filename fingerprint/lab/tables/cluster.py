@@ -1,7 +1,7 @@
 """Indexing on Ray: what a killed worker and a killed driver cost, and how fast one worker is.
 
-    python -m fingerprint.lab ray-bench --corpus data/corpus --tracks 80 --rounds 3
-    python -m fingerprint.lab ray-bench --corpus data/corpus --tracks 1000 --rounds 0
+    python -m fingerprint.lab bench-ray --corpus data/corpus --tracks 80 --rounds 3
+    python -m fingerprint.lab bench-ray --corpus data/corpus --tracks 1000 --rounds 0
 
 Every run is the command itself, into a new library. In each round the plain `index --jobs 1` and
 `index --ray --jobs 1` take turns; the ratio is of one round, with and without what starting and

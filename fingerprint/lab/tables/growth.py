@@ -30,12 +30,14 @@ import numpy as np
 import soundfile
 
 from fingerprint.audio.peaks import EMPTY, HEIGHT, joined
-from fingerprint.cli.options import FOLDER, corpus_option, jobs_option
+from fingerprint.cli.options import corpus_option, jobs_option
 from fingerprint.lab.benchmark.conditions import select
 from fingerprint.lab.benchmark.material import Material
 from fingerprint.lab.benchmark.queries import Query, make_query
 from fingerprint.lab.benchmark.run import KNOWN_ROLES, index_corpus
 from fingerprint.lab.corpus import Corpus
+from fingerprint.lab.options import output_option
+from fingerprint.lab.report_format import markdown_head, markdown_row
 from fingerprint.lab.tables.world import CACHE, made_up, mapped, private
 from fingerprint.library.library import Library
 from fingerprint.library.merge import merge_library
@@ -63,7 +65,7 @@ COLUMNS = (
 @click.option("--seconds", type=click.FloatRange(min=5), help="Of made-up tracks; else as real.")
 @click.option("--queries", "count", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--profile", type=click.Choice(list(PROFILES)), default="standard", show_default=True)
-@click.option("--output", type=FOLDER, default=CACHE, show_default=True)
+@output_option(str(CACHE))
 @jobs_option
 def main(
     corpus: Path,
@@ -79,7 +81,7 @@ def main(
     reference, folder = output / REFERENCE.name, output / f"library-{profile}"
     Library.create_or_open(reference, model, profile=REFERENCE.name).close()
     index_corpus(Corpus.open(corpus), KNOWN_ROLES, model, reference, jobs, lambda _now: None)
-    click.echo(f"| {' | '.join(COLUMNS)} |\n|{'---:|' * len(COLUMNS)}")
+    click.echo(markdown_head(COLUMNS, left=0))
     for total in sorted(tracks):
         begin = time.perf_counter()
         with Library.create_or_open(folder, model, profile=profile) as library:
@@ -106,7 +108,7 @@ def main(
             f"{found.mapped:,.0f}",
             *(f"{value:.2f}" for value in (*first, added(folder, model))),
         )
-        click.echo(f"| {' | '.join(cells)} |")
+        click.echo(markdown_row(cells))
 
 
 def fill(library: Library, reference: Path, total: int, seconds: float | None) -> None:

@@ -24,9 +24,11 @@ import click
 
 from fingerprint.cli.options import corpus_option
 from fingerprint.lab.corpus import Corpus
+from fingerprint.lab.report_format import markdown_head, markdown_row
 from fingerprint.machine import available_cores
 
 DECODING = "decode and resample"
+HEAD = ("", "s", "x real time", "ratio to decoding", "processor s", "ratio to decoding")
 DECODE = """
 import sys
 from pathlib import Path
@@ -75,14 +77,18 @@ def main(corpus: Path, count: int, longest: int, jobs: int, rounds: int) -> None
             times[name].append(time.perf_counter() - begin)
             spent[name].append(processor_seconds() - ticks)
     click.echo(f"{len(files)} files, {seconds / 3600:.2f} h, {jobs} jobs, {rounds} rounds\n")
-    click.echo("| | s | x real time | ratio to decoding | processor s | ratio to decoding |")
-    click.echo("|---|---:|---:|---:|---:|---:|")
+    click.echo(markdown_head(HEAD))
     for name in works:
         wall, busy = median(times[name]), median(spent[name])
-        click.echo(
-            f"| {name} | {wall:.1f} | {seconds / wall:,.0f} | {_ratio(times, name):.2f} | "
-            f"{busy:.1f} | {_ratio(spent, name):.2f} |"
+        cells = (
+            name,
+            f"{wall:.1f}",
+            f"{seconds / wall:,.0f}",
+            f"{_ratio(times, name):.2f}",
+            f"{busy:.1f}",
+            f"{_ratio(spent, name):.2f}",
         )
+        click.echo(markdown_row(cells))
     click.echo(f"\nPeak memory while indexing: {peak(lambda: indexed(files, jobs)):,.0f} MB")
 
 

@@ -16,7 +16,9 @@ import numpy as np
 
 from fingerprint.cli.options import corpus_option
 from fingerprint.lab.corpus import Corpus, load_recordings
-from fingerprint.lab.tables.world import FULL_SCALE, private
+from fingerprint.lab.corpus.probe import FULL_SCALE
+from fingerprint.lab.report_format import markdown_head, markdown_row
+from fingerprint.lab.tables.world import private
 from fingerprint.library.library import Library
 from fingerprint.model.fingerprinter import Fingerprinter
 from fingerprint.scanning import Scanner, Span
@@ -36,8 +38,7 @@ def main(library: Path, corpus: Path, hours: float) -> None:
     model = Fingerprinter.default("cpu", threads=1)
     with Library.open(library, model) as opened:
         click.echo(f"{opened.info().tracks:,} tracks\n")
-        click.echo("| hour | tracks named | share of a core % | MB |")
-        click.echo("|---:|---:|---:|---:|")
+        click.echo(markdown_head(("hour", "tracks named", "share of a core %", "MB"), left=0))
         scanner, named, hour = Scanner(opened), 0, 1
         begin = time.process_time()
         for block in programme(Corpus.open(corpus), model.sample_rate):
@@ -45,7 +46,8 @@ def main(library: Path, corpus: Path, hours: float) -> None:
             if scanner.position < min(hour, hours) * HOUR:
                 continue
             share = 100 * (time.process_time() - begin) / scanner.position
-            click.echo(f"| {min(hour, hours):g} | {named} | {share:.1f} | {private():,.0f} |")
+            cells = (f"{min(hour, hours):g}", str(named), f"{share:.1f}", f"{private():,.0f}")
+            click.echo(markdown_row(cells))
             hour += 1
             if scanner.position >= hours * HOUR:
                 return

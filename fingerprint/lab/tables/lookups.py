@@ -3,7 +3,7 @@
     python -m fingerprint.lab bench-lookups runs/benchmarks/library-standard --queries 200
 
 Windows and nodes are those of a query, at first and in doubt. The queries are of validation
-tracks, against a library that the command `growth` has filled. Times are processor time of one
+tracks, against a library that `bench-growth` has filled. Times are processor time of one
 core, so that a busy machine matters less.
 """
 
@@ -14,6 +14,7 @@ import click
 
 from fingerprint.cli.options import corpus_option
 from fingerprint.lab.corpus import Corpus
+from fingerprint.lab.report_format import markdown_head, markdown_row
 from fingerprint.lab.tables.world import queries, top_1
 from fingerprint.library.library import Library
 from fingerprint.model.fingerprinter import Fingerprinter
@@ -37,17 +38,15 @@ def main(library: Path, corpus: Path, count: int) -> None:
     """Tabulate top-1 and mean time by the nodes inspected."""
     model = Fingerprinter.default("cpu", threads=1)
     drawn = list(queries(Corpus.open(corpus), CONDITIONS, count, model.sample_rate))
-    click.echo(
-        "| windows | nodes | in doubt | "
-        + " | ".join(f"{n}: top-1 % | ms" for n in CONDITIONS)
-        + " |"
-    )
-    click.echo("|---:|---:|---:|" + "---:|---:|" * len(CONDITIONS))
+    shown = [title for name in CONDITIONS for title in (f"{name}: top-1 %", "ms")]
+    click.echo(markdown_head(["windows", "nodes", "in doubt", *shown], left=0))
     usual = SearchConfig().in_doubt
     for first, nodes in GRID:
         in_doubt = replace(usual, nodes=nodes)
         config = SearchConfig(at_first=first, in_doubt=in_doubt)
         with Library.open(library, model, config=config) as opened:
             found = top_1(opened, drawn)
-        cells = [f"{100 * right:.1f} | {1000 * spent:.0f}" for right, spent in found.values()]
-        click.echo(f"| {first.windows} | {first.nodes:,} | {nodes:,} | {' | '.join(cells)} |")
+        cells = [str(first.windows), f"{first.nodes:,}", f"{nodes:,}"]
+        for right, spent in found.values():
+            cells += [f"{100 * right:.1f}", f"{1000 * spent:.0f}"]
+        click.echo(markdown_row(cells))

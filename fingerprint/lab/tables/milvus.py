@@ -7,7 +7,6 @@ searched in both, one after the other in one process on one thread. Both name th
 their best candidates are of one file, at any confidence; answers are those at the default one.
 """
 
-import sys
 import time
 from pathlib import Path
 from statistics import median
@@ -16,7 +15,9 @@ import click
 import numpy as np
 
 from fingerprint.cli.options import corpus_option
+from fingerprint.cli.progress import ProgressLine
 from fingerprint.lab.corpus import Corpus
+from fingerprint.lab.report_format import markdown_head, markdown_row
 from fingerprint.lab.tables.world import queries
 from fingerprint.library.library import Library
 from fingerprint.library.merge import merge_library
@@ -27,6 +28,15 @@ from fingerprint.types import Clip, Match
 
 CONDITIONS = ("clean 5 s", "noise 5 s", "phone 5 s", "phone 2 s")
 WARM_UP = 5  # queries
+HEAD = (
+    "queries",
+    "same best %",
+    "same answer %",
+    "top-1 %",
+    "ms (95 %)",
+    "top-1 in Milvus %",
+    "ms (95 %)",
+)
 
 
 @click.command()
@@ -47,12 +57,15 @@ def main(folder: Path, address: str, corpus: Path, count: int) -> None:
     ):
         click.echo(f"opened in {time.perf_counter() - begin:.1f} s")
         begin = time.perf_counter()
-        done = merge_library(there, folder, _tell)
+        with ProgressLine() as line:
+            done = merge_library(
+                there, folder, lambda n, of: line.show(n, of, f"{n:,}/{of:,} tracks merged")
+            )
         elapsed = time.perf_counter() - begin
         if done.added:
             rows = int(there.snapshot().rows.starts[-1])
             click.echo(
-                f"\nmerged {done.added} tracks in {elapsed:.0f} s, {rows / elapsed:,.0f} rows/s"
+                f"merged {done.added} tracks in {elapsed:.0f} s, {rows / elapsed:,.0f} rows/s"
             )
         begin = time.perf_counter()
         there.recognise(drawn[0][1])
@@ -64,27 +77,28 @@ def main(folder: Path, address: str, corpus: Path, count: int) -> None:
 
 
 def _compare(here: Library, there: Library, drawn: list[tuple[str, Clip, Path, float]]) -> None:
-    click.echo(
-        "\n| queries | same best % | same answer % | top-1 % | ms (95 %) "
-        "| top-1 in Milvus % | ms (95 %) |"
-    )
-    click.echo("|---|---:|---:|---:|---:|---:|---:|")
+    click.echo(f"\n{markdown_head(HEAD)}")
     every = [(name, *_both(here, there, clip, path)) for name, clip, path, _ in drawn]
     for name in (*CONDITIONS, "all"):
         some = [one[1:] for one in every if name in (one[0], "all")]
         best, answer, right, first, right_there, second = map(np.array, zip(*some, strict=True))
-        click.echo(
-            f"| {name}, {len(some)} | {100 * best.mean():.1f} | {100 * answer.mean():.1f} | "
-            f"{100 * right.mean():.1f} | {_times(first)} | {100 * right_there.mean():.1f} | "
-            f"{_times(second)} |"
+        cells = (
+            f"{name}, {len(some)}",
+            f"{100 * best.mean():.1f}",
+            f"{100 * answer.mean():.1f}",
+            f"{100 * right.mean():.1f}",
+            _times(first),
+            f"{100 * right_there.mean():.1f}",
+            _times(second),
         )
+        click.echo(markdown_row(cells))
 
 
 def _both(
     here: Library, there: Library, clip: Clip, path: Path
 ) -> tuple[bool, bool, bool, float, bool, float]:
-    one, first = _asked(here, clip)
-    other, second = _asked(there, clip)
+    one, first = _timed(here, clip)
+    other, second = _timed(there, clip)
     least = here.config.min_confidence
     names = [[match.track.path for match in found[:1]] for found in (one, other)]
     sure = [[m.track.path for m in found[:1] if m.confidence >= least] for found in (one, other)]
@@ -100,7 +114,7 @@ def _both(
     )
 
 
-def _asked(library: Library, clip: Clip) -> tuple[tuple[Match, ...], float]:
+def _timed(library: Library, clip: Clip) -> tuple[tuple[Match, ...], float]:
     begin = time.perf_counter()
     matches = library.recognise(clip).matches
     return matches, time.perf_counter() - begin
@@ -112,8 +126,3 @@ def _shown(found: tuple[Match, ...]) -> str:
 
 def _times(seconds: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> str:
     return f"{1e3 * median(seconds):.0f} ({1e3 * float(np.quantile(seconds, 0.95)):.0f})"
-
-
-def _tell(done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        click.echo(f"\r{done}/{total} tracks   ", nl=False, err=True)

@@ -17,8 +17,10 @@ import click
 import numpy as np
 import soundfile
 
+from fingerprint.lab.report_format import markdown_head, markdown_row
 from fingerprint.types import Doubles
 
+HEAD = ("", "modules", "lines", "median", "imports a module", "loaded by `identify`")
 PACKAGE = "fingerprint"
 RATE = 16_000  # Hz
 SECONDS = 20
@@ -39,8 +41,7 @@ print("\\n" + " ".join(sorted(own)))
 @click.argument("roots", nargs=-1, type=click.Path(exists=True, path_type=Path))
 def main(roots: tuple[Path, ...]) -> None:
     """Count the modules of the package in each of ROOTS and those that `identify` loads."""
-    click.echo("| | modules | lines | median | imports a module | loaded by `identify` |")
-    click.echo("|---|---:|---:|---:|---:|---:|")
+    click.echo(markdown_head(HEAD))
     for root in roots or (Path(__file__).resolve().parents[3],):
         sources = {name_of(root, path): path for path in (root / PACKAGE).rglob("*.py")}
         loaded = [name for name in loaded_by_identify(root) if lines_of(sources[name]) > 1]
@@ -51,10 +52,8 @@ def main(roots: tuple[Path, ...]) -> None:
         ):
             sizes = [lines_of(path) for path in some.values()]
             imports = mean(len(imports_of(path, sources)) for path in some.values())
-            click.echo(
-                f"| {title} | {len(some)} | {sum(sizes):,} | {median(sizes):.0f} | {imports:.1f} | "
-                f"{last} |"
-            )
+            cells = (f"{len(some)}", f"{sum(sizes):,}", f"{median(sizes):.0f}", f"{imports:.1f}")
+            click.echo(markdown_row((title, *cells, last)))
 
 
 def name_of(root: Path, path: Path) -> str:

@@ -24,6 +24,7 @@ from fingerprint.lab.benchmark.metrics import RATE_TOLERANCE
 from fingerprint.lab.benchmark.queries import Query, make_query
 from fingerprint.lab.calibration.large_libraries import SomeTracks
 from fingerprint.lab.corpus import Corpus
+from fingerprint.lab.report_format import markdown_head, markdown_row
 from fingerprint.library.indexing import index_files
 from fingerprint.library.library import Library
 from fingerprint.model.fingerprinter import Fingerprinter
@@ -50,8 +51,7 @@ def main(corpus: Path, count: int) -> None:
     material = Material.load(opened, "validation")
     paths = [file.path for file in opened.music("validation")]
     tracks = {path: load_clip(path, model.sample_rate).samples for path in paths}
-    click.echo("| query | right | answered % | embeddings % | spectrogram % |")
-    click.echo("|---|---:|---:|---:|---:|")
+    click.echo(markdown_head(("query", "right", "answered %", "embeddings %", "spectrogram %")))
     with (
         TemporaryDirectory(prefix="fingerprint-") as folder,
         Library.create_or_open(Path(folder) / "library", model) as library,
@@ -74,8 +74,8 @@ def main(corpus: Path, count: int) -> None:
                 line = by_rows(stored, query, model) - 1
                 errors.append((answered, line, by_sound(query, tracks[query.truth.path])))
             shares = 100 * np.mean(np.abs(errors) <= RATE_TOLERANCE, axis=0)
-            cells = " | ".join(f"{share:.1f}" for share in shares)
-            click.echo(f"| {condition.name} | {len(errors)} | {cells} |")
+            cells = [f"{share:.1f}" for share in shares]
+            click.echo(markdown_row([condition.name, str(len(errors)), *cells]))
 
 
 def by_rows(stored: Fingerprint, query: Query, model: Fingerprinter) -> float:

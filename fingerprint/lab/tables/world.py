@@ -14,7 +14,6 @@ from fingerprint.library.library import Library
 from fingerprint.types import Clip, Floats
 
 CACHE = Path("runs/benchmarks")
-FULL_SCALE = np.float32(32_768)
 
 
 def made_up(tracks: Sequence[Floats], count: int, seed: int) -> Iterator[Floats]:

@@ -9,7 +9,7 @@ from fingerprint.config import ModelConfig, Positive, PositiveInt, Probability, 
 from fingerprint.errors import ConfigError
 from fingerprint.lab.yaml_files import load_config, over, read, validated
 
-# Roles of the corpus: its own training music, and what `scripts/corpus.py --add` makes beside it.
+# Roles of the corpus: its own training music, and what `fingerprint.lab corpus --add` makes.
 TrainingMusic = Literal["train", "rendered", "generated"]
 
 

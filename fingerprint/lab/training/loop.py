@@ -47,7 +47,7 @@ class TrainProgress:
     loss: float
     active: float
     spread: float
-    segments_per_second: float
+    windows_per_second: float
     validation: float | None = None
 
     @property
@@ -114,7 +114,7 @@ def train(
                     loss=float(loss.value.detach()),
                     active=loss.active,
                     spread=loss.spread,
-                    segments_per_second=config.windows
+                    windows_per_second=config.windows
                     * len(batch.tracks)
                     * here.size
                     / (now - began),

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fingerprint.config import KEY
+from fingerprint.config import INDEXED_DIMS
 from fingerprint.lab.training.config import MiningConfig
 
 FAR = 5.0  # beyond every distance
@@ -78,11 +78,17 @@ MINERS: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
 }
 
 
-def triplet_loss(embeddings: Tensor, tracks: Tensor, config: MiningConfig, progress: float) -> Loss:
+def triplet_loss(
+    embeddings: Tensor,
+    tracks: Tensor,
+    config: MiningConfig,
+    progress: float,
+    indexed_dims: int = INDEXED_DIMS,
+) -> Loss:
     """Mine the batch and average the active triplets.
 
-    Of vectors longer than `KEY`, the first `KEY` numbers become an embedding of their own: scaled
-    to unit length, they are mined on their own, and the loss is the mean of both (Kusupati et al.,
+    Of longer vectors, the first `indexed_dims` numbers become an embedding of their own: scaled to
+    unit length, they are mined on their own, and the loss is the mean of both (Kusupati et al.,
     "Matryoshka representation learning", 2022). Share and spread are those of the whole.
 
     Args:
@@ -91,11 +97,12 @@ def triplet_loss(embeddings: Tensor, tracks: Tensor, config: MiningConfig, progr
         config: which miner, what margin; batch-hard starts as semi-hard, because the hardest
             negatives of an untrained network drive it to a single point (FaceNet, section 3.2).
         progress: 0..1, how far the run has come.
+        indexed_dims: the model's Matryoshka dimensions.
     """
     loss = _mined(embeddings, tracks, config, progress)
-    if embeddings.shape[2] <= KEY:
+    if embeddings.shape[2] <= indexed_dims:
         return loss
-    part = _mined(F.normalize(embeddings[..., :KEY], dim=2), tracks, config, progress)
+    part = _mined(F.normalize(embeddings[..., :indexed_dims], dim=2), tracks, config, progress)
     return Loss((loss.value + part.value) / 2, loss.active, loss.spread)
 
 

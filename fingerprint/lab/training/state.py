@@ -4,7 +4,6 @@ There is no random state to keep: batches are functions of the seed and the step
 """
 
 import math
-import os
 import time
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from fingerprint.disk import atomic_write
 from fingerprint.errors import ConfigError, ModelError
 from fingerprint.lab.training.config import TrainConfig
 from fingerprint.lab.training.distributed import World, gather
@@ -67,7 +67,13 @@ class State:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             embeddings = self._network(batch.spectrograms)  # (C, W, dim)
         everyone, tracks = gather(embeddings, batch.tracks, self.here)
-        loss = triplet_loss(everyone, tracks, config.mining, self.step / config.steps)
+        loss = triplet_loss(
+            everyone,
+            tracks,
+            config.mining,
+            self.step / config.steps,
+            config.model.embedder.indexed_dims,
+        )
         self.optimizer.zero_grad(set_to_none=True)
         loss.value.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -90,9 +96,8 @@ class State:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        part = run / f"{CHECKPOINT}.part{os.getpid()}"
-        torch.save(document, part)
-        part.replace(run / CHECKPOINT)
+        with atomic_write(run / CHECKPOINT) as draft:
+            torch.save(document, draft)
 
     def resume(self, run: Path) -> None:
         """Resume from the run's checkpoint, if it has one.
@@ -153,7 +158,8 @@ def _first_embedder(config: TrainConfig) -> ConvEmbedder:
     if config.start:
         checkpoint = read_checkpoint(Path(config.start))
         theirs, ours = checkpoint.config, config.model
-        as_wide = theirs.embedder.model_copy(update={"dim": ours.embedder.dim})
+        free = {name: getattr(ours.embedder, name) for name in ("dim", "indexed_dims")}
+        as_wide = theirs.embedder.model_copy(update=free)
         if (
             as_wide != ours.embedder
             or theirs.embedder.dim > ours.embedder.dim
@@ -161,7 +167,8 @@ def _first_embedder(config: TrainConfig) -> ConvEmbedder:
         ):
             raise ConfigError(
                 f"{config.start}, from which the run is to start, is a model of other sizes; copy "
-                "its `embedder` section (`dim` may be greater) and `n_bands`, or start untrained"
+                "its `embedder` section (`dim` may be greater, `indexed_dims` another) and "
+                "`n_bands`, or start untrained"
             )
         load_weights(embedder, _widened(checkpoint.weights, embedder))
     return embedder

@@ -1,5 +1,5 @@
 // Entry point of the page: connects the parts below.
-import { $, el } from "./dom.js";
+import { $, el, loadThreshold } from "./dom.js";
 import * as files from "./files.js";
 import * as library from "./library.js";
 import { resumeBefore, setBefore, stop, toggle, wantsBefore } from "./listen.js";
@@ -85,6 +85,7 @@ async function takeShared() { // a file from a phone's share sheet, stored by th
 }
 
 wire();
+loadThreshold();
 texts();
 route();
 resumeBefore();

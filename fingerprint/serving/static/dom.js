@@ -32,8 +32,19 @@ export function titleOf(track) {
   return track.title || track.path?.split(/[/\\]/).pop() || t("untitled");
 }
 
+// The confidence from which the server gives an answer; undefined until it is loaded.
+let threshold, loading;
+
+export function loadThreshold() { // once; after a failure the next call tries again
+  loading ??= fetch("v1/model").then(async (response) => {
+    if (!response.ok) throw new Error(`${response.status}`);
+    threshold = (await response.json()).min_confidence;
+  }).catch(() => { loading = undefined; });
+  return loading;
+}
+
 export function sureness(confidence) {
-  const words = confidence >= 0.98 ? 4 : confidence >= 0.9 ? 3 : confidence >= 0.5 ? 2 : 1;
+  const words = confidence >= (threshold ?? 1) ? 4 : confidence >= 0.9 ? 3 : confidence >= 0.5 ? 2 : 1;
   const percent = Math.min(99.9, 100 * confidence).toLocaleString(locale(), { maximumFractionDigits: 1 });
   return t("sureness", { words: t(`sure_${words}`), percent });
 }

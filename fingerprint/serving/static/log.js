@@ -1,5 +1,5 @@
 // The live log: everything that the server recognises, for any client.
-import { $, about, cover, el, locale, problemOf, sureness, titleOf } from "./dom.js";
+import { $, about, cover, el, loadThreshold, locale, problemOf, sureness, titleOf } from "./dom.js";
 import { t } from "./texts.js";
 
 const AGAIN = 5000; // ms after which a refused stream is opened again
@@ -11,7 +11,7 @@ export function open() {
   const own = source = new EventSource("v1/log/stream");
   const shown = new Set();
   own.onopen = async () => {
-    const response = await fetch("v1/log?limit=100").catch(() => null);
+    const [response] = await Promise.all([fetch("v1/log?limit=100").catch(() => null), loadThreshold()]);
     if (own !== source) return;
     if (!response?.ok) { $("live").textContent = response ? await problemOf(response) : t("broken"); return; }
     const { entries } = await response.json();

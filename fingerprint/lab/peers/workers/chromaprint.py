@@ -5,15 +5,27 @@ An answer is sure up to a bit error rate of 0.35, the threshold of Haitsma and K
 
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..bit_errors import Codes, best_alignment
 from .protocol import Best, serve, whole
 
+Codes = NDArray[np.uint32]  # one sub-fingerprint a frame, (frames,)
+BITS = 32  # of a sub-fingerprint
 TOO_SHORT = "Empty fingerprint"  # fpcalc's message for less than about 2.7 s
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """A query of which `errors` (0..1) of the bits differ from track `track`, `frame` frames in."""
+
+    track: int
+    frame: int
+    errors: float
 
 
 class Chromaprint:
@@ -64,6 +76,29 @@ def calculate(wav: Path) -> Codes:
     if not done.stdout and TOO_SHORT not in done.stderr:
         raise OSError(done.stderr.strip())
     return np.array([int(code) for code in done.stdout.split(",") if code.strip()], np.uint32)
+
+
+def best_alignment(query: Codes, codes: Codes, starts: NDArray[np.int64]) -> Alignment | None:
+    """The place with the fewest differing bits, of all where the whole query fits in one track.
+
+    Track i is `codes[starts[i]:starts[i + 1]]`. None if the query is empty or fits nowhere.
+    Chromaprint's own service aligns whole recordings; sliding a snippet over every frame and
+    taking the least bit error rate is the search of Haitsma and Kalker (2002), without an index.
+    """
+    shifts = len(codes) - len(query) + 1
+    if not len(query) or shifts < 1:
+        return None
+    errors = np.zeros(shifts, np.int64)
+    for i, code in enumerate(query):
+        errors += np.bitwise_count(codes[i : i + shifts] ^ code)
+    first = np.arange(shifts)
+    track = np.searchsorted(starts, first, side="right") - 1  # the last of those that start there
+    whole = first + len(query) <= starts[track + 1]
+    if not whole.any():
+        return None
+    best = int(np.argmin(np.where(whole, errors, BITS * len(query) + 1)))
+    found = int(track[best])
+    return Alignment(found, best - int(starts[found]), int(errors[best]) / (BITS * len(query)))
 
 
 if __name__ == "__main__":

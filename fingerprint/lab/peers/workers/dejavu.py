@@ -47,15 +47,15 @@ class Table:
 
     def return_matches(self, hashes: Hashes) -> tuple[list[tuple[int, int]], dict[int, int]]:
         """As Dejavu's databases: (track, difference of times) of each match, and rows a track."""
-        asked: dict[int, list[int]] = defaultdict(list)
+        wanted: dict[int, list[int]] = defaultdict(list)
         for text, time in hashes:
-            asked[_number(text)].append(int(time))
-        numbers = np.array(list(asked), np.uint64)
+            wanted[_number(text)].append(int(time))
+        numbers = np.array(list(wanted), np.uint64)
         begins = np.searchsorted(self._table[0], numbers)
         ends = np.searchsorted(self._table[0], numbers, side="right")
         matches: list[tuple[int, int]] = []
         rows: Counter[int] = Counter()
-        for times, begin, end in zip(asked.values(), begins, ends, strict=True):
+        for times, begin, end in zip(wanted.values(), begins, ends, strict=True):
             _, tracks, places = self._table[:, begin:end].tolist()
             rows.update(tracks)
             found = zip(tracks, places, strict=True)

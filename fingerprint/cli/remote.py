@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fingerprint.serving.remote import RemoteLibrary
 
 
-def index_there(
+def index_on_server(
     address: str,
     model: Path | None,
     device: str,
@@ -75,7 +75,7 @@ def _add(library: "RemoteLibrary", recording: "Recording", report: "Report") -> 
         report.damaged.append((recording.path, recording.damage))
 
 
-def remove_there(
+def remove_from_server(
     address: str, what: tuple[str, ...], ids: tuple[int, ...], *, missing: bool, dry_run: bool
 ) -> None:
     """Remove tracks from the library on a server: by number, by path or by pattern."""

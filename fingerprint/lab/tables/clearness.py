@@ -11,6 +11,7 @@ import click
 
 from fingerprint.cli.options import corpus_option
 from fingerprint.lab.corpus import Corpus
+from fingerprint.lab.report_format import markdown_head, markdown_row
 from fingerprint.lab.tables.world import queries, top_1
 from fingerprint.library.library import Library
 from fingerprint.model.fingerprinter import Fingerprinter
@@ -36,11 +37,10 @@ def main(library: Path, corpus: Path, count: int, powers: tuple[float, ...]) -> 
     """Tabulate top-1 by the power."""
     model = Fingerprinter.default("cpu", threads=1)
     drawn = list(queries(Corpus.open(corpus), CONDITIONS, count, model.sample_rate))
-    click.echo(f"| power | {' | '.join(CONDITIONS)} | mean |")
-    click.echo("|---:|" + "---:|" * (len(CONDITIONS) + 1))
+    click.echo(markdown_head(("power", *CONDITIONS, "mean"), left=0))
     for power in powers:
         alignment.POWER = power
         with Library.open(library, model) as opened:
             found = [100 * right for right, _ in top_1(opened, drawn).values()]
-        cells = " | ".join(f"{figure:.1f}" for figure in [*found, sum(found) / len(found)])
-        click.echo(f"| {power:g} | {cells} |")
+        figures = [*found, sum(found) / len(found)]
+        click.echo(markdown_row([f"{power:g}", *(f"{figure:.1f}" for figure in figures)]))

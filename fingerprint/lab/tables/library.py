@@ -1,7 +1,7 @@
 """The cost of changing and growing a library, with generated tracks.
 
-    python -m fingerprint.lab library-bench                 # 10,000 tracks of 10 s each
-    python -m fingerprint.lab library-bench --rows 900      # of four minutes: 8 GB, and hours
+    python -m fingerprint.lab bench-library                 # 10,000 tracks of 10 s each
+    python -m fingerprint.lab bench-library --rows 900      # of four minutes: 8 GB, and hours
 
 1. A track is added to a large library and removed again: how long until a reader that is open all
    the while finds it, and no longer finds it; and that no other file was touched.
@@ -113,7 +113,7 @@ def _segments(base: Path, options: Options) -> None:
     for count in (1, 10, 200):
         folder = base / f"in-{count}"
         _make(folder, options, tracks, -(-tracks // count))
-        opened, asked = _timed(folder, tracks, options.rows)
+        opened, queried = _timed(folder, tracks, options.rows)
         begin = perf_counter()
         with writing(folder) as writer:
             writer.compact()
@@ -121,7 +121,7 @@ def _segments(base: Path, options: Options) -> None:
         size = library_info(folder).bytes / 1e6
         again, later = _timed(folder, tracks, options.rows)
         click.echo(
-            f"{count:>4} segments | {opened:.0f} ms | {asked:.1f} ms | {compacted:.1f} s | "
+            f"{count:>4} segments | {opened:.0f} ms | {queried:.1f} ms | {compacted:.1f} s | "
             f"{again:.0f} ms | {later:.1f} ms | {size:.1f} MB"
         )
     sizes = [library_info(folder).bytes / 1e6]
@@ -157,9 +157,9 @@ def _timed(folder: Path, tracks: int, rows: int) -> tuple[float, float]:
     now = take_snapshot(catalog)
     opened = perf_counter() - begin
     numbers = np.random.default_rng(1).integers(0, tracks, QUERIES).tolist()
-    asked = [_seconds(now, number, rows) for number in numbers]
+    times = [_seconds(now, number, rows) for number in numbers]
     catalog.close()
-    return 1000 * opened, 1000 * statistics.median(asked)
+    return 1000 * opened, 1000 * statistics.median(times)
 
 
 def _seconds(now: Snapshot, number: int, rows: int) -> float:

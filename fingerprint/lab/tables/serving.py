@@ -1,7 +1,7 @@
 """A server under load: right answers, overhead, throughput and memory; and computed queries.
 
-    python -m fingerprint.lab serve-bench data/demo/library
-    python -m fingerprint.lab serve-bench data/demo/library --clients 50 --requests 2000
+    python -m fingerprint.lab bench-serving data/demo/library
+    python -m fingerprint.lab bench-serving data/demo/library --clients 50 --requests 2000
 
 Snippets of five seconds with noise 15 dB below them are cut from the library's own files.
 

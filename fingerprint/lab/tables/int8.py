@@ -18,13 +18,15 @@ from fingerprint.lab.benchmark.conditions import Condition, select
 from fingerprint.lab.benchmark.material import Material
 from fingerprint.lab.benchmark.queries import make_query
 from fingerprint.lab.corpus import Corpus, load_recordings
+from fingerprint.lab.corpus.probe import FULL_SCALE
+from fingerprint.lab.report_format import markdown_head, markdown_row
 from fingerprint.model.fingerprinter import DEFAULT_WEIGHTS, QUERY_SHIFTS, Fingerprinter
 from fingerprint.model.onnx_network import OnnxNetwork
 from fingerprint.model.torch_network import TorchNetwork
 from fingerprint.types import Clip, Floats, Ints
 
 HARD = ("noise 1 s", "noise 2 s", "phone 2 s", "phone 5 s", "phone at -5 dB 5 s", "speed 5 s")
-FULL_SCALE = np.float32(32_768)
+HEAD = ("query", "torch: windows %", "queries %", "export: windows %", "queries %")
 
 
 @click.command()
@@ -43,8 +45,7 @@ def main(corpus: Path, model: Path, export: Path | None, queries: int) -> None:
         f"Cosine of {len(cosines):,} library rows: median {np.median(cosines):.4f}, "
         f"1st percentile {np.quantile(cosines, 0.01):.4f}\n"
     )
-    click.echo("| query | torch: windows % | queries % | export: windows % | queries % |")
-    click.echo("|---|---:|---:|---:|---:|")
+    click.echo(markdown_head(HEAD))
     material = Material.load(opened, "validation")
     for condition in select(HARD):
         drawn = list(draw(material, condition, queries, models[0].sample_rate))
@@ -53,7 +54,7 @@ def main(corpus: Path, model: Path, export: Path | None, queries: int) -> None:
             for one, library in zip(models, libraries, strict=True)
             for rate in hit_rates(one, *library, drawn)
         ]
-        click.echo(f"| {' | '.join([condition.name, *cells])} |")
+        click.echo(markdown_row([condition.name, *cells]))
 
 
 def rows_of(corpus: Corpus, model: Fingerprinter) -> tuple[Floats, Ints]:
@@ -61,7 +62,7 @@ def rows_of(corpus: Corpus, model: Fingerprinter) -> tuple[Floats, Ints]:
     tracks = load_recordings(corpus, "validation", model.sample_rate)
     rows = [
         model.embed(
-            Clip(tracks.recording(i).astype(np.float32) / FULL_SCALE, model.sample_rate)
+            Clip(tracks.recording(i).astype(np.float32) / np.float32(FULL_SCALE), model.sample_rate)
         ).vectors
         for i in range(len(tracks))
     ]

@@ -53,7 +53,7 @@ class Task:
     peers: Sequence[int]
 
 
-def ask(
+def query_peers(
     corpus: Corpus,
     material: Material,
     peers: Sequence[Peer],
@@ -121,7 +121,7 @@ def _answered(
         team = teams.get()
         try:
             clients = {i: team[i] for i in task.peers}
-            return _asked(clients, query, condition.name, number, truth)
+            return _answers_of(clients, query, condition.name, number, truth)
         finally:
             teams.put(team)
 
@@ -132,7 +132,7 @@ def _answered(
         pool.shutdown(cancel_futures=True)
 
 
-def _asked(
+def _answers_of(
     clients: dict[int, Client], query: Query, condition: str, number: int, truth: str
 ) -> dict[int, Answer]:
     answers = {}
