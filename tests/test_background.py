@@ -12,7 +12,7 @@ from fingerprint.errors import ModelError
 from fingerprint.index.landmarks import query_landmarks
 from fingerprint.lab.calibration.large_libraries import SomeTracks
 from fingerprint.model.network import pack_background, unpack_background
-from fingerprint.recognition.cohort import ENOUGH, with_background
+from fingerprint.recognition.cohort import ROWS_WITHOUT_BACKGROUND, with_background
 from fingerprint.recognition.recognise import recognise
 from fingerprint.types import Background, Clip, Floats, Rows, Track
 
@@ -58,7 +58,7 @@ def test_large_libraries_and_models_without_background_get_no_passages(
 ) -> None:
     small = shelf(busy_song(0))
     assert with_background(small, None) is small
-    large = replace(small, rows=Rows(np.array([0, ENOUGH])))
+    large = replace(small, rows=Rows(np.array([0, ROWS_WITHOUT_BACKGROUND])))
     assert with_background(large, background) is large
     empty = replace(small, rows=Rows(np.array([0])))
     assert with_background(empty, background) is empty

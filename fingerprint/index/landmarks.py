@@ -29,7 +29,7 @@ FAN = 2  # landmarks that begin at a peak of a track
 QUERY_FAN = 8  # landmarks that begin at a peak of a query, where noise adds peaks in between
 QUERY_KEPT = 16  # peaks kept per block of a query
 NEAREST, FURTHEST = 2, 63  # frames between the peaks of a landmark
-ASIDE = 31  # bins between the peaks of a landmark, up or down
+MOST_RISE = 31  # bins between the peaks of a landmark, up or down
 LOOKED = 60  # following peaks that are tried as the second of a landmark
 MOST_HITS = 400_000  # index entries read for a query, in all segments; the rarest hashes first
 LEAST_HITS = 100_000  # of a segment, however small: in a small one all hashes are rare
@@ -235,10 +235,10 @@ def _landmarks(frame: Ints, bin_: Ints, fan: int) -> tuple[Ints, Ints]:
     hashes, frames = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for step in range(1, min(LOOKED, len(frame))):
         wait, rise = frame[step:] - frame[:-step], bin_[step:] - bin_[:-step]
-        fits = (wait >= NEAREST) & (wait <= FURTHEST) & (np.abs(rise) <= ASIDE)
+        fits = (wait >= NEAREST) & (wait <= FURTHEST) & (np.abs(rise) <= MOST_RISE)
         (which,) = np.nonzero(fits & (found[:-step] < fan))
         found[which] += 1
-        hashes.append(bin_[which] << 12 | rise[which] + ASIDE + 1 << 6 | wait[which])
+        hashes.append(bin_[which] << 12 | rise[which] + MOST_RISE + 1 << 6 | wait[which])
         frames.append(frame[which])
     return np.concatenate(hashes), np.concatenate(frames)
 

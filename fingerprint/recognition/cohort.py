@@ -37,7 +37,7 @@ from fingerprint.types import (
 
 PASSAGE = 64  # consecutive rows of a passage, about 16 s
 PASSAGES = 128  # passages of a cohort, at most: more do not make the level more exact
-ENOUGH = PASSAGE * PASSAGES  # rows of a library that needs no background
+ROWS_WITHOUT_BACKGROUND = PASSAGE * PASSAGES  # rows of a library that needs no background
 SEED = 0
 Kept = TypeVar("Kept", Floats, PeakCodes)
 
@@ -51,7 +51,7 @@ def sample(stored: StoredTracks) -> Floats:
     total = int(starts[-1]) if len(starts) else 0
     if not total:
         return np.zeros((0, 1), np.float32)
-    if total <= ENOUGH:
+    if total <= ROWS_WITHOUT_BACKGROUND:
         return stored.vectors(np.arange(total))
     # One passage from each of equal parts, so that they never overlap.
     parts = np.linspace(0, total, PASSAGES + 1)
@@ -88,7 +88,7 @@ def with_background(reference: Reference, background: Background | None) -> Refe
     """The reference, extended by the background's passages if it is too small for a cohort."""
     starts = reference.rows.starts
     total = int(starts[-1]) if len(starts) else 0
-    if background is None or not 0 < total < ENOUGH:
+    if background is None or not 0 < total < ROWS_WITHOUT_BACKGROUND:
         return reference
     return WithBackground(reference, background)
 

@@ -47,12 +47,12 @@ FEATURES = 16
 MOST_FIT = 12.0  # spreads at which the fit of the peaks saturates
 MOST_FIT_MARGIN = 8.0
 MOST_MARGIN = 8.0
-HEARD = (0.5, 1.5)  # spreads of a score above its cohort between which peaks begin to count
-SEEN = (1.0, 3.0)  # spreads of the fit of the peaks between which the margin begins to count
+SCORE_RAMP = (0.5, 1.5)  # spreads of a score above its cohort between which peaks begin to count
+FIT_RAMP = (1.0, 3.0)  # spreads of the fit of the peaks between which the margin begins to count
 FEWEST = 20  # peaks; a track with fewer under the query is not surer for that
-BROAD = (1.5, 3.0)  # breadths of the fit between which it begins to count
-ENOUGH = 50  # peaks, of 1.7 s; fewer neither confirm nor contradict the score by themselves
-DENSE = (12.0, 20.0)  # peaks a second between which fewer than `ENOUGH` begin to count
+BREADTH_RAMP = (1.5, 3.0)  # breadths of the fit between which it begins to count
+FEW_PEAKS = 50  # peaks, of 1.7 s; fewer neither confirm nor contradict the score by themselves
+DENSITY_RAMP = (12.0, 20.0)  # peaks a second between which fewer than `FEW_PEAKS` begin to count
 SUREST = 20.0  # log odds of an answer, at most
 
 
@@ -93,26 +93,26 @@ def features(evidence: Evidence) -> NDArray[np.float64]:
     score falls with the length, a mean over more windows, and grows with the size, a maximum over
     more places. Of the spectral peaks: their fit, its margin over any other track's (both
     saturate), its sharpness, the logarithm of their number, and the first three times the logarithm
-    of the size. Peaks count only if the score is `HEARD` spreads above its cohort, and the score's
-    margin only if the peaks fit by `SEEN` spreads: sounds that are no music may fit the peaks of
-    some track by chance, or resemble but one track, but hardly both. Of a short query there are too
-    few peaks for that; then both count only if the track has peaks as `DENSE` as music has. A fit
-    and its margin count less if few frequencies make them up (`BROAD`): a riff that others share.
-    Last, powers of the margins and of the fit: far above all impostors, confidence rises faster
-    than linearly.
+    of the size. Peaks count only where the score is clearly above its cohort (`SCORE_RAMP`), and
+    the score's margin only where the peaks fit (`FIT_RAMP`): sounds that are no music may fit the
+    peaks of some track by chance, or resemble but one track, but hardly both. Of a short query
+    there are too few peaks for that; then both count only if the track has as many peaks a second
+    as music has (`DENSITY_RAMP`). A fit and its margin count less if few frequencies make them up
+    (`BREADTH_RAMP`): a riff that others share. Last, powers of the margins and of the fit: far
+    above all impostors, confidence rises faster than linearly.
     """
     given = evidence.given
     size = math.log(max(given.rows, 1))
     normal = (evidence.score - given.level.mean) / (given.level.spread + LEAST_SPREAD)
-    heard = _share(normal, HEARD)
-    seen = _share(evidence.fit.score, SEEN)
-    if evidence.fit.peaks < ENOUGH:
-        seen = _share(evidence.fit.peaks / max(given.seconds, SHORTEST), DENSE)
-        heard = min(heard, seen)
-    margin = min(evidence.margin / (given.level.spread + LEAST_SPREAD), seen * MOST_MARGIN)
-    broad, sharpness = _share(evidence.fit.breadth, BROAD), evidence.fit.sharpness
-    fit = min(_reduced(evidence.fit.score, broad), heard * MOST_FIT)
-    fit_margin = min(_reduced(evidence.fit_margin, broad), heard * MOST_FIT_MARGIN)
+    by_score = _share(normal, SCORE_RAMP)
+    by_fit = _share(evidence.fit.score, FIT_RAMP)
+    if evidence.fit.peaks < FEW_PEAKS:
+        by_fit = _share(evidence.fit.peaks / max(given.seconds, SHORTEST), DENSITY_RAMP)
+        by_score = min(by_score, by_fit)
+    margin = min(evidence.margin / (given.level.spread + LEAST_SPREAD), by_fit * MOST_MARGIN)
+    broad, sharpness = _share(evidence.fit.breadth, BREADTH_RAMP), evidence.fit.sharpness
+    fit = min(_reduced(evidence.fit.score, broad), by_score * MOST_FIT)
+    fit_margin = min(_reduced(evidence.fit_margin, broad), by_score * MOST_FIT_MARGIN)
     fit_margin = max(fit_margin, -MOST_FIT_MARGIN)
     return np.array(
         [

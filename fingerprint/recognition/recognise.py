@@ -52,7 +52,7 @@ DEFAULTS = SearchConfig()
 BEST = 8  # candidates at other speeds, of all the speeds of a search together, that are verified
 POLISHED = 3  # candidates at each other speed whose rate and offset are refined
 TUNED_GAIN = 1.6  # spreads by which wrong candidates at another speed fit better when tuned
-HOPELESS = 0.02  # confidence below which the place of a match is not measured exactly
+LEAST_MEASURED = 0.02  # confidence below which the place of a match is not measured exactly
 UNLIKE = 0.4  # mean cosine of two passages, below which they cannot be copies
 COMPARED = 5  # candidates, at least: evidence is a margin over the other candidates
 SCORE_WEIGHT = 0.8  # of the embeddings' score, in spreads of its cohort; the peaks' has weight 1
@@ -154,7 +154,7 @@ def _matches(
     for number, weight in enumerate(evidence[: len(found)]):
         candidate, part, later = found[number], None, tuple[float, ...]()
         answered = number in (0, second)
-        if answered and probability(weight, query.model.calibration) >= HOPELESS:
+        if answered and probability(weight, query.model.calibration) >= LEAST_MEASURED:
             rows = query.reference.vectors(
                 np.arange(*query.reference.rows.starts[candidate.track : candidate.track + 2])
             )

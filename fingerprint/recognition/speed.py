@@ -43,7 +43,7 @@ LEAST_FIT = 4.0  # spreads above the cohort from which the peaks determine offse
 CLEAR_FIT = 8.0  # spreads at which the peaks would fit less well at any other speed
 SLACK = 0.1  # uncertainty of a rate measured by embeddings
 FAR_REACH = 32  # frames (0.5 s) by which a line of the wrong rate may be off at its middle
-HOPELESS = 0.1  # loss of score at a guessed speed from which the guess is rejected
+REJECTED_LOSS = 0.1  # loss of score at a guessed speed from which the guess is rejected
 
 
 def measured(query: Query, candidate: Candidate) -> Candidate:
@@ -155,7 +155,7 @@ def at_its_speed(query: Query, candidate: Candidate) -> Candidate:
     measured = candidate.speed == candidate.rate == 1 and clip.duration <= LONGEST_PROBE
     known = {1.0: candidate.score} if measured else {}
     guesses = dict.fromkeys((candidate.speed, candidate.rate))
-    speed, scores = _peak(score, guesses, known, least=candidate.score - HOPELESS)
+    speed, scores = _peak(score, guesses, known, least=candidate.score - REJECTED_LOSS)
     rows = (part.duration - model.window) / reference.hop
     if candidate.speed == 1 and not evidence_for(max(scores.values()), scores[1.0], rows):
         return candidate

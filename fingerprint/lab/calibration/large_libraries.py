@@ -25,7 +25,7 @@ from fingerprint.types import Candidate, Floats, Hits, Ints, PeakCodes, Rows, Tr
 
 NORMAL = NormalDist()
 NOBODY = -1.0  # score of a track that nobody loses to
-ENOUGH = 2_000  # places of a whole library by landmarks, to leave some for a part of it
+MOST_PLACES = 2_000  # places of a whole library by landmarks, to leave some for a part of it
 IMPOSTORS = 10  # best impostors of a query, by which the scores of all others are estimated
 
 
@@ -103,7 +103,7 @@ class SomeTracks:
                 track=here[one.track],
                 offset=one.offset - stretches[one.track].first * self.hop,
             )
-            for one in whole.vote(query, ENOUGH)
+            for one in whole.vote(query, MOST_PLACES)
             if one.track in here
         ][:most]
 
