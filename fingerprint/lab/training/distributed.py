@@ -1,9 +1,13 @@
 """Data-parallel training under torchrun, so that mining sees the whole batch."""
 
 import os
+import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,14 +37,44 @@ def world(device: torch.device) -> Iterator[World]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if device.type == "cuda" else GLOO)
     try:
         yield World(dist.get_rank(), dist.get_world_size())
-        # Threads of gloo may still hold tensors of the last exchange, and an interpreter that ends
-        # meanwhile dies of it. After one that holds none, they do not.
-        dist.barrier()
+        if device.type != "cuda":
+            _wait_until_released()
     finally:
         dist.destroy_process_group()
+
+
+def _wait_until_released() -> None:
+    """Exchange one more number, and wait until gloo has released it and all before it.
+
+    Gloo's thread releases an exchange, and the Python objects that came with it, some time after
+    the exchange is over. If Python has begun to exit by then, the process is aborted
+    (https://github.com/pytorch/pytorch/pull/179291).
+    """
+    last = torch.zeros(1)
+    alive = weakref.ref(last)
+    dist.all_reduce(last)
+    del last
+    deadline = time.monotonic() + 60
+    while alive() is not None and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+def _gloo_of_one_thread(store: Any, rank: int, size: int, timeout: timedelta) -> Any:
+    """Gloo with one thread instead of two, so that an exchange is released before the next."""
+    gloo: Any = dist.ProcessGroupGloo  # whose types in PyTorch lack what is needed here
+    options = gloo._Options()
+    options._threads = 1
+    options._timeout = timeout
+    options._devices = [gloo.create_default_device()]
+    return gloo(store, rank, size, options)
+
+
+GLOO = "gloo_of_one_thread"
+if dist.is_available():
+    dist.Backend.register_backend(GLOO, _gloo_of_one_thread, devices=["cpu"])
 
 
 def gather(embeddings: Tensor, tracks: Tensor, world: World) -> tuple[Tensor, Tensor]:
