@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fingerprint.audio.files import find_audio
     from fingerprint.errors import (
         AudioError,
+        CalibrationWarning,
         ConfigError,
         CorpusError,
         FingerprintError,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AudioError",
+    "CalibrationWarning",
     "Clip",
     "ConfigError",
     "CorpusError",
@@ -58,6 +60,7 @@ __all__ = [
 
 _HOME = {
     "AudioError": "fingerprint.errors",
+    "CalibrationWarning": "fingerprint.errors",
     "Clip": "fingerprint.types",
     "ConfigError": "fingerprint.errors",
     "CorpusError": "fingerprint.errors",

@@ -387,7 +387,7 @@ class _Worker:
                 (Path(folder) / name).write_bytes(content)
             chosen = min(files, key=lambda name: name.endswith(".onnx"))  # the checkpoint, if any
             place, share = Path(folder) / chosen, self._share
-            self._model = Fingerprinter.load(place, share.device, threads=share.threads)
+            self._model = Fingerprinter.load(place, share.device, threads=share.threads, warn=False)
         if self._model.id != model_id:
             raise LibraryError("the workers have another version of fingerprint than this machine")
 

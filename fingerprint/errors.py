@@ -1,4 +1,4 @@
-"""The package's own errors: what went wrong, with which file, and what to do, in one line."""
+"""The package's own errors and warnings: what is wrong, with which file, what to do. One line."""
 
 
 class FingerprintError(Exception):
@@ -23,3 +23,7 @@ class LibraryError(FingerprintError):
 
 class CorpusError(FingerprintError):
     """The training corpus is missing or incomplete."""
+
+
+class CalibrationWarning(UserWarning):
+    """A model was calibrated on other features than this version's; its confidences are rough."""

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,14 @@ from corpus_world import make_corpus, one_room
 from fingerprint.cli import main
 from fingerprint.lab.__main__ import main as lab
 from fingerprint.lab.benchmark.conditions import CONDITIONS
+from fingerprint.lab.calibration import cases
+from fingerprint.lab.calibration.cases import Case
 from fingerprint.lab.corpus.manifest import Corpus
 from fingerprint.lab.training import validation
-from fingerprint.model.checkpoint import read_checkpoint
+from fingerprint.model.checkpoint import read_checkpoint, write_checkpoint
 from fingerprint.model.fingerprinter import Fingerprinter
+from fingerprint.recognition.confidence import Calibration
+from fingerprint.types import Circumstances, Evidence, Level
 
 MUSIC = ["train"] * 4 + ["validation"] * 5 + ["test", "test", "test-unknown"]
 SOUNDS = [("sounds-train", "speech"), ("sounds-train", "effect")]
@@ -91,6 +96,27 @@ def test_a_finished_run_is_not_trained_again(run_folder, corpus):
     assert result.exit_code == 0
     assert result.stderr == ""
     assert (run_folder / "run" / "model.pt").read_bytes() == before
+
+
+def test_a_new_calibration_replaces_an_outdated_one_without_a_warning(run_folder, corpus, tmp_path):
+    trained, model = read_checkpoint(run_folder / "run" / "model.pt"), tmp_path / "model.pt"
+    write_checkpoint(
+        replace(trained, calibration=Calibration(outdated=True), background=b"made"), model
+    )
+    here = Circumstances(5.0, Level(0.05, 0.07), 250_000)
+    scores = np.random.default_rng(0).normal(0.5, 0.1, 200)
+    found = [
+        Case("noise", n, 5.0, known=bool(n % 2), tracks=5, evidence=Evidence(score, 0.1, here),
+             right=bool(n % 2))
+        for n, score in enumerate(scores + 0.2 * (np.arange(200) % 2))
+    ]  # fmt: skip
+    cases.save(found, tmp_path / "runs" / f"cases-{trained.id[:12]}.jsonl")
+    done = run([
+        "calibrate", str(model), "--refit", "--corpus", str(corpus), "--output",
+        str(tmp_path / "runs"), "--device", "cpu",
+    ])  # fmt: skip
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert Fingerprinter.load(model, "cpu").calibration.outdated is False
 
 
 RECIPE = """

@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -13,8 +14,8 @@ from typing import Any, NoReturn
 import click
 
 from fingerprint.cli.progress import discard, note
-from fingerprint.cli.text import error_line
-from fingerprint.errors import FingerprintError
+from fingerprint.cli.text import error_line, one_line
+from fingerprint.errors import CalibrationWarning, FingerprintError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count; 143 and 129 after SIGTERM and SIGHUP
 READER_LEFT = 141  # 128 + SIGPIPE; of commands whose 1 means something else than "error"
@@ -102,7 +103,7 @@ class CommandGroup(click.Group):
         open_standard_streams()
         status: Any
         try:
-            with stopping():
+            with stopping(), warnings_as_lines():
                 status = run()
         except click.ClickException as error:
             _show(error)
@@ -215,6 +216,24 @@ def _status_after(error: BaseException | None) -> int:
             return 128 + error.number
         error = error.__cause__ or error.__context__
     return INTERRUPTED
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Show each of the package's own warnings once, as a line on stderr."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not issubclass(category, CalibrationWarning):
+            others(message, category, *place, **more)
+        elif (line := f"Warning: {one_line(str(message))}") not in shown:
+            shown.add(line)
+            note(line)
+
+    with warnings.catch_warnings():
+        others, warnings.showwarning = warnings.showwarning, show
+        warnings.simplefilter("always", CalibrationWarning)
+        yield
 
 
 @contextmanager

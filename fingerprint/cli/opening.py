@@ -6,8 +6,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import click
-
 from fingerprint.audio.files import display_name
 from fingerprint.errors import LibraryError
 from fingerprint.milvus.address import Address
@@ -21,19 +19,13 @@ if TYPE_CHECKING:
 REMEDY = "learn some music with: fingerprint index FOLDER"
 
 
-def open_model(file: Path | None, device: str, *, threads: int = 0) -> "Fingerprinter":
-    """Load a model file, by default the shipped model; `threads` as in `Fingerprinter.load`."""
+def open_model(
+    file: Path | None, device: str, *, threads: int = 0, warn: bool = True
+) -> "Fingerprinter":
+    """Load a model file, by default the shipped model; the rest as in `Fingerprinter.load`."""
     from fingerprint.model.fingerprinter import DEFAULT_WEIGHTS, Fingerprinter
 
-    model = Fingerprinter.load(file or DEFAULT_WEIGHTS, device, threads=threads)
-    if model.calibration.outdated:
-        name = display_name(file) if file else "the shipped model"
-        click.echo(
-            f"Warning: {name} was calibrated by another version, and its confidences are rough "
-            "until it is calibrated again: fingerprint calibrate",
-            err=True,
-        )
-    return model
+    return Fingerprinter.load(file or DEFAULT_WEIGHTS, device, threads=threads, warn=warn)
 
 
 def open_any(place: Path | Address | str, model: Path | None, device: str) -> "Library":

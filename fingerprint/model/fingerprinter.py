@@ -6,6 +6,7 @@ rows are `QUERY_SHIFTS` times as dense, so wherever the query was cut, one of th
 """
 
 import math
+import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -13,8 +14,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from fingerprint.audio.files import display_name
 from fingerprint.config import ModelConfig
-from fingerprint.errors import ModelError
+from fingerprint.errors import CalibrationWarning, ModelError
 from fingerprint.machine import available_cores, pick_device
 from fingerprint.model.geometry import Geometry
 from fingerprint.model.network import Network, unpack_background
@@ -44,22 +46,35 @@ class Fingerprinter:
         return cls.load(DEFAULT_WEIGHTS, device, threads=threads)
 
     @classmethod
-    def load(cls, path: Path, device: str = "auto", *, threads: int = 0) -> Self:
+    def load(cls, path: Path, device: str = "auto", *, threads: int = 0, warn: bool = True) -> Self:
         """Read a model file: a checkpoint (.pt) or an export (.onnx).
 
         An export runs on the CPU, on ONNX Runtime. A checkpoint runs on torch; but on the CPU its
         export is used instead, if one of the same name lies beside it and was made from it.
 
+        A model that was calibrated on other features than those of this version is used with the
+        default calibration, and a `CalibrationWarning` says so.
+
         Args:
             path: the file.
             device: "cpu", "cuda", or "auto": CUDA if there is a GPU.
             threads: threads of one call on the CPU; 0: the number of cores.
+            warn: emit that warning; False if the model is loaded to be calibrated, or again.
 
         Raises:
             ModelError: missing, damaged, of another format version, or not for that device.
         """
         target = "cpu" if path.suffix == ".onnx" and device == "auto" else pick_device(device)
-        return cls(_open(path, target, threads or available_cores()))
+        model = cls(_open(path, target, threads or available_cores()))
+        if warn and model.calibration.outdated:
+            name = "the shipped model" if path == DEFAULT_WEIGHTS else display_name(path)
+            warnings.warn(
+                f"{name} was calibrated by another version, and its confidences are rough until it "
+                "is calibrated again: fingerprint calibrate",
+                CalibrationWarning,
+                stacklevel=2,
+            )
+        return model
 
     @classmethod
     def create(cls, config: ModelConfig, seed: int = 0, device: str = "cpu") -> Self:

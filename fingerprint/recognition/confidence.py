@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from fingerprint.config import Probability, Record
 from fingerprint.types import Candidate, Circumstances, Evidence
@@ -41,6 +41,11 @@ class Calibration(Record):
         if len(weights) == FEATURES:
             return values | {"weights": weights}
         return {"outdated": True}
+
+    @model_serializer(mode="wrap")
+    def _still_outdated(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A copy of an outdated calibration is outdated, too."""
+        return {"weights": []} if self.outdated else handler(self)
 
 
 FEATURES = 16

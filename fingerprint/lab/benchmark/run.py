@@ -227,7 +227,8 @@ def _open(
     from fingerprint.model.fingerprinter import Fingerprinter
 
     material = Material.load(Corpus.open(corpus), split, music_is_enough=True)
-    return material, Library.open(folder, Fingerprinter.load(weights, device, threads=1))
+    model = Fingerprinter.load(weights, device, threads=1, warn=False)
+    return material, Library.open(folder, model)
 
 
 def _one_thread() -> None:

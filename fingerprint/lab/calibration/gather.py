@@ -93,7 +93,7 @@ def _open(source: Source) -> tuple[Material, Everywhere]:
     from fingerprint.model.fingerprinter import Fingerprinter
 
     corpus = Corpus.open(source.corpus)
-    model = Fingerprinter.load(source.weights, threads=1)
+    model = Fingerprinter.load(source.weights, threads=1, warn=False)
     package = {file.path: file.package for file in corpus.files}
     library = Library.open(source.library, model)
     return Material.load(corpus, source.split), Everywhere(library, package)

@@ -102,7 +102,7 @@ def _open(source: _Source) -> tuple[Material, "Library"]:
     from fingerprint.library.library import Library
     from fingerprint.model.fingerprinter import Fingerprinter
 
-    model = Fingerprinter.load(source.weights, threads=1)
+    model = Fingerprinter.load(source.weights, threads=1, warn=False)
     material = Material.load(Corpus.open(source.corpus), "test")
     return material, Library.open(source.library, model)
 

@@ -63,9 +63,9 @@ def calibrate_command(
     from fingerprint.model.network import pack_background
 
     if not read_checkpoint(model).background:
-        made = pack_background(background_of(opened, open_model(model, device)))
+        made = pack_background(background_of(opened, open_model(model, device, warn=False)))
         write_checkpoint(replace(read_checkpoint(model), background=made), model)
-    fingerprinter = open_model(model, device)
+    fingerprinter = open_model(model, device, warn=False)
     evidence = output / f"cases-{fingerprinter.id[:12]}.jsonl"
     if not refit:
         recorded = RealSet.open(real) if real else None

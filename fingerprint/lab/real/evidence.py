@@ -55,7 +55,8 @@ def _open(library: Path, weights: Path) -> Everywhere:
     from fingerprint.library.library import Library
     from fingerprint.model.fingerprinter import Fingerprinter
 
-    return Everywhere(Library.open(library, Fingerprinter.load(weights, threads=1)), {})
+    model = Fingerprinter.load(weights, threads=1, warn=False)
+    return Everywhere(Library.open(library, model), {})
 
 
 def _cases(

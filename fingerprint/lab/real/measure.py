@@ -193,7 +193,7 @@ def _open(library: Path, weights: Path, device: str) -> "Library":
     from fingerprint.library.library import Library
     from fingerprint.model.fingerprinter import Fingerprinter
 
-    return Library.open(library, Fingerprinter.load(weights, device, threads=1))
+    return Library.open(library, Fingerprinter.load(weights, device, threads=1, warn=False))
 
 
 def ask(library: "Library", question: Question) -> list[Outcome]:
