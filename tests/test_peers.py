@@ -19,7 +19,7 @@ from fingerprint.lab.peers.answers import (
     write,
 )
 from fingerprint.lab.peers.curves import over_length, over_snr
-from fingerprint.lab.peers.report import BEGIN, END, Comparison, filled, markdown, save
+from fingerprint.lab.peers.report import Comparison, markdown, save
 
 CONDITIONS = select(["clean 5 s", "unknown clean"])
 
@@ -146,18 +146,9 @@ def test_the_table_has_a_row_a_system_and_a_row_a_condition() -> None:
     assert "| peer | 1.0 | its own | 123 | 1.50 | 100 |" in lines
 
 
-def test_the_figures_replace_what_is_between_the_marks_of_a_page(tmp_path: Path) -> None:
-    page = tmp_path / "docs" / "page.md"
-    page.parent.mkdir()
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    save(comparison(), tmp_path, page)
-    text = page.read_text()
-    assert text.startswith("before\n")
-    assert text.endswith("after\n")
-    assert "old" not in text
-    assert "| peer | 25 |" in text
-    assert filled(text, markdown(comparison())) == text
-    assert (page.parent / "peers.png").read_bytes()[:4] == b"\x89PNG"
+def test_the_figures_are_saved_as_a_table_a_picture_and_numbers(tmp_path: Path) -> None:
+    assert save(comparison(), tmp_path).read_text() == markdown(comparison())
+    assert (tmp_path / "peers.png").read_bytes()[:4] == b"\x89PNG"
     figures = json.loads((tmp_path / "peers.json").read_text())
     assert figures["systems"][1]["top1"]["noise 5 s"]["hits"] == 1
 

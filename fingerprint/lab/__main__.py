@@ -22,6 +22,7 @@ COMMANDS = {
         f"{_COMMANDS}.cut_recording:main",
         "Make a set for `evaluate --real` from a recording and the tracks that were played.",
     ),
+    "figures": (f"{_COMMANDS}.figures:main", "Make every table of the documentation."),
     "fuzz": (f"{_COMMANDS}.fuzz:main", "Feed damaged input to everything that reads input."),
     "onnxruntime-web": (
         f"{_COMMANDS}.onnxruntime_web:main",

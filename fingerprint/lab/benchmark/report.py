@@ -43,13 +43,16 @@ def headline(results: Results) -> str:
     lines = [
         f"{len(results.outcomes)} queries from the {results.split} split (seed {results.seed}) "
         f"against {results.tracks} tracks, {results.hours:.1f} h; model {results.model_id[:12]}.",
-        f"False accepts on unknown tracks at confidence {results.min_confidence:g}: "
-        f"{percent(results.false_accepts)} %. "
-        f"Expected calibration error: {number(results.calibration_error, 4)}. "
-        f"Confidence at which 1 % of unknown queries are answered: "
-        f"{number(results.threshold_1_percent, 4)}; "
-        f"known queries accepted and right there: {percent(results.right_at_1_percent)} %.",
     ]
+    if results.false_accepts.total:  # the rest depends on the share of unknown queries
+        lines.append(
+            f"False accepts on unknown tracks at confidence {results.min_confidence:g}: "
+            f"{percent(results.false_accepts)} %. "
+            f"Expected calibration error: {number(results.calibration_error, 4)}. "
+            f"Confidence at which 1 % of unknown queries are answered: "
+            f"{number(results.threshold_1_percent, 4)}; "
+            f"known queries accepted and right there: {percent(results.right_at_1_percent)} %."
+        )
     lines += [
         f"{summary.condition}: both accepted {percent(summary.both)} %."
         for summary in results.summaries

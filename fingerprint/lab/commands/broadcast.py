@@ -102,11 +102,11 @@ def _without(material: Material, corpus: Corpus, package: str) -> Material:
 
 def _print(result: Score, taken: float, seconds: float) -> None:
     click.echo(
-        f"second by second: F1 {result.f1:.4f}, precision {result.precision:.4f}, "
+        f"- second by second: F1 {result.f1:.4f}, precision {result.precision:.4f}, "
         f"recall {result.recall:.4f}; {result.found} of {result.known} known items found\n"
-        f"boundaries: median {result.boundary_median:.2f} s, "
+        f"- boundaries: median {result.boundary_median:.2f} s, "
         f"95 % within {result.boundary_95:.2f} s\n"
-        f"scanned in {taken:.0f} s of one core, {seconds / taken:.0f} x real time"
+        f"- scanned in {taken:.0f} s of one core, {seconds / taken:.0f} x real time"
     )
 
 

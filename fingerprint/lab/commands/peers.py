@@ -28,8 +28,6 @@ from fingerprint.lab.peers.report import Comparison, save
 from fingerprint.lab.peers.systems import SYSTEMS, choose
 from fingerprint.lab.real.folder import RealSet
 
-PAGE = Path("docs/peers.md")
-
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @corpus_option
@@ -65,7 +63,6 @@ PAGE = Path("docs/peers.md")
     help="Also query with real recordings, made by `cut-recording`.",
 )
 @click.option("--jobs", type=click.IntRange(min=1), default=1, help="Peers or queries at a time.")
-@click.option("--publish", is_flag=True, help="Put the figures into docs/peers.md as well.")
 def main(
     corpus: Path,
     output: Path,
@@ -77,7 +74,6 @@ def main(
     peers: tuple[str, ...],
     real: Path | None,
     jobs: int,
-    publish: bool,
 ) -> None:
     """Run the queries of `fingerprint evaluate` on other recognisers, and put all in one table."""
     opened = Corpus.open(corpus)
@@ -100,8 +96,7 @@ def main(
     if recordings and own_of_real:
         text = table([own_of_real, *of_real], recordings)
         compared = replace(compared, real=text)
-    page = PAGE if publish else None
-    written = save(compared, output, page)
+    written = save(compared, output)
     click.echo(written.read_text(encoding="utf-8"))
 
 

@@ -1,15 +1,13 @@
 """Room and accuracy of each profile, on validation queries.
 
-    python -m fingerprint.lab profiles            # the corpus is embedded once, into a library
-    python -m fingerprint.lab profiles --publish  # and the table goes into docs/library.md
+    python -m fingerprint.lab profiles
 
-A reference library is made of the corpus's tracks (or taken up again), which keeps every row with
+A reference library is made of the corpus's tracks, once, which keeps every row with
 four bits a number and compares every sign. The profiles' libraries are derived from it. Then the
 same degraded passages of validation tracks are searched in each, and the whole answer counts: a
 query in doubt is also searched at other speeds, and so on.
 """
 
-import re
 import shutil
 from pathlib import Path
 
@@ -30,11 +28,6 @@ from fingerprint.library.profiles import PROFILES, REFERENCE
 from fingerprint.model.fingerprinter import Fingerprinter
 
 NAMES = ("noise 2 s", "noise 5 s", "phone 2 s", "phone 5 s")
-PAGE = Path("docs/library.md")
-BEGIN, END = (
-    "<!-- profiles: made by python -m fingerprint.lab profiles -->",
-    "<!-- end of profiles -->",
-)
 COLUMNS = (
     "profile",
     "kB an hour",
@@ -51,8 +44,7 @@ COLUMNS = (
 @output_option("runs/profiles")
 @click.option("--queries", type=click.IntRange(min=1), default=200, help="Of each condition.")
 @jobs_option
-@click.option("--publish", is_flag=True, help=f"Write the table into {PAGE}.")
-def main(corpus: Path, output: Path, queries: int, jobs: int, publish: bool) -> None:
+def main(corpus: Path, output: Path, queries: int, jobs: int) -> None:
     """Bytes and accuracy of each profile, on validation queries."""
     opened, model = Corpus.open(corpus), Fingerprinter.default("cpu")
     rights: dict[str, list[Outcome]] = {}
@@ -80,19 +72,13 @@ def main(corpus: Path, output: Path, queries: int, jobs: int, publish: bool) -> 
         rows.append(
             _row(profile.name, info.bytes / info.hours / 1000, rights, results.min_confidence)
         )
-        click.echo(rows[-1])
     count = len(rights[REFERENCE.name])
     text = "\n".join([markdown_head(COLUMNS), *rows])
     note = (
         f"{count} validation queries ({', '.join(NAMES)}), the same for each profile, against "
         f"{info.tracks} tracks ({info.hours:.1f} hours)."
     )
-    click.echo(f"\n{text}\n\n{note}")
-    if publish:
-        page = PAGE.read_text(encoding="utf-8")
-        whole = f"{BEGIN}\n{note}\n\n{text}\n{END}"
-        pattern = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.DOTALL)
-        PAGE.write_text(pattern.sub(lambda _match: whole, page), encoding="utf-8")
+    click.echo(f"{note}\n\n{text}")
 
 
 def _derive(folder: Path, reference: Path, model: Fingerprinter, profile: str) -> None:

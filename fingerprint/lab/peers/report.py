@@ -12,8 +12,6 @@ from fingerprint.lab.peers.answers import Standing
 from fingerprint.lab.peers.curves import draw
 from fingerprint.lab.report_format import finite, markdown_table, number, percent, share_json
 
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"  # in a page, what lies between
-
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -29,27 +27,14 @@ class Comparison:
     real: str = ""  # the table of real recordings, if there is one
 
 
-def save(comparison: Comparison, folder: Path, page: Path | None = None) -> Path:
-    """Write `peers.md`, `peers.json` and `peers.png` to `folder`; returns the first.
-
-    A `page` gets the same figures between its marks `BEGIN` and `END`, and the picture beside it.
-    """
+def save(comparison: Comparison, folder: Path) -> Path:
+    """Write `peers.md`, `peers.json` and `peers.png` to `folder`; returns the first."""
     text = markdown(comparison)
     (folder / "peers.json").write_text(json.dumps(as_json(comparison), indent=1) + "\n")
     draw(comparison.standings, comparison.conditions, folder / "peers.png")
     table = folder / "peers.md"
     table.write_text(text, encoding="utf-8")
-    if page is not None:
-        page.write_text(filled(page.read_text(encoding="utf-8"), text), encoding="utf-8")
-        (page.parent / "peers.png").write_bytes((folder / "peers.png").read_bytes())
     return table
-
-
-def filled(page: str, text: str) -> str:
-    """A page with a text between its marks."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{text.strip()}\n{END}{after}"
 
 
 def markdown(comparison: Comparison) -> str:

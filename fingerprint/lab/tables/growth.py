@@ -11,8 +11,12 @@ exchanged: as like its neighbours as real rows are, but like no real track.
 The queries are phone snippets of 5 s of validation tracks, and of tracks that are in no library.
 The first answer of a new process is timed with the library's files in the memory of the system
 (warm) and without them (cold).
+
+The figures are kept in the output folder, `growth.jsonl`; the table has a column for each size that
+was measured with this model.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -20,7 +24,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,13 +35,15 @@ import soundfile
 
 from fingerprint.audio.peaks import EMPTY, HEIGHT, joined
 from fingerprint.cli.options import corpus_option, jobs_option
+from fingerprint.cli.progress import note
+from fingerprint.disk import atomic_write
 from fingerprint.lab.benchmark.conditions import select
 from fingerprint.lab.benchmark.material import Material
 from fingerprint.lab.benchmark.queries import Query, make_query
 from fingerprint.lab.benchmark.run import KNOWN_ROLES, index_corpus
 from fingerprint.lab.corpus import Corpus
 from fingerprint.lab.options import output_option
-from fingerprint.lab.report_format import markdown_head, markdown_row
+from fingerprint.lab.report_format import markdown_table
 from fingerprint.lab.tables.world import CACHE, made_up, mapped, private
 from fingerprint.library.library import Library
 from fingerprint.library.merge import merge_library
@@ -52,11 +58,7 @@ from fingerprint.types import Floats, PeakCodes, Track
 
 KNOWN, UNKNOWN = "phone 5 s", "unknown phone 5 s"
 UNCHANGED = Stamp(0, 0)
-COLUMNS = (
-    "tracks", "hours", "segments", "GB", "kB an hour", "fill s", "top-1 %", "answered %",
-    "unknown answered %", "phone ms: median", "95 %", "unknown ms: median", "95 %",
-    "own MB", "mapped MB", "first answer s: warm", "cold", "one track added s",
-)  # fmt: skip
+FIGURES = "growth.jsonl"
 
 
 @click.command()
@@ -81,34 +83,74 @@ def main(
     reference, folder = output / REFERENCE.name, output / f"library-{profile}"
     Library.create_or_open(reference, model, profile=REFERENCE.name).close()
     index_corpus(Corpus.open(corpus), KNOWN_ROLES, model, reference, jobs, lambda _now: None)
-    click.echo(markdown_head(COLUMNS, left=0))
     for total in sorted(tracks):
-        begin = time.perf_counter()
         with Library.create_or_open(folder, model, profile=profile) as library:
             if not library.info().tracks:
                 merge_library(library, reference)
             fill(library, reference, total, seconds)
-            filled, info = time.perf_counter() - begin, library.info()
+            info = library.info()
         # In a process of its own, so that its memory is that of queries alone.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
             found = apart.submit(measure, folder, corpus, count).result()
-        first = [first_answer(folder, corpus, cold=cold) for cold in (False, True)]
-        cells = (
-            f"{info.tracks:,}",
-            f"{info.hours:,.0f}",
-            f"{info.segments}",
-            f"{info.bytes / 1e9:.2f}",
-            f"{info.bytes / info.hours / 1e3:,.0f}",
-            f"{filled:.0f}",
-            f"{100 * found.right:.1f}",
-            f"{100 * found.answered:.1f}",
-            f"{100 * found.false:.1f}",
-            *(f"{1e3 * value:.0f}" for value in (*found.known, *found.unknown)),
-            f"{found.own:,.0f}",
-            f"{found.mapped:,.0f}",
-            *(f"{value:.2f}" for value in (*first, added(folder, model))),
-        )
-        click.echo(markdown_row(cells))
+        warm, cold = (first_answer(folder, corpus, cold=cold) for cold in (False, True))
+        note(f"{info.tracks:,} tracks are measured")
+        rows = {
+            "": f"{info.tracks:,} tracks, `{profile}`",
+            "hours": f"{info.hours:,.0f}",
+            "segments": f"{info.segments}",
+            "on disk": f"{info.bytes / 1e9:.2f} GB",
+            "an hour of music": f"{info.bytes / info.hours / 1e3:,.0f} kB",
+            "top-1": f"{100 * found.right:.1f} %",
+            "answered and right": f"{100 * found.answered:.1f} %",
+            "unknown queries answered": f"{100 * found.false:.1f} %",
+            "phone query, median and 95th percentile": milliseconds(found.known),
+            "unknown query, median and 95th percentile": milliseconds(found.unknown),
+            "private memory": f"{found.own:,.0f} MB",
+            "mapped files beside it, which the system may free": f"{found.mapped:,.0f} MB",
+            "`fingerprint identify`, files cached; not cached": f"{warm:.2f}; {cold:.2f} s",
+            "one track added, until an open reader has it": f"{added(folder, model):.2f} s",
+        }
+        save(output / FIGURES, Measured(model.id, info.tracks, rows))
+    click.echo(table(output / FIGURES, model.id))
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A column of the table: what was measured, under its titles."""
+
+    model: str
+    tracks: int
+    rows: dict[str, str]
+
+
+def milliseconds(seconds: tuple[float, float]) -> str:
+    """Two times, in milliseconds."""
+    return ", ".join(f"{1e3 * value:.0f}" for value in seconds) + " ms"
+
+
+def load(path: Path) -> list[Measured]:
+    """What was measured so far; nothing, if there is no such file."""
+    if not path.exists():
+        return []
+    return [Measured(**json.loads(line)) for line in path.read_text().splitlines()]
+
+
+def save(path: Path, column: Measured) -> None:
+    """Keep what was measured, in the place of an earlier measurement of the same."""
+    title = column.rows[""]
+    others = [one for one in load(path) if (one.model, one.rows[""]) != (column.model, title)]
+    with atomic_write(path) as draft:
+        draft.write_text("".join(json.dumps(asdict(one)) + "\n" for one in [*others, column]))
+
+
+def table(path: Path, model: str) -> str:
+    """All that was measured with a model, from the smallest library to the largest."""
+    columns = sorted((one for one in load(path) if one.model == model), key=lambda one: one.tracks)
+    head, *titles = columns[-1].rows
+    return markdown_table(
+        [head, *(one.rows[head] for one in columns)],
+        ([title, *(one.rows[title] for one in columns)] for title in titles),
+    )
 
 
 def fill(library: Library, reference: Path, total: int, seconds: float | None) -> None:

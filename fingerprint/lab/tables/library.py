@@ -24,6 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 from fingerprint.errors import LibraryError
+from fingerprint.lab.report_format import markdown_head, markdown_row
 from fingerprint.lab.robustness.scenario import HOP, ask, embeddings, path_of
 from fingerprint.library.library import create, library_info
 from fingerprint.library.profiles import PROFILES
@@ -68,7 +69,7 @@ def _change(folder: Path, options: Options) -> bool:
         writer.compact()
     info = library_info(folder)
     click.echo(
-        f"{info.tracks:,} tracks, {info.hours:,.1f} h in {info.segments} segments of the profile "
+        f"- {info.tracks:,} tracks, {info.hours:,.1f} h in {info.segments} segments of the profile "
         f"{info.profile}: {info.bytes / 1e6:,.1f} MB, {info.bytes / 1e3 / info.hours:,.0f} kB/h"
     )
     number = options.tracks
@@ -85,7 +86,7 @@ def _change(folder: Path, options: Options) -> bool:
     seen = perf_counter() - begin
     untouched = _untouched(before, _files(folder))
     click.echo(
-        f"one track added: committed after {1000 * written:.0f} ms, in a reader's answer after "
+        f"- one track added: committed after {1000 * written:.0f} ms, in a reader's answer after "
         f"{1000 * seen:.0f} ms; {'no' if untouched else 'SOME'} other file touched"
     )
     before = _files(folder)
@@ -97,7 +98,7 @@ def _change(folder: Path, options: Options) -> bool:
     seen = perf_counter() - begin
     still = _untouched(before, _files(folder))
     click.echo(
-        f"one track removed: in no answer after {1000 * seen:.0f} ms; "
+        f"- one track removed: in no answer after {1000 * seen:.0f} ms; "
         f"{'no' if still else 'SOME'} other file touched"
     )
     reader.close()
@@ -107,9 +108,11 @@ def _change(folder: Path, options: Options) -> bool:
 def _segments(base: Path, options: Options) -> None:
     """Queries of the same tracks in several numbers of segments; then half of them go."""
     tracks = options.tracks // 5
-    click.echo(
-        f"{tracks:,} tracks | open | query, median of {QUERIES} | compact | open | query | size"
-    )
+    titles = (
+        f"{tracks:,} tracks", "open", f"query, median of {QUERIES}", "compact",
+        "then: open", "query", "size",
+    )  # fmt: skip
+    click.echo("\n" + markdown_head(titles))
     for count in (1, 10, 200):
         folder = base / f"in-{count}"
         _make(folder, options, tracks, -(-tracks // count))
@@ -120,10 +123,11 @@ def _segments(base: Path, options: Options) -> None:
         compacted = perf_counter() - begin
         size = library_info(folder).bytes / 1e6
         again, later = _timed(folder, tracks, options.rows)
-        click.echo(
-            f"{count:>4} segments | {opened:.0f} ms | {queried:.1f} ms | {compacted:.1f} s | "
-            f"{again:.0f} ms | {later:.1f} ms | {size:.1f} MB"
-        )
+        cells = (
+            f"{count} segment{'s' if count > 1 else ''}", f"{opened:.0f} ms", f"{queried:.1f} ms",
+            f"{compacted:.1f} s", f"{again:.0f} ms", f"{later:.1f} ms", f"{size:.1f} MB",
+        )  # fmt: skip
+        click.echo(markdown_row(cells))
     sizes = [library_info(folder).bytes / 1e6]
     with writing(folder) as writer:
         writer.remove(path_of(number) for number in range(0, tracks, 2))
@@ -132,7 +136,7 @@ def _segments(base: Path, options: Options) -> None:
     sizes.append(library_info(folder).bytes / 1e6)
     on_disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
     click.echo(
-        f"half removed: {sizes[0]:.1f} MB before, {sizes[1]:.1f} MB with the removed rows, "
+        f"\n- half removed: {sizes[0]:.1f} MB before, {sizes[1]:.1f} MB with the removed rows, "
         f"{sizes[2]:.1f} MB compacted ({on_disk:.1f} MB on disk)"
     )
 

@@ -49,7 +49,8 @@ def main(library: Path, corpus: Path, count: int) -> None:
     clips += [(UNKNOWN, query.clip, None) for query in unknown]
     with Library.open(library, model) as opened:
         info = opened.info()
-        click.echo(f"{info.tracks:,} tracks, {info.segments} segments, {info.bytes / 1e6:,.0f} MB")
+        megabytes = info.bytes / 1e6
+        click.echo(f"- {info.tracks:,} tracks, {info.segments} segments, {megabytes:,.0f} MB")
         cold(library, clips[0][1])
         for _, clip, _ in clips[:WARM_UP]:
             opened.recognise(clip)
@@ -109,7 +110,7 @@ def cold(library: Path, clip: Clip) -> None:
                 run(words, capture_output=True, check=False)
                 times.append(time.perf_counter() - begin)
     click.echo(
-        f"cold: median {median(whole):.2f} s, fastest {min(whole):.2f} s, "
+        f"- cold: median {median(whole):.2f} s, fastest {min(whole):.2f} s, "
         f"{median(a / b for a, b in zip(whole, idle, strict=True)):.1f} x importing NumPy"
     )
 
@@ -128,6 +129,6 @@ def memory() -> None:
         line.split(":")[0]: int(line.split()[1]) for line in status.splitlines() if "kB" in line
     }
     click.echo(
-        f"\nmemory: {kilobytes['RssAnon'] / 1e3:,.0f} MB of its own, "
+        f"\n- memory: {kilobytes['RssAnon'] / 1e3:,.0f} MB of its own, "
         f"{kilobytes['VmRSS'] / 1e3:,.0f} MB resident with pages of files"
     )
