@@ -216,6 +216,22 @@ def test_a_query_that_overruns_the_track_scores_by_the_part_that_is_there(
         assert best.score == pytest.approx(1 - over / seconds, abs=0.08)
 
 
+@pytest.mark.parametrize("over", [1.5, 2.0, 2.5, 3.0])
+@pytest.mark.parametrize("end", [False, True])
+def test_a_query_that_overruns_the_track_is_also_placed_at_the_tracks_own_speed(
+    over: float, end: bool
+) -> None:
+    """Another rate may score more, because fewer rows are past the edge; the peaks decide later."""
+    rng = np.random.default_rng(5)
+    slow = World([walk(rng, 40, memory=6.0) for _ in range(6)])  # music that changes slowly
+    for number, track in enumerate(slow.tracks):
+        offset = len(track) * GRAIN - 8 + over if end else -over
+        query = with_noise(cut(track, offset, 8.0), np.random.default_rng(200 + number), 0.5)
+        found = rank(query, slow.hits(query), slow, rates=RATES, most=MOST)
+        plain = [one.offset for one in found if one.track == number and one.rate == 1]
+        assert min(abs(one - offset) for one in plain) <= HOP
+
+
 def test_neighbouring_tracks_never_lend_each_other_rows() -> None:
     # One walk, split between two tracks: of a query across the seam each has its share of rows.
     rng = np.random.default_rng(3)

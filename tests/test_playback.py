@@ -118,6 +118,24 @@ def test_one_song_alone_is_answered_alone(library: Library, songs: list[Floats])
     assert [match.track.path.name for match in matches] == ["3.wav"]
 
 
+@pytest.mark.parametrize("over", [1.6, 2.4, -1.6, -2.4])
+def test_a_query_over_an_edge_has_the_place_and_the_rate_of_the_part_within(
+    library: Library, songs: list[Floats], over: float
+) -> None:
+    """5 s, of which `over` s lie before the track (if negative: after it), in noise."""
+    for number, whole in enumerate(songs):
+        rng = np.random.default_rng(number)
+        beyond = np.zeros(round(abs(over) * RATE), np.float32)
+        inside = round(5 * RATE) - len(beyond)
+        parts = [beyond, whole[:inside]] if over > 0 else [whole[-inside:], beyond]
+        query = np.concatenate(parts)
+        query += 1.0 * query.std() * rng.standard_normal(len(query)).astype(np.float32)
+        match = best(library, query)
+        assert match.track.path.name == f"{number}.wav"
+        assert match.rate == pytest.approx(1, abs=0.005)
+        assert match.offset == pytest.approx(-over if over > 0 else 20 - inside / RATE, abs=0.1)
+
+
 def test_another_speed_and_back_is_the_same_sound(songs: list[Floats]) -> None:
     clip = Clip(passage(songs), RATE)
     there = at_speed(clip, 1.25)

@@ -48,6 +48,9 @@ def rank(
 ) -> list[Candidate]:
     """The candidates that best explain the query, best first; a track may have several.
 
+    Rows past a track's ends lower a score, and a line of another rate may avoid some of them. So a
+    line past an end is also returned at rate 1, and the spectral peaks decide.
+
     Ties go to the lower track number and the earlier offset.
 
     Args:
@@ -67,7 +70,13 @@ def rank(
     reach = max(1 - rates[0], rates[1] - 1, 0.0)
     places = places_of(guesses, query, stored, reach=reach)
     places = _best_first(_settled(places, query, hop))
-    best = _tried(places.some(range(min(REFINED, len(guesses)))), query, hop, rates)
+    first = places.some(range(min(REFINED, len(guesses))))
+    best = _tried(first, query, hop, rates)
+    plainly = [
+        line
+        for line, other in zip(first.guesses, best.guesses, strict=True)
+        if line != other and _overruns(line, query, stored)
+    ]
     lines = (*best.guesses, *places.guesses[REFINED:])
     places = _best_first(replace(places, guesses=lines))
     if not _tells_rates(query, hop, rates):
@@ -75,7 +84,15 @@ def rank(
     fit = [rate for rate in plain if rates[0] <= rate <= rates[1]]
     few = places.some(range(min(polished, len(guesses))))
     lines = (*_polished(few, query, rates, fit, STEP * hop), *places.guesses[polished:])
-    return sorted(lines, key=_order)
+    return sorted([*lines, *plainly], key=_order)
+
+
+def _overruns(line: Candidate, query: Fingerprint, stored: StoredTracks) -> bool:
+    """Whether the query begins before the track or ends after it, by more than a hop."""
+    first, last = stored.rows.starts[line.track : line.track + 2]
+    begin = line.offset + line.rate * query.start
+    end = begin + line.rate * _span(query)
+    return bool(begin < -stored.hop or end > (last - first) * stored.hop)
 
 
 def vote(query: Fingerprint, hits: Hits, rows: Rows, *, hop: float, most: int) -> list[Candidate]:

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import soxr
 
 from fingerprint.recognition.cohort import level
 from fingerprint.recognition.reference import Model, Reference
 from fingerprint.recognition.verification import Null, Template, null_of, template_of
 from fingerprint.search import SearchConfig
-from fingerprint.types import Clip, Fingerprint, Level, Outline
+from fingerprint.types import Candidate, Clip, Fingerprint, Level, Outline
 
 
 def at_speed(clip: Clip, rate: float) -> Clip:
@@ -44,6 +45,14 @@ class Query:
     def null(self) -> Null:
         """How well random peaks of the reference fit; that hardly depends on the query's speed."""
         return null_of(self.template(1.0), self.reference)
+
+    def share_inside(self, candidate: Candidate) -> float:
+        """The share of the clip, 0 to 1, that is within the candidate's track by its line."""
+        first, last = self.reference.rows.starts[candidate.track : candidate.track + 2]
+        end = (last - first - 1) * self.reference.hop + self.model.window
+        length = candidate.rate * self.clip.duration
+        inside = min(candidate.offset + length, end) - max(candidate.offset, 0.0)
+        return float(np.clip(inside / length, 0, 1))
 
     def near(self, speed: float) -> float:
         """The speed itself; of an outline, the nearest speed that it was made with."""

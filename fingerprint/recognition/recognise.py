@@ -56,6 +56,7 @@ LEAST_MEASURED = 0.02  # confidence below which the place of a match is not meas
 UNLIKE = 0.4  # mean cosine of two passages, below which they cannot be copies
 COMPARED = 5  # candidates, at least: evidence is a margin over the other candidates
 SCORE_WEIGHT = 0.8  # of the embeddings' score, in spreads of its cohort; the peaks' has weight 1
+LEAST_INSIDE = 0.4  # share of a query in its track from which the rest does not lower its rank
 LONGEST_QUERY = 30.0  # s; of a longer clip only a part is used as the query
 LEAST_REST = 2.0  # s beside the best track's part of a query, in which another one is looked for
 PLAYS_ON = 0.5  # confidence from which the best track is taken to play in the rest as well
@@ -129,7 +130,7 @@ def recognise(
     for more in _searches(query, speeds):
         searches += 1
         verified += _verified(query, more)
-        ranked = _ranked(verified, given)
+        ranked = _ranked(verified, given, query)
         found = [one for one in ranked if one.track < len(reference.rows)]
         rivals = [one for one in ranked if one.track >= len(reference.rows)]
         evidence, second = _evidence(query, found, rivals, given, most)
@@ -326,11 +327,16 @@ def _verified(query: Query, found: list[Candidate]) -> list[Candidate]:
     return checked
 
 
-def _ranked(verified: list[Candidate], given: Circumstances) -> list[Candidate]:
-    """The best candidate of each track, by embeddings and spectral peaks together, best first."""
+def _ranked(verified: list[Candidate], given: Circumstances, query: Query) -> list[Candidate]:
+    """The best candidate of each track, by embeddings and spectral peaks together, best first.
+
+    The part of a query that is past the track's edge lowers the score. Here it does not count, so
+    that the track's own edge is not second to a repeat of the same passage within the track.
+    """
 
     def order(one: Candidate) -> tuple[float, int, float]:
-        normal = (one.score - given.level.mean) / (given.level.spread + LEAST_SPREAD)
+        score = one.score / max(query.share_inside(one), LEAST_INSIDE)
+        normal = (score - given.level.mean) / (given.level.spread + LEAST_SPREAD)
         return -round(one.fit.score + SCORE_WEIGHT * normal, TIE), one.track, one.offset
 
     best: dict[int, Candidate] = {}
@@ -405,7 +411,7 @@ def _measured(
     """
     line = at_its_tempo(query, candidate)
     part, begin, candidate = _in_its_track(query, line, rate_known=line is not candidate)
-    found = at_its_place(part, measured(part, candidate), rows)
+    found = at_its_place(part, measured(part, candidate, of_part=part is not query), rows)
     within = None if part is query else (begin, begin + part.clip.duration)
     return replace(found, offset=found.offset - found.rate * begin), within
 

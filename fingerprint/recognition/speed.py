@@ -46,8 +46,10 @@ FAR_REACH = 32  # frames (0.5 s) by which a line of the wrong rate may be off at
 REJECTED_LOSS = 0.1  # loss of score at a guessed speed from which the guess is rejected
 
 
-def measured(query: Query, candidate: Candidate) -> Candidate:
+def measured(query: Query, candidate: Candidate, *, of_part: bool = False) -> Candidate:
     """The candidate with its offset and rate measured as exactly as possible.
+
+    `of_part`: the query is a part of the one that the candidate's score is of.
 
     The peaks determine both to a fraction of a frame. If they fit clearly at the track's own speed,
     that is the rate; otherwise speed and tempo are measured first, by the peaks if they fit at any
@@ -62,7 +64,7 @@ def measured(query: Query, candidate: Candidate) -> Candidate:
     if tuned is not None:
         return _by_peaks(query, tuned)
     without_sound = isinstance(query.clip, Outline)
-    corrected = candidate if without_sound else at_its_speed(query, candidate)
+    corrected = candidate if without_sound else at_its_speed(query, candidate, of_part=of_part)
     return corrected if candidate.fit.score < LEAST_FIT else _by_peaks(query, corrected)
 
 
@@ -138,7 +140,7 @@ def _by_peaks(query: Query, candidate: Candidate) -> Candidate:
     return replace(candidate, offset=offset, rate=round(rate * speed, 9))
 
 
-def at_its_speed(query: Query, candidate: Candidate) -> Candidate:
+def at_its_speed(query: Query, candidate: Candidate, *, of_part: bool = False) -> Candidate:
     """The candidate with rate and offset measured after undoing the query's change of pitch.
 
     The unchanged candidate if pitch has not changed.
@@ -153,7 +155,7 @@ def at_its_speed(query: Query, candidate: Candidate) -> Candidate:
         return _score(query, part, speed, place, candidate.track)
 
     measured = candidate.speed == candidate.rate == 1 and clip.duration <= LONGEST_PROBE
-    known = {1.0: candidate.score} if measured else {}
+    known = {1.0: candidate.score} if measured and not of_part else {}
     guesses = dict.fromkeys((candidate.speed, candidate.rate))
     speed, scores = _peak(score, guesses, known, least=candidate.score - REJECTED_LOSS)
     rows = (part.duration - model.window) / reference.hop
