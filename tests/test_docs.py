@@ -67,3 +67,28 @@ def test_files_of_the_project_exist(page: Path) -> None:
     )
     for name in re.findall(rf"`((?:{folders})/[\w/.]+\.\w+)`", page.read_text(encoding="utf-8")):
         assert (PROJECT / name).exists() or (PROJECT / "fingerprint" / name).exists(), name
+
+
+def figures_of(name: str) -> dict[str, list[str]]:
+    """The rows of one of the tables of docs/evaluation.md: percentages without their intervals."""
+    page = (PROJECT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    found = re.search(f"<!-- figures: {name} -->(.*?)<!-- end of figures -->", page, re.DOTALL)
+    assert found is not None
+    table = re.search(r"(?:^\|.*\n)+", found.group(1), re.MULTILINE)
+    assert table is not None
+    cells = [[cell.strip() for cell in line.split("|")] for line in table[0].splitlines()[2:]]
+    return {name: [cell.split(" ")[0] for cell in (name, *rest)] for _, name, *rest in cells}
+
+
+def test_the_figures_of_the_readme_are_those_of_the_evaluation() -> None:
+    real, simulated = figures_of("real"), figures_of("simulated-many")
+    lengths = {"10 s": "whole", "5 s": "5 s", "3 s": "3 s", "2 s": "2 s"}
+    rows = [[real[row][column] for row in lengths.values()] for column in (2, 4, 5, 6)]
+    for kind, column in (("phone", 2), ("phone", 4), ("phone at -5 dB", 4)):
+        names = [f"{kind} {length}" for length in lengths]
+        rows.append([simulated[name][column] for name in names if name in simulated])
+    readme = PROJECT.joinpath("README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\| (?:real|simulated)[^|]*((?:\| *\d* *)+)\|$", readme, re.MULTILINE)
+    assert [re.findall(r"\d+", row) for row in shown] == [
+        [f"{float(value):.0f}" for value in row] for row in rows
+    ]
