@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -24,6 +25,7 @@ from fingerprint.lab.commands.figures import (
     text_of,
     write,
 )
+from fingerprint.lab.commands.profiles import change
 from fingerprint.lab.tables.growth import Measured, load, save, table
 
 PLACES = {"corpus": "data/corpus", "real": "my-set", "output": "runs/figures", "model": "0" * 12}
@@ -98,3 +100,9 @@ def test_growth_has_a_column_for_each_size_of_this_model(tmp_path: Path) -> None
         "|---|---:|---:|",
         "| hours | 1 | 4 |",
     ]
+
+
+def test_a_change_between_profiles_is_of_the_same_queries() -> None:
+    here, there = np.ones((2, 400), bool)
+    here[:6], there[6:8] = False, False  # four of 400 less
+    assert change(here, there) == "-1.0 ± 1.4"  # 196 * sqrt(8 / 400 - 0.01**2) / sqrt(400)
