@@ -166,7 +166,7 @@ def main(
         if (not only or table.name in only) and (real or "{real}" not in table.command)
     ]
     output.mkdir(parents=True, exist_ok=True)
-    model = Fingerprinter.default("cpu").id
+    model = Fingerprinter.default("cpu").id[:12]
     source = f"fingerprint {fingerprint.__version__}, commit {commit()}, model {model}"
     places = {"corpus": str(corpus), "real": str(real), "output": str(output), "model": model}
     failed = []
