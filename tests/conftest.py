@@ -1,6 +1,5 @@
 """Shared fixtures: music that is made up, seeded and distinct for every seed, in every format."""
 
-import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -69,16 +68,6 @@ def _torch_on_one_thread() -> None:
         torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _garbage_of_this_module_only() -> None:
-    """Keep the collector from traversing what will stay anyway: libraries, tests, their reports.
-
-    Those are millions of objects, and traversing them takes a quarter of the time of many tests.
-    """
-    gc.collect()
-    gc.freeze()
-
-
 @pytest.fixture(scope="session")
 def song() -> Callable[..., Floats]:
     return make_song
@@ -86,10 +75,8 @@ def song() -> Callable[..., Floats]:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What a user's commands keep in a cache is not kept in the user's, but for pip's wheels."""
-    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    """What a user's commands keep in a cache is not kept in the user's."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PIP_CACHE_DIR", os.environ.get("PIP_CACHE_DIR") or str(kept / "pip"))
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
 
@@ -106,19 +93,6 @@ def music_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("music")
     for seed, suffix in enumerate([".wav", ".flac", ".ogg", ".mp3", ".flac", ".ogg"]):
         save_audio(folder / f"song{seed}{suffix}", make_song(seed, 20, 22_050), 22_050)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def shipped_library(music_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A library of the music folder, made with the shipped model. Read only."""
-    from fingerprint.library.indexing import index_files
-    from fingerprint.library.library import Library
-    from fingerprint.model.fingerprinter import Fingerprinter
-
-    folder = tmp_path_factory.mktemp("shipped") / "library"
-    with Library.create_or_open(folder, Fingerprinter.default("cpu")) as library:
-        index_files(library, sorted(music_folder.iterdir()))
     return folder
 
 

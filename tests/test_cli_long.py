@@ -13,15 +13,21 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fingerprint.cli import main
+from fingerprint.library.indexing import index_files
+from fingerprint.library.library import Library
+from fingerprint.model.fingerprinter import Fingerprinter
 from fingerprint.types import Floats
 
 RATE = 8_000
 
 
-@pytest.fixture
-def folder(shipped_library: Path) -> Path:
+@pytest.fixture(scope="module")
+def folder(music_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library of the music folder's six songs."""
-    return shipped_library
+    made = tmp_path_factory.mktemp("library") / "library"
+    with Library.create_or_open(made, Fingerprinter.default("cpu")) as library:
+        index_files(library, sorted(music_folder.iterdir()))
+    return made
 
 
 Broadcast = Callable[[float], Path]

@@ -344,11 +344,7 @@ def test_unknown_tracks_of_trust_are_in_no_library(packaged: Corpus, condition: 
 
 
 def test_trust_is_measured_on_test_tracks_in_libraries_of_every_size(
-    packaged: Corpus,
-    model: Fingerprinter,
-    library: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    packaged: Corpus, model: Fingerprinter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fingerprint.lab.calibration.trust.LARGE", 3 * 8)
     monkeypatch.setattr("fingerprint.lab.calibration.trust.SMALL", 2)
@@ -356,7 +352,7 @@ def test_trust_is_measured_on_test_tracks_in_libraries_of_every_size(
     found = measure(
         packaged,
         model,
-        library=library,
+        library=tmp_path / "library",
         known=10,
         whole=1,
         unknown=15,
@@ -385,14 +381,14 @@ def test_trust_is_measured_on_test_tracks_in_libraries_of_every_size(
 
 
 def test_small_libraries_get_unknown_and_known_queries(
-    packaged: Corpus, model: Fingerprinter, library: Path
+    packaged: Corpus, model: Fingerprinter, tmp_path: Path
 ) -> None:
-    index_corpus(packaged, KNOWN_ROLES, model, library, 1, lambda _: None)
+    index_corpus(packaged, KNOWN_ROLES, model, tmp_path / "library", 1, lambda _: None)
     sizes = (1, 2, 1_000)
     unknown = search_unknown(
         packaged,
         model,
-        library=library,
+        library=tmp_path / "library",
         sizes=sizes,
         count=11,
         passages=11,

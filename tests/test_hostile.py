@@ -142,10 +142,11 @@ def run(command: str, world: World, hostile: Prepare = lambda _world: None) -> O
     places = {name: str(getattr(world, name)) for name in ("place", "library", "music", "query")}
     words = [word.format(**places) for word in command.split()]
     (out, out_end), (err, err_end) = os.pipe(), os.pipe()
+    gc.freeze()  # or the child's collector would copy the memory of all tests that ran before
     child = os.fork()
     if not child:
-        gc.freeze()  # or its collector would copy the memory of all tests that ran before
         os._exit(_child(words, world, hostile, out_end, err_end))
+    gc.unfreeze()
     os.close(out_end)
     os.close(err_end)
     with os.fdopen(out, encoding="utf-8", errors="replace") as said:

@@ -16,7 +16,7 @@ from library_world import Toy, add, entry, excerpt, names_in, place_of, song, th
 
 pytest.importorskip("pymilvus", reason="needs fingerprint[milvus]")
 
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from milvus_world import drop, new_address
 
 from fingerprint.cli import main
@@ -362,36 +362,31 @@ def test_commands_of_a_folder_refuse_milvus_in_one_line(command: str, tmp_path: 
 
 
 def test_commands_answer_from_milvus(music_folder: Path, address: Address) -> None:
-    """What is indexed by one process is found by another; the other commands run in this one."""
     place = ("--library", str(address))
     indexed = run("index", "--jobs", 1, *place, music_folder)
     assert indexed.returncode == 0, indexed.stderr
     assert indexed.stdout.startswith("Indexed 6 tracks")
+    assert run("index", *place, music_folder).stdout.startswith("Indexed 0 tracks, 6 unchanged")
     found = run("identify", "--json", *place, music_folder / "song2.ogg")
     assert found.returncode == 0, found.stderr
     (match, *_) = json.loads(found.stdout)["matches"]
     assert match["path"] == str(music_folder / "song2.ogg")
     assert (found.stderr, indexed.stderr) == ("", "")
-
-    def here(*arguments: object) -> Result:
-        return CliRunner().invoke(main, [*map(str, arguments), *place])
-
-    assert here("index", music_folder).stdout.startswith("Indexed 0 tracks, 6 unchanged")
-    spans = here("scan", "--json", music_folder / "song3.mp3")
-    assert spans.exit_code == 0, spans.stderr
+    spans = run("scan", "--json", *place, music_folder / "song3.mp3")
+    assert spans.returncode == 0, spans.stderr
     assert json.loads(spans.stdout.splitlines()[0])["match"]["path"].endswith("song3.mp3")
-    listed = [json.loads(line) for line in here("list", "--json").stdout.splitlines()]
+    listed = [json.loads(line) for line in run("list", "--json", *place).stdout.splitlines()]
     assert [Path(one["path"]).name for one in listed] == sorted(
         path.name for path in music_folder.iterdir()
     )
-    assert json.loads(here("stats", "--json").stdout)["tracks"] == 6
-    assert json.loads(here("info", "--json").stdout)["path"] == str(address)
+    assert json.loads(run("stats", "--json", *place).stdout)["tracks"] == 6
+    assert json.loads(run("info", "--json", *place).stdout)["path"] == str(address)
     number = str(listed[0]["id"])
-    assert here("remove", "--id", number).stdout == f"removed {listed[0]['path']}\n"
-    assert here("remove", f"{music_folder}/*.mp3").exit_code == 0
-    assert json.loads(here("stats", "--json").stdout)["tracks"] == 4
-    assert here("compact").exit_code == 0
-    assert here("identify", music_folder / "song3.mp3").exit_code == 1
+    assert run("remove", "--id", number, *place).stdout == f"removed {listed[0]['path']}\n"
+    assert run("remove", f"{music_folder}/*.mp3", *place).returncode == 0
+    assert json.loads(run("stats", "--json", *place).stdout)["tracks"] == 4
+    assert run("compact", *place).returncode == 0
+    assert run("identify", *place, music_folder / "song3.mp3").returncode == 1
 
 
 def test_a_server_answers_from_milvus(music_folder: Path, address: Address) -> None:

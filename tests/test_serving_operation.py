@@ -8,10 +8,11 @@ import csv
 import io
 import json
 import resource
-import shutil
 import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 import tomllib
@@ -450,9 +451,13 @@ def test_one_client_leaves_slots_for_others() -> None:
 
 
 def test_the_command_serves_with_the_shipped_model(
-    music_folder: Path, shipped_library: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    music_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    folder = shutil.copytree(shipped_library, tmp_path / "library")
+    folder = tmp_path / "library"
+    command = [sys.executable, "-m", "fingerprint", "index", str(music_folder)]
+    subprocess.run(
+        [*command, "--library", str(folder), "--jobs", "1"], check=True, capture_output=True
+    )
     token = tmp_path / "token"
     token.write_text(f"{TOKEN}\n")
     with cli_server(folder, "--token-file", str(token)) as running:

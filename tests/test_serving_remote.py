@@ -23,6 +23,7 @@ pytest.importorskip("fastapi", reason="needs fingerprint[serve]")
 from serving_world import TOKEN, Running, cli_server, toy_library, toy_server
 
 from fingerprint.errors import LibraryError
+from fingerprint.library.indexing import index_files
 from fingerprint.library.library import Library
 from fingerprint.model.fingerprinter import Fingerprinter
 from fingerprint.recognition.query import at_speed
@@ -39,8 +40,12 @@ def model() -> Fingerprinter:
 
 
 @pytest.fixture(scope="module")
-def here(model: Fingerprinter, shipped_library: Path) -> Iterator[Library]:
-    with Library.open(shipped_library, model) as library:
+def here(
+    model: Fingerprinter, music_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Library]:
+    folder = tmp_path_factory.mktemp("remote") / "library"
+    with Library.create_or_open(folder, model) as library:
+        index_files(library, sorted(music_folder.iterdir()))
         yield library
 
 

@@ -7,7 +7,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -37,10 +37,13 @@ def model() -> Fingerprinter:
 
 
 @pytest.fixture(scope="module")
-def library(model: Fingerprinter, shipped_library: Path) -> Iterator[Library]:
+def library(
+    model: Fingerprinter, music_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Library:
     """The six songs of the music folder, seeds 0 to 5."""
-    with Library.open(shipped_library, model) as library:
-        yield library
+    made = Library.create_or_open(tmp_path_factory.mktemp("library") / "library", model)
+    index_files(made, sorted(music_folder.iterdir()))
+    return made
 
 
 def noisy(samples: Floats, snr_db: float, seed: int) -> Clip:
