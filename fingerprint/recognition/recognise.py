@@ -330,19 +330,21 @@ def _verified(query: Query, found: list[Candidate]) -> list[Candidate]:
 def _ranked(verified: list[Candidate], given: Circumstances, query: Query) -> list[Candidate]:
     """The best candidate of each track, by embeddings and spectral peaks together, best first.
 
-    The part of a query that is past the track's edge lowers the score. Here it does not count, so
-    that the track's own edge is not second to a repeat of the same passage within the track.
+    The part of a query that is past the track's edge lowers the score. Among the places in one
+    track it does not count, so that the edge is not second to a repeat of the same passage within.
     """
 
-    def order(one: Candidate) -> tuple[float, int, float]:
-        score = one.score / max(query.share_inside(one), LEAST_INSIDE)
-        normal = (score - given.level.mean) / (given.level.spread + LEAST_SPREAD)
+    def order(one: Candidate, share: float = 1.0) -> tuple[float, int, float]:
+        normal = (one.score / share - given.level.mean) / (given.level.spread + LEAST_SPREAD)
         return -round(one.fit.score + SCORE_WEIGHT * normal, TIE), one.track, one.offset
 
+    def order_in_track(one: Candidate) -> tuple[float, int, float]:
+        return order(one, max(query.share_inside(one), LEAST_INSIDE))
+
     best: dict[int, Candidate] = {}
-    for one in sorted(verified, key=order):
+    for one in sorted(verified, key=order_in_track):
         best.setdefault(one.track, one)
-    return list(best.values())
+    return sorted(best.values(), key=order)
 
 
 def _every(vectors: Floats, step: int) -> Floats:
