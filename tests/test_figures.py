@@ -71,16 +71,15 @@ def test_what_a_command_prints_is_its_table_and_a_failure_is_none() -> None:
     assert run(Table("none", "fingerprint.lab no-such-command", 0), PLACES) is None
 
 
-def test_only_tables_of_this_source_are_shown(tmp_path: Path) -> None:
+def test_only_tables_that_are_made_are_shown(tmp_path: Path) -> None:
     write(tmp_path / "one.md", "<!-- now -->\n| of now |\n")
-    write(tmp_path / "two.md", "<!-- before -->\n| of before |\n")
     assert made_by(tmp_path / "one.md") == "now"
     assert made_by(tmp_path / "three.md") is None
     assert text_of(tmp_path, "one") == "| of now |"
-    tables = [Table(name, "fingerprint.lab bench-int8", 1) for name in ("one", "two", "three")]
-    shown = overview(tables, tmp_path, "now")
-    assert "| of now |" in shown
-    assert "before" not in shown
+    tables = [Table(name, "fingerprint.lab bench-int8", 1) for name in ("one", "two")]
+    shown = overview(tables, {"one": "| of now |"}, "now")
+    assert "## one\n\n    python -m fingerprint.lab bench-int8\n\n| of now |" in shown
+    assert "two" not in shown
 
 
 def test_a_table_that_there_is_not_is_one_line() -> None:

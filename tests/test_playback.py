@@ -11,7 +11,7 @@ from fingerprint.library.indexing import index_files
 from fingerprint.library.library import Library
 from fingerprint.model.fingerprinter import Fingerprinter
 from fingerprint.recognition.query import Query, at_speed
-from fingerprint.recognition.speed import at_its_place
+from fingerprint.recognition.speed import at_its_place, at_its_speed
 from fingerprint.types import Candidate, Clip, Floats, Match
 
 RATE = 16_000  # Hz, at which evaluation changes playback
@@ -134,6 +134,19 @@ def test_a_query_over_an_edge_has_the_place_and_the_rate_of_the_part_within(
         assert match.track.path.name == f"{number}.wav"
         assert match.rate == pytest.approx(1, abs=0.005)
         assert match.offset == pytest.approx(-over if over > 0 else 20 - inside / RATE, abs=0.1)
+
+
+def test_the_speed_of_a_part_is_not_compared_with_the_score_of_the_whole_query(
+    library: Library, songs: list[Floats]
+) -> None:
+    """A query half of which is past the track's edge scores half as much as its part within."""
+    clip = Clip(songs[3][:: RATE // 8_000][: 3 * 8_000].copy(), 8_000)
+    model, snapshot = library.model, library.snapshot()
+    query = Query(clip, model.embed_query(clip), model, snapshot, library.config)
+    track = next(n for n in range(SONGS) if snapshot.track(n).path.name == "3.wav")
+    whole = Candidate(track, 0.0, 1.0, score=0.5)
+    assert at_its_speed(query, whole, of_part=True) == whole  # nothing has changed its speed
+    assert at_its_speed(query, whole) != whole
 
 
 def test_another_speed_and_back_is_the_same_sound(songs: list[Floats]) -> None:

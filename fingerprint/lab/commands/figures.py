@@ -183,9 +183,14 @@ def main(
             continue
         write(kept, f"<!-- {source} -->\n{text}")
         note(f"{table.name} took {(time.monotonic() - begin) / 60:.1f} minutes")
-    click.echo(overview(chosen, output, source))
+    made = {
+        table.name: text_of(output, table.name)
+        for table in chosen
+        if made_by(output / f"{table.name}.md") == source
+    }
+    click.echo(overview(chosen, made, source))
     if publish:
-        fill_pages(chosen, output, source)
+        fill_pages(chosen, made | {SOURCE: f"All figures are of {source}."}, output)
     if failed:
         raise ConfigError(f"{len(failed)} of {len(chosen)} failed: {', '.join(failed)}")
 
@@ -193,17 +198,15 @@ def main(
 def commit() -> str:
     """The last commit that changed the product, with a plus sign if it has changed since."""
     code = ("--", "fingerprint/*.py", ":!fingerprint/lab")
-    git = ["git", "-C", str(REPOSITORY)]
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(REPOSITORY), *words, *code]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
     try:
-        last = subprocess.run(
-            [*git, "log", "-1", "--format=%h", *code], check=True, capture_output=True, text=True
-        )
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", *code], check=True, capture_output=True, text=True
-        )
+        return git("log", "-1", "--format=%h") + ("+" if git("status", "--porcelain") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"  # an installed package has none
-    return last.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
 def made_by(kept: Path) -> str | None:
@@ -232,14 +235,14 @@ def write(path: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8")
 
 
-def overview(tables: Sequence[Table], output: Path, source: str) -> str:
+def overview(tables: Sequence[Table], made: Mapping[str, str], source: str) -> str:
     """All tables that are made, each under its name and its command."""
-    parts = [f"# Figures of {source}"]
-    for table in tables:
-        if made_by(output / f"{table.name}.md") == source:
-            parts.append(f"## {table.name}\n\n    python -m {table.command}")
-            parts.append(text_of(output, table.name))
-    return "\n\n".join(parts)
+    parts = [
+        f"## {table.name}\n\n    python -m {table.command}\n\n{made[table.name]}"
+        for table in tables
+        if table.name in made
+    ]
+    return "\n\n".join([f"# Figures of {source}", *parts])
 
 
 def text_of(output: Path, name: str) -> str:
@@ -248,14 +251,8 @@ def text_of(output: Path, name: str) -> str:
     return text.strip()
 
 
-def fill_pages(tables: Sequence[Table], output: Path, source: str) -> None:
-    """Put the tables of this commit and model between the marks of the pages that name them."""
-    made = {
-        table.name: text_of(output, table.name)
-        for table in tables
-        if made_by(output / f"{table.name}.md") == source
-    }
-    made[SOURCE] = f"All figures are of {source}."
+def fill_pages(tables: Sequence[Table], made: Mapping[str, str], output: Path) -> None:
+    """Put tables, and their pictures, into the pages that have marks for them."""
     for page in sorted(page for pattern in PAGES for page in REPOSITORY.glob(pattern)):
         text = page.read_text(encoding="utf-8")
         new = filled(text, made)
