@@ -45,7 +45,7 @@ def noisy(rows: Floats, seed: int) -> Floats:
 def test_ivf_pq_finds_what_brute_force_finds(rows: Floats, built: Path) -> None:
     query = noisy(rows[50:5_050:25], 1)
     nearest = (query @ rows.T).argmax(axis=1)
-    hits = InvertedLists.open(built, DIM, COUNT).query(query, 100, 300)
+    hits = InvertedLists.open(built, DIM, COUNT).query(query, 100, 600)
     found = [nearest[number] in hits.row[hits.query == number] for number in range(len(query))]
     assert np.mean(found) > 0.95
     true = np.sum(query[hits.query] * rows[hits.row], axis=1)

@@ -97,8 +97,10 @@ def test_the_best_of_each_query_window_are_kept(
     query, row, tenths = np.array(found, np.int64).reshape(-1, 3).T
     kept = best_per_query(Hits(query, row, (tenths / 10).astype(np.float32)), most)
     for number in range(4):
-        mine = sorted((t for q, _, t in found if q == number), reverse=True)
-        assert np.round(kept.similarity[kept.query == number] * 10).tolist() == mine[:most]
+        mine = sorted((-t, r) for q, r, t in found if q == number)[:most]
+        here = kept.query == number
+        assert np.round(kept.similarity[here] * 10).tolist() == [-t for t, _ in mine]
+        assert kept.row[here].tolist() == [r for _, r in mine]  # of equal ones the lower rows
 
 
 @given(st.lists(st.tuples(st.integers(10, 600_000), st.integers(1, 10)), max_size=40))

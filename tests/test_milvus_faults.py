@@ -167,6 +167,16 @@ def test_slow_answer_is_requested_again(milvus: Milvus) -> None:
     assert (milvus.seen["Query"], milvus.pauses) == (2, [0.5])
 
 
+def test_a_write_that_fails_after_two_minutes_is_repeated(milvus: Milvus) -> None:
+    def hangs(_rpc: str, _answer: Callable[[], Any], context: Any) -> None:
+        milvus.pauses.append(server.WRITE_TIMEOUT)
+        context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+    milvus.fail("Upsert", hangs, times=1)
+    milvus.client.upsert("plain", ROWS)
+    assert (milvus.seen["Upsert"], milvus.pauses) == (2, [server.WRITE_TIMEOUT, 0.5])
+
+
 def test_unloaded_collection_is_loaded_again(milvus: Milvus) -> None:
     query, result = CALLS["Query"]
     fault = reports(server.NOT_LOADED, "collection not loaded[collection=449888229865560632]")

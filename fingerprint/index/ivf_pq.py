@@ -16,7 +16,6 @@ import numpy as np
 
 from fingerprint.disk import name_as_text
 from fingerprint.errors import LibraryError
-from fingerprint.index.neighbours import ROWS_PER_NODE
 from fingerprint.types import Floats, Hits, Ints
 
 SUFFIX = "faiss"
@@ -25,6 +24,8 @@ LEAST_SAMPLE = 39 * 256  # vectors that the codes are learnt from; faiss warns o
 MOST_LISTS = 1 << 11
 MANY_ROWS = 1_000_000  # from which an index is built by all processors
 _PER_LIST = 40  # rows that a list's mean is learnt from
+_READ_PER_NODE = 16  # rows read for a node of the effort; in further lists, most are wrong
+_READ_PER_HIT = 64  # rows read, at least, for each hit, so that a small effort has few to rerank
 _BLOCK = 1 << 14  # rows added at a time
 
 
@@ -88,12 +89,13 @@ class InvertedLists:
     def query(self, vectors: Floats, k: int, search_k: int) -> Hits:
         """The approximately `k` nearest rows of each of `vectors` (M, dim); silent ones get none.
 
-        `search_k` is the search effort in Annoy nodes; `ROWS_PER_NODE` turns it into rows.
+        `search_k` is the search effort in Annoy nodes. A small effort finds fewer than `k` rows.
         """
         faiss = load_faiss()
         audible = np.flatnonzero(vectors.any(axis=1))
-        share = ROWS_PER_NODE * search_k / len(self)
-        probes = min(max(1, round(share * self._index.nlist)), self._index.nlist)
+        read = _READ_PER_NODE * search_k
+        k = min(k, max(1, read // _READ_PER_HIT))
+        probes = min(max(1, round(read * self._index.nlist / len(self))), self._index.nlist)
         similarity, row = self._index.search(
             vectors[audible], k, params=faiss.SearchParametersIVF(nprobe=probes)
         )

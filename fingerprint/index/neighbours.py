@@ -43,11 +43,24 @@ def nearest(stored: Floats, vectors: Floats, most: int) -> Hits:
 
 
 def best_per_query(hits: Hits, most: int) -> Hits:
-    """The `most` most similar hits of every query row."""
-    order = np.lexsort((hits.row, -hits.similarity, hits.query))
-    query = hits.query[order]
+    """The `most` most similar hits of every query row; of equally similar ones the lower rows."""
+    near = where(hits, _near_enough(hits, most))
+    order = np.lexsort((near.row, -near.similarity, near.query))
+    query = near.query[order]
     rank = np.arange(len(query)) - np.searchsorted(query, query)
-    return where(hits, order[rank < most])
+    return where(near, order[rank < most])
+
+
+def _near_enough(hits: Hits, most: int) -> Ints:
+    """The positions of hits as similar as the `most`th of their query row, in linear time."""
+    order = np.argsort(hits.query, kind="stable")
+    ends = np.flatnonzero(np.diff(hits.query[order])) + 1
+    kept = [np.empty(0, np.int64)]
+    for group in np.split(order, ends):
+        similarity = hits.similarity[group]
+        least = np.partition(similarity, -most)[-most] if len(group) > most else -np.inf
+        kept.append(group[similarity >= least])
+    return np.concatenate(kept)
 
 
 def reranked(hits: Hits, vectors: Floats, stored: Callable[[Ints], Floats]) -> Hits:

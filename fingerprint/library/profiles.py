@@ -47,7 +47,7 @@ class Profile:
 
 
 STANDARD = Profile("standard", step=1, bits=1, index="annoy", widening=10, landmarks=True)
-LARGE = Profile("large", step=4, bits=1, index="faiss", widening=10, full_bytes=FULL_BYTES_LARGE)
+LARGE = Profile("large", step=4, bits=1, index="faiss", widening=40, full_bytes=FULL_BYTES_LARGE)
 COMPACT = Profile("compact", step=2, bits=2, index=None, widening=10)
 PROFILES = {profile.name: profile for profile in (STANDARD, LARGE, COMPACT)}
 # Only to measure the others against: a query takes seconds in a large library.

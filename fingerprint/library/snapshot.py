@@ -38,6 +38,10 @@ class Snapshot:
         """Random passages of the library, for cohort normalisation; read once per snapshot."""
         return sample(self)
 
+    @cached_property
+    def _has_removed(self) -> bool:
+        return bool(np.any(self.owners == REMOVED))
+
     def track(self, number: int) -> Track | None:
         """The track of span `number` of `rows`; None if it is removed."""
         owner = int(self.owners[number])
@@ -56,8 +60,9 @@ class Snapshot:
             share = max(LEAST_NODES, -(-search_k * segment.info.rows // total))
             found.append(_shifted(segment.search(vectors, neighbours * widening, share), first))
         hits = _joined(found)
-        owner = self.owners[np.searchsorted(self.rows.starts, hits.row, side="right") - 1]
-        hits = where(hits, owner != REMOVED)
+        if self._has_removed:
+            owner = self.owners[np.searchsorted(self.rows.starts, hits.row, side="right") - 1]
+            hits = where(hits, owner != REMOVED)
         if widening > 1:
             hits = reranked(best_per_query(hits, neighbours * widening), vectors, self.vectors)
         return best_per_query(hits, neighbours)

@@ -22,8 +22,9 @@ from fingerprint.types import Floats
 TIMEOUT = 30.0  # s for one call
 WRITE_TIMEOUT = 120.0  # s for one write: a busy server slows writers down
 LONG_TIMEOUT = 600.0  # s to build an index or to load a collection
-PATIENCE = 60.0  # s for which a failing call is repeated: the server may restart
-FIRST_PATIENCE = 20.0  # s for which connecting is tried
+PATIENCE = 60.0  # s from its first failure for which a call is repeated: the server may restart
+FIRST_TIMEOUT = 10.0  # s to connect
+FIRST_PATIENCE = 20.0  # s from its first failure for which connecting is repeated
 PAUSE, LONGEST_PAUSE = 0.5, 5.0  # s between attempts
 MOST = 16_384  # entities that Milvus returns in one answer, at most
 USER, TOKEN = "FINGERPRINT_MILVUS_USER", "FINGERPRINT_MILVUS_TOKEN"  # environment variables
@@ -102,7 +103,7 @@ class Server:
         if address.embedded:
             _require_lite(address)
         self._client = self._repeated(
-            lambda: MilvusClient(uri=address.uri, token=token, timeout=FIRST_PATIENCE),
+            lambda: MilvusClient(uri=address.uri, token=token, timeout=FIRST_TIMEOUT),
             patience=FIRST_PATIENCE,
         )
         if address.embedded:
@@ -143,15 +144,10 @@ class Server:
     def _repeated(self, act: Callable[[], Any], patience: float = PATIENCE) -> Any:
         import grpc
 
-        end, pause = time.monotonic() + patience, PAUSE
-        while True:
-            try:
-                return act()
-            except (self._failure, grpc.RpcError, OSError) as error:
-                if time.monotonic() + pause > end or not _is_temporary(error):
-                    raise self._error(error) from error
-            time.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+        try:
+            return repeated(act, (self._failure, grpc.RpcError, OSError), patience)
+        except (self._failure, grpc.RpcError, OSError) as error:
+            raise self._error(error) from error
 
     def _error(self, error: Exception) -> LibraryError:
         words = _words(error)
@@ -349,6 +345,25 @@ class Server:
     def _consistency(self, *, strong: bool) -> str:
         """A reader may lag some seconds behind writers; a writer sees what it wrote itself."""
         return "Strong" if strong else "Session" if self.wrote else "Bounded"
+
+
+def repeated(act: Callable[[], Any], failures: tuple[type[Exception], ...], patience: float) -> Any:
+    """What `act` returns, repeated after temporary failures.
+
+    The patience (s) begins with the first failure, so that a call which fails late, after a long
+    timeout, is repeated as well.
+    """
+    end, pause = None, PAUSE
+    while True:
+        try:
+            return act()
+        except failures as error:
+            now = time.monotonic()
+            end = now + patience if end is None else end
+            if now + pause > end or not _is_temporary(error):
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def suitable(server: Server, tracks: int) -> Sequence[Index]:
