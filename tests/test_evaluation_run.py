@@ -372,7 +372,8 @@ def test_trust_is_measured_on_test_tracks_in_libraries_of_every_size(
     assert 0 <= found.calibration_error <= 1
     assert sum(one.answers for one in found.bins) <= 25
     text = trust_report.text(found)
-    assert "24 tracks" in text
+    assert "\n| 24 tracks | " in text
+    assert "noise 5 s" not in text  # five queries say nothing
     trust_report.draw(found, tmp_path / "confidence.png")
     assert (tmp_path / "confidence.png").stat().st_size > 10_000
     json.dumps(found.as_json())

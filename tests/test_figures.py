@@ -76,9 +76,12 @@ def test_only_tables_that_are_made_are_shown(tmp_path: Path) -> None:
     assert made_by(tmp_path / "one.md") == "now"
     assert made_by(tmp_path / "three.md") is None
     assert text_of(tmp_path, "one") == "| of now |"
-    tables = [Table(name, "fingerprint.lab bench-int8", 1) for name in ("one", "two")]
-    shown = overview(tables, {"one": "| of now |"}, "now")
-    assert "## one\n\n    python -m fingerprint.lab bench-int8\n\n| of now |" in shown
+    tables = [
+        Table(name, "fingerprint.lab bench-int8 --corpus {corpus}", 1) for name in ("one", "two")
+    ]
+    shown = overview(tables, {"one": "| of now |"}, "now", PLACES)
+    command = "python -m fingerprint.lab bench-int8 --corpus data/corpus"
+    assert f"## one\n\n    {command}\n\n| of now |" in shown
     assert "two" not in shown
 
 

@@ -10,40 +10,52 @@ from fingerprint.lab.benchmark.metrics import Share
 from fingerprint.lab.benchmark.plots import RIGHT, UNKNOWN, figure_of
 from fingerprint.lab.calibration.trust import TARGET, Trust
 
+LEAST = 10  # queries of which a share is printed: of fewer, it says nothing
+
 
 def text(trust: Trust) -> str:
-    """Every figure in Markdown."""
+    """Every figure in Markdown. Shares of fewer than `LEAST` queries are left out."""
     strict = trust.strict
-    lines = [
-        f"{len(trust.known):,} known and {len(trust.unknown):,} unknown queries; "
-        f"model {trust.model_id[:12]}.",
-        "",
+    summary = [
         f"- Expected calibration error {trust.calibration_error:.4f} "
         f"({len(trust.bins)} bins; a share of {trust.prior:.0%} unknown).",
         f"- Of the answers given at 0.95 and above, {100 * trust.precision(0.95):.2f} % are right.",
         f"- False accepts at the default, {trust.min_confidence:g}: "
         f"{percent(trust.false_accepts)} %.",
-        f"- At {100 * TARGET:g} % false accepts (confidence {strict:.4f}):",
+        f"- {100 * TARGET:g} % false accepts are reached at the confidence {strict:.4f}.",
     ]
-    lines += [
-        f"  - {row.condition}: top-1 {percent(row.top1)} %, accepted and right "
-        f"{percent(row.accepted)} %"
-        for row in trust.operating(strict)
+    families = zip(trust.operating(trust.min_confidence), trust.operating(strict), strict=True)
+    parts = [
+        f"{len(trust.known):,} known and {len(trust.unknown):,} unknown queries; "
+        f"model {trust.model_id[:12]}.",
+        "\n".join(summary),
+        _table(
+            ("queries", "top-1 %", "accepted and right %", f"at {100 * TARGET:g} % false accepts"),
+            [
+                (row.condition, row.top1, row.accepted, at_target.accepted)
+                for row, at_target in families
+            ],
+        ),
+        _table(
+            ("library", "false accepts %"),
+            [(f"{size:,} tracks", share) for size, share in trust.growth()],
+        ),
+        _table(
+            ("library, half of it cut to a few seconds", "accepted and right %", "false accepts %"),
+            [(f"{row.tracks} tracks", row.accepted, row.false_accepts) for row in trust.few()],
+        ),
     ]
-    lines += [f"- At the default, {trust.min_confidence:g}:"]
-    lines += [
-        f"  - {row.condition}: accepted and right {percent(row.accepted)} %"
-        for row in trust.operating(trust.min_confidence)
+    return "\n\n".join(part for part in parts if part)
+
+
+def _table(titles: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    """A Markdown table of shares, each row under its name; empty without a row to print."""
+    kept = [
+        (name, *(percent(share) if share.total >= LEAST else "-" for share in shares))
+        for name, *shares in rows
+        if any(share.total >= LEAST for share in shares)
     ]
-    lines += ["- False accepts at the default by the size of the library:"]
-    lines += [f"  - {size:,} tracks: {percent(share)} %" for size, share in trust.growth()]
-    lines += ["- In libraries of few tracks, half of them cut to a few seconds:"]
-    lines += [
-        f"  - {row.tracks}: accepted and right {percent(row.accepted)} %, false accepts "
-        f"{percent(row.false_accepts)} %, calibration error {row.calibration_error:.4f}"
-        for row in trust.few()
-    ]
-    return "\n".join(lines)
+    return report_format.markdown_table(titles, kept) if kept else ""
 
 
 def percent(share: Share) -> str:

@@ -188,7 +188,7 @@ def main(
         for table in chosen
         if made_by(output / f"{table.name}.md") == source
     }
-    click.echo(overview(chosen, made, source))
+    click.echo(overview(chosen, made, source, places))
     if publish:
         fill_pages(chosen, made | {SOURCE: f"All figures are of {source}."}, output)
     if failed:
@@ -235,10 +235,12 @@ def write(path: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8")
 
 
-def overview(tables: Sequence[Table], made: Mapping[str, str], source: str) -> str:
+def overview(
+    tables: Sequence[Table], made: Mapping[str, str], source: str, places: Mapping[str, str]
+) -> str:
     """All tables that are made, each under its name and its command."""
     parts = [
-        f"## {table.name}\n\n    python -m {table.command}\n\n{made[table.name]}"
+        f"## {table.name}\n\n    python -m {table.command.format(**places)}\n\n{made[table.name]}"
         for table in tables
         if table.name in made
     ]
