@@ -101,8 +101,8 @@ TABLES = (
     ),
     Table(
         "profiles",
-        f"{LAB} profiles --corpus {{corpus}} --output {{output}}/profiles --queries 100",
-        20,
+        f"{LAB} profiles --corpus {{corpus}} --output {{output}}/profiles --queries 500",
+        25,
     ),
     Table("realism", f"{LAB} realism --corpus {{corpus}} --real {{real}}", 3),
     Table("tempo", f"{LAB} bench-tempo --corpus {{corpus}}", 2),
