@@ -28,8 +28,8 @@ def test_folders_are_walked_in_sorted_order_files_first(tmp_path):
 
 
 def test_only_known_suffixes_are_taken_in_folders_in_any_case(tmp_path):
-    touch(tmp_path, "a.MP3", "b.txt", "c.jpg", "d.m4a", "e", "f.mp4", "wav")
-    assert names(tmp_path) == ["a.MP3", "d.m4a", "f.mp4"]
+    touch(tmp_path, "a.MP3", "b.txt", "c.jpg", "d.m4a", "e", "f.mp4", "g.Wav ", "h.txt ", "wav")
+    assert names(tmp_path) == ["a.MP3", "d.m4a", "f.mp4", "g.Wav "]
 
 
 def test_every_suffix_is_a_lower_case_extension():

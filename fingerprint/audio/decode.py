@@ -18,7 +18,7 @@ import soxr
 from fingerprint.audio import ffmpeg
 from fingerprint.audio.ffmpeg import DecoderError
 from fingerprint.audio.files import display_name
-from fingerprint.audio.formats import SNDFILE_SUFFIXES
+from fingerprint.audio.formats import SNDFILE_SUFFIXES, suffix_of
 from fingerprint.audio.joined import Part, promised_end, recordings
 from fingerprint.audio.report import DecodeReport, announced_by_header, torn_unit
 from fingerprint.audio.sndfile import sndfile_chunks
@@ -247,7 +247,7 @@ def _settle(
 
 
 def _why(name: str, failure: Exception) -> str:
-    known = Path(name).suffix.lower() in SNDFILE_SUFFIXES
+    known = suffix_of(Path(name)) in SNDFILE_SUFFIXES
     if known or ffmpeg.pyav_installed() or ffmpeg.program_installed():
         return str(failure)
     return (

@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from fingerprint.audio.formats import AUDIO_SUFFIXES
+from fingerprint.audio.formats import AUDIO_SUFFIXES, suffix_of
 from fingerprint.audio.objects import address_of, spelled
 from fingerprint.errors import AudioError
 
@@ -125,19 +125,19 @@ class _Walk:
         try:
             return link.stat().st_mode, Path(os.path.realpath(link))
         except OSError as error:
-            if not link.suffix or link.suffix.lower() in AUDIO_SUFFIXES:
+            if not link.suffix or suffix_of(link) in AUDIO_SUFFIXES:
                 self._unreachable(link, error)
             return 0, link
 
 
 def _is_recording(path: Path, mode: int) -> bool:
-    known = stat.S_ISREG(mode) and path.suffix.lower() in AUDIO_SUFFIXES
+    known = stat.S_ISREG(mode) and suffix_of(path) in AUDIO_SUFFIXES
     return known and not _is_typescript(path)
 
 
 def _is_typescript(path: Path) -> bool:
     """Whether a .ts file is TypeScript: the packets of an MPEG transport stream begin with G."""
-    if path.suffix.lower() != ".ts":
+    if suffix_of(path) != ".ts":
         return False
     try:
         with path.open("rb") as file:

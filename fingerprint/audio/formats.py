@@ -5,6 +5,8 @@ images, game data. PyAV and the ffmpeg program get these lists, by which they re
 a codec before they parse its content.
 """
 
+from pathlib import PurePath
+
 # FFmpeg's name of a container, and the suffixes of its files.
 CONTAINERS: dict[str, tuple[str, ...]] = {
     "aac": (".aac", ".adts"),
@@ -57,6 +59,12 @@ SNDFILE_SUFFIXES = frozenset(
     | {".flac", ".ogg", ".oga", ".opus", ".mp3", ".mpga"}
 )
 AUDIO_SUFFIXES = SNDFILE_SUFFIXES.union(*CONTAINERS.values())
+
+
+def suffix_of(path: PurePath) -> str:
+    """The suffix of a file's name in lower case, without spaces behind it, as in "song.wav "."""
+    return path.suffix.rstrip().lower()
+
 
 _CODECS = """
     8svx_exp 8svx_fib aac aac_latm ac3 adpcm_ct adpcm_g722 adpcm_g726 adpcm_g726le adpcm_ima_qt

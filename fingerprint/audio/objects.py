@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, BinaryIO, cast
 
-from fingerprint.audio.formats import AUDIO_SUFFIXES
+from fingerprint.audio.formats import AUDIO_SUFFIXES, suffix_of
 
 SCHEMES = ("s3", "gs", "az", "abfs", "http", "https", "memory")
 BLOCK = 1 << 20  # bytes
@@ -77,7 +77,7 @@ def find_objects(address: str) -> Iterator[Path]:
     for name in names:
         inner = Path(name[len(place) :].lstrip("/"))
         hidden = any(part[0] == "." for part in inner.parts)
-        if not hidden and inner.suffix.lower() in AUDIO_SUFFIXES:
+        if not hidden and suffix_of(inner) in AUDIO_SUFFIXES:
             yield path_of(f"{spelled(path)}/{name[len(place) :].lstrip('/')}")
 
 

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 
 from fingerprint.audio.files import display_name, without_password
+from fingerprint.audio.formats import suffix_of
 from fingerprint.audio.report import Damage, DecodeReport
 from fingerprint.audio.source import LONGEST_STREAM, opened
 from fingerprint.errors import AudioError
@@ -87,7 +88,7 @@ class Worker:
         """
         with opened(source, name, pipes=pipes) as file, _on_disk(file) as number:
             self.since = monotonic()
-            hint = Path(str(getattr(file, "name", ""))).suffix
+            hint = suffix_of(Path(str(getattr(file, "name", ""))))
             with suppress(OSError):  # it has died, which `answer` detects
                 self.pipe.send_bytes(json.dumps([name, hint, asdict(request)]).encode())
                 socket.send_fds(self._socket, [b"\0"], [number])

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from fingerprint.answers import track_record
 from fingerprint.audio.files import display_name, is_control
-from fingerprint.audio.formats import AUDIO_SUFFIXES
+from fingerprint.audio.formats import AUDIO_SUFFIXES, suffix_of
 from fingerprint.audio.objects import path_of
 from fingerprint.errors import LibraryError
 from fingerprint.library.identity import twin_in_library
@@ -362,7 +362,7 @@ def _delete_with_folder(path: Path) -> None:
 def _save_upload(file: BinaryIO, folder: Path, name: str) -> Path:
     """Save the body under the name that the client gives, without unsafe characters."""
     given = Path("".join(" " if is_control(one) else one for one in name).replace("/", " "))
-    suffix = given.suffix.lower() if given.suffix.lower() in AUDIO_SUFFIXES else ".audio"
+    suffix = suffix_of(given) if suffix_of(given) in AUDIO_SUFFIXES else ".audio"
     stem = _UNSAFE.sub("_", given.stem).strip(" .")[:MAX_NAME] or "recording"
     path = folder / f"{stem}{suffix}"
     with path.open("wb") as copy:
