@@ -24,7 +24,7 @@ LEAST_SAMPLE = 39 * 256  # vectors that the codes are learnt from; faiss warns o
 MOST_LISTS = 1 << 11
 MANY_ROWS = 1_000_000  # from which an index is built by all processors
 _PER_LIST = 40  # rows that a list's mean is learnt from
-_READ_PER_NODE = 16  # rows read for a node of the effort; in further lists, most are wrong
+_READ_PER_NODE = 16  # rows read for a node of the effort; further rows are mostly wrong
 _READ_PER_HIT = 64  # rows read, at least, for each hit, so that a small effort has few to rerank
 _BLOCK = 1 << 14  # rows added at a time
 

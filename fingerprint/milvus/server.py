@@ -142,12 +142,24 @@ class Server:
         return self._repeated(once)
 
     def _repeated(self, act: Callable[[], Any], patience: float = PATIENCE) -> Any:
+        """What `act` returns, repeated after temporary failures.
+
+        The patience (s) begins with the first failure, so that a call which fails late, after a
+        long timeout, is repeated as well.
+        """
         import grpc
 
-        try:
-            return repeated(act, (self._failure, grpc.RpcError, OSError), patience)
-        except (self._failure, grpc.RpcError, OSError) as error:
-            raise self._error(error) from error
+        end, pause = None, PAUSE
+        while True:
+            try:
+                return act()
+            except (self._failure, grpc.RpcError, OSError) as error:
+                now = time.monotonic()
+                end = now + patience if end is None else end
+                if now + pause > end or not _is_temporary(error):
+                    raise self._error(error) from error
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     def _error(self, error: Exception) -> LibraryError:
         words = _words(error)
@@ -345,25 +357,6 @@ class Server:
     def _consistency(self, *, strong: bool) -> str:
         """A reader may lag some seconds behind writers; a writer sees what it wrote itself."""
         return "Strong" if strong else "Session" if self.wrote else "Bounded"
-
-
-def repeated(act: Callable[[], Any], failures: tuple[type[Exception], ...], patience: float) -> Any:
-    """What `act` returns, repeated after temporary failures.
-
-    The patience (s) begins with the first failure, so that a call which fails late, after a long
-    timeout, is repeated as well.
-    """
-    end, pause = None, PAUSE
-    while True:
-        try:
-            return act()
-        except failures as error:
-            now = time.monotonic()
-            end = now + patience if end is None else end
-            if now + pause > end or not _is_temporary(error):
-                raise
-        time.sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def suitable(server: Server, tracks: int) -> Sequence[Index]:

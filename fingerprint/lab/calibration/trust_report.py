@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fingerprint.cli.text import counted
 from fingerprint.lab import report_format
 from fingerprint.lab.benchmark.metrics import Share
 from fingerprint.lab.benchmark.plots import RIGHT, UNKNOWN, figure_of
@@ -38,11 +39,14 @@ def text(trust: Trust) -> str:
         ),
         _table(
             ("library", "false accepts %"),
-            [(f"{size:,} tracks", share) for size, share in trust.growth()],
+            [(counted(size, "track"), share) for size, share in trust.growth()],
         ),
         _table(
             ("library, half of it cut to a few seconds", "accepted and right %", "false accepts %"),
-            [(f"{row.tracks} tracks", row.accepted, row.false_accepts) for row in trust.few()],
+            [
+                (counted(row.tracks, "track"), row.accepted, row.false_accepts)
+                for row in trust.few()
+            ],
         ),
     ]
     return "\n\n".join(part for part in parts if part)

@@ -23,6 +23,7 @@ from fingerprint.cli.options import (
     model_option,
 )
 from fingerprint.cli.progress import ProgressLine
+from fingerprint.cli.text import counted
 from fingerprint.lab.benchmark.metrics import Share
 from fingerprint.lab.benchmark.run import KNOWN_ROLES, index_corpus
 from fingerprint.lab.calibration.small_libraries import (
@@ -109,7 +110,7 @@ def _unknown_table(answers: list[UnknownAnswer], least: float) -> str:
         for music in (False, True):
             kind = [one for one in here if (one.kind == MUSIC) == music]
             shares.append(percent(Share(sum(a.confidence >= least for a in kind), len(kind))))
-        what = f"{tracks:,} {'short ' if short else ''}track{'s' if tracks > 1 else ''}"
+        what = counted(tracks, "short track" if short else "track")
         lines.append(markdown_row([what, *shares]))
     surest = sorted(answers, key=lambda a: -a.confidence)[:SHOWN]
     lines += ["", "The surest of them:"]

@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
+from fingerprint.cli.text import counted
 from fingerprint.errors import LibraryError
 from fingerprint.lab.report_format import markdown_head, markdown_row
 from fingerprint.lab.robustness.scenario import HOP, ask, embeddings, path_of
@@ -124,7 +125,7 @@ def _segments(base: Path, options: Options) -> None:
         size = library_info(folder).bytes / 1e6
         again, later = _timed(folder, tracks, options.rows)
         cells = (
-            f"{count} segment{'s' if count > 1 else ''}", f"{opened:.0f} ms", f"{queried:.1f} ms",
+            counted(count, "segment"), f"{opened:.0f} ms", f"{queried:.1f} ms",
             f"{compacted:.1f} s", f"{again:.0f} ms", f"{later:.1f} ms", f"{size:.1f} MB",
         )  # fmt: skip
         click.echo(markdown_row(cells))
